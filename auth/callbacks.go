@@ -1,0 +1,117 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+)
+
+// TokenEvent is what Callbacks.Token is told.
+type TokenEvent struct {
+	Trigger Trigger        // empty at sign-in
+	Kept    map[string]any // what the grant keeps so far; the callback may change and return it
+	Account *TokenSet      // the tokens of the sign-in; nil at renewals
+	Profile map[string]any // the provider's claims about the person; nil at renewals
+	Grant   *Grant         // as it is now, for reading only
+}
+
+// SessionEvent is what Callbacks.Session is told.
+type SessionEvent struct {
+	User  map[string]any // sub, name, email and picture; the callback may change and return it
+	Grant *Grant         // for reading only
+}
+
+// Callbacks are the two places where a program that embeds Keyturn has its say. They run on the request's or the
+// renewal's goroutine, possibly many at a time. A callback that fails or panics is logged and changes nothing: it never signs
+// anybody out.
+type Callbacks struct {
+	// Token runs at sign-in and after each renewal and returns what the grant keeps beside its tokens.
+	Token func(ctx context.Context, event TokenEvent) (map[string]any, error)
+	// Session runs whenever a session is shown, on a page or by /api/session, and returns its user. Nothing secret
+	// belongs there: the answer reaches the browser.
+	Session func(ctx context.Context, event SessionEvent) (map[string]any, error)
+}
+
+// DefaultCallbacks keep the profile of the sign-in, and show it as the session's user.
+func DefaultCallbacks() Callbacks {
+	return Callbacks{
+		Token: func(_ context.Context, event TokenEvent) (map[string]any, error) {
+			kept := maps.Clone(event.Kept)
+			if kept == nil {
+				kept = map[string]any{}
+			}
+			maps.Copy(kept, event.Profile)
+			return kept, nil
+		},
+		Session: func(_ context.Context, event SessionEvent) (map[string]any, error) {
+			user := maps.Clone(event.Grant.Kept)
+			if user == nil {
+				user = map[string]any{}
+			}
+			maps.Copy(user, event.User)
+			return user, nil
+		},
+	}
+}
+
+// protocolClaims are of the id token as a message, not of the person: the default profile leaves them out.
+var protocolClaims = []string{
+	"iss", "aud", "azp", "exp", "iat", "nbf", "auth_time", "nonce", "at_hash", "c_hash", "s_hash", "sid", "jti", "acr", "amr", "client_id",
+}
+
+// Profile is the claims about the person.
+func (i Identity) Profile() map[string]any {
+	profile := maps.Clone(i.Claims)
+	for _, name := range protocolClaims {
+		delete(profile, name)
+	}
+	return profile
+}
+
+// token runs the Token callback for the grant and stores its answer there.
+func (c Callbacks) token(ctx context.Context, log *slog.Logger, event TokenEvent) {
+	if c.Token == nil {
+		return
+	}
+	event.Kept = maps.Clone(event.Grant.Kept)
+	kept, err := guard(func() (map[string]any, error) { return c.Token(ctx, event) })
+	if err != nil {
+		log.ErrorContext(ctx, "token callback failed; the grant keeps what it kept", "grant", event.Grant.ID, "error", err)
+		return
+	}
+	event.Grant.Kept = kept
+}
+
+// User is the session's user as the Session callback decides it.
+func (c Callbacks) User(ctx context.Context, log *slog.Logger, g *Grant) map[string]any {
+	user := func() map[string]any {
+		user := map[string]any{"sub": g.Identity.Subject}
+		for name, value := range map[string]string{
+			"name": g.Identity.Name, "email": g.Identity.Email, "picture": g.Identity.Picture,
+		} {
+			if value != "" {
+				user[name] = value
+			}
+		}
+		return user
+	}
+	if c.Session == nil {
+		return user()
+	}
+	shown, err := guard(func() (map[string]any, error) { return c.Session(ctx, SessionEvent{User: user(), Grant: g}) })
+	if err != nil {
+		log.ErrorContext(ctx, "session callback failed; the session shows the identity only", "grant", g.ID, "error", err)
+		return user()
+	}
+	return shown
+}
+
+func guard(callback func() (map[string]any, error)) (result map[string]any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return callback()
+}

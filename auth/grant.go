@@ -1,0 +1,75 @@
+package auth
+
+import (
+	"crypto/rand"
+	"time"
+)
+
+// Grant is what one sign-in gave us: who signed in, the current tokens, and how their renewals went.
+type Grant struct {
+	ID          string // random, 130 bits
+	SessionHash string // of the session token that owns the grant (session.Hash)
+	Identity    Identity
+	Tokens      TokenSet
+	Generation  int64          // 1 after sign-in, +1 with each successful renewal
+	Kept        map[string]any // what Callbacks.Token decided to keep
+	Standing    Standing
+	Pending     Secret    // a new id token whose verification could not be done yet
+	DueAt       time.Time // next automatic renewal; zero: never
+	CreatedAt   time.Time
+	SeenAt      time.Time // at most a minute old
+	UserAgent   string
+	IP          string
+
+	// PresentingAt is when the refresh token was last marked as being presented; zero when no call is under way.
+	// Found set by whoever takes the lease, it says that a call was struck in the middle and its outcome is unknown.
+	PresentingAt time.Time
+}
+
+// NewGrantID returns a fresh random grant id.
+func NewGrantID() string { return rand.Text() }
+
+// Standing is how the latest renewal ended, and what the tries since the last success left behind. A successful
+// renewal clears the failure part.
+type Standing struct {
+	Outcome Outcome   // of the latest renewal; empty before the first
+	TriedAt time.Time // when the latest renewal ended
+
+	Failures        int       // failed tries since the last success
+	InvalidRequests int       // invalid_request answers in a row for the present refresh token
+	Refused         bool      // the grant cannot be renewed any more
+	Failure         Failure   // of the latest try; zero after a success
+	NextTry         time.Time // automatic tries wait until then
+	AutomaticAt     time.Time // latest automatic or background renewal
+}
+
+// Failure says why a renewal failed.
+type Failure struct {
+	Code   string // RFC 6749 section 5.2, or one of the Code… constants
+	Detail string // what the provider wrote, shortened and without secrets; may be empty
+	Party  Party  // whose matter it is
+	Status int    // HTTP status of the answer; 0: none came
+	Replay string // CodeReplayed or CodeReplayedAfterCrash when the refresh token had to be presented again
+}
+
+// Party is whose matter a failure is.
+type Party string
+
+// The parties to a failure.
+const (
+	PartyProvider Party = "provider" // it is down, slow or misbehaves: it heals by itself
+	PartyOperator Party = "operator" // a setting is wrong
+	PartyPerson   Party = "you"      // only a new sign-in helps
+	PartyKeyturn  Party = "keyturn"  // our own storage or shutdown
+)
+
+// State is what a grant is good for at a moment.
+type State string
+
+// The states of spec section 4.
+const (
+	StateFresh       State = "fresh"
+	StateDue         State = "due"
+	StateExpired     State = "expired"
+	StateNeedsSignIn State = "needs_sign_in"
+)

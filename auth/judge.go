@@ -1,0 +1,61 @@
+package auth
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	backoffBase   = time.Second
+	backoffCap    = 5 * time.Minute
+	maxRetryAfter = 10 * time.Minute
+	retrySoon     = 2 * time.Second
+)
+
+// verdict is what follows from a failed call of the token endpoint.
+type verdict struct {
+	outcome Outcome
+	party   Party
+	again   bool          // try again at once, without scope
+	wait    time.Duration // until the next automatic try; 0: by back-off
+}
+
+// judge reads a failure by the error code, not by the status: GitHub answers errors with 200, Auth0 invalid_grant with
+// 403 (spec section 5.1). invalidRequests counts the invalid_request answers before this one.
+func judge(f Failure, invalidRequests int) verdict {
+	switch f.Code {
+	case "invalid_grant", "bad_refresh_token", "refresh_token_reused", "refresh_token_not_found",
+		"interaction_required", "login_required", "consent_required":
+		return verdict{outcome: OutcomeRefused, party: PartyPerson}
+	case "invalid_request":
+		// Dex means "refused" with it, Hydra "two at once, try again".
+		if invalidRequests > 0 {
+			return verdict{outcome: OutcomeRefused, party: PartyPerson}
+		}
+		return verdict{outcome: OutcomeKept, party: PartyProvider, wait: retrySoon}
+	case "invalid_client", "unauthorized_client", "unsupported_grant_type":
+		return verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap}
+	case "invalid_scope":
+		return verdict{outcome: OutcomeKept, party: PartyOperator, again: true}
+	case CodeRedirect:
+		return verdict{outcome: OutcomeKept, party: PartyOperator}
+	case CodeProviderUnavailable:
+		return verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap}
+	case CodeNotRenewable:
+		return verdict{outcome: OutcomeKept, party: PartyPerson}
+	case CodeBusy, CodeShuttingDown, CodeStorage:
+		return verdict{outcome: OutcomeKept, party: PartyKeyturn}
+	default:
+		return verdict{outcome: OutcomeKept, party: PartyProvider}
+	}
+}
+
+// backoff is the wait after the given number of failures in a row: full jitter under a bound that doubles from 1 s to
+// 5 min, and at least what the provider asked for, up to 10 min.
+func backoff(failures int, retryAfter time.Duration) time.Duration {
+	bound := backoffCap
+	if shift := failures - 1; shift < 9 {
+		bound = min(bound, backoffBase<<max(0, shift))
+	}
+	return max(rand.N(bound)+1, min(retryAfter, maxRetryAfter))
+}

@@ -1,0 +1,88 @@
+package auth
+
+import "time"
+
+// minInterval is the least time between two automatic renewals of one grant whose provider does not say how long its
+// access tokens live: without it a wrong guess would be a loop.
+const minInterval = 30 * time.Second
+
+// clockTolerance is how far two readings of the wall clock may disagree before it counts as set back.
+const clockTolerance = time.Minute
+
+// GrantType is how a grant is renewed at the token endpoint.
+type GrantType string
+
+// The grant types that a provider may be configured with.
+const (
+	GrantRefreshToken      GrantType = "refresh_token"      // RFC 6749 section 6
+	GrantClientCredentials GrantType = "client_credentials" // RFC 6749 section 4.4
+)
+
+// Policy is when a provider's grants are due. The zero value renews at three quarters of nothing: fill it.
+type Policy struct {
+	MaxAge    time.Duration // renew when the access token is this old
+	Leeway    time.Duration // renew when this little is left; never more than a quarter of the token's lifetime
+	Assumed   time.Duration // lifetime of an access token that does not say; 0: DefaultAssumedLifetime
+	GrantType GrantType
+}
+
+// Renewable says whether a renewal of the grant may succeed.
+func (p Policy) Renewable(g *Grant) bool {
+	return !g.Standing.Refused && (p.GrantType == GrantClientCredentials || g.Tokens.Refresh != "")
+}
+
+// RipeAt is when the token set becomes due by age or by leeway, whatever became of earlier tries.
+func (p Policy) RipeAt(t TokenSet) time.Time {
+	ripe := t.ExpiresAt.Add(-min(p.Leeway, t.Lifetime()/4))
+	if aged := t.IssuedAt.Add(p.MaxAge); p.MaxAge > 0 && aged.Before(ripe) {
+		return aged
+	}
+	return ripe
+}
+
+// NextAt is when the grant is next renewed automatically: when it is ripe, but not before a failed try allows it. It is
+// zero when there will be no automatic renewal.
+func (p Policy) NextAt(g *Grant) time.Time {
+	if !p.Renewable(g) {
+		return time.Time{}
+	}
+	next := p.RipeAt(g.Tokens)
+	if g.Standing.NextTry.After(next) {
+		next = g.Standing.NextTry
+	}
+	if last := g.Standing.AutomaticAt; g.Tokens.Assumed && !last.IsZero() && next.Before(last.Add(minInterval)) {
+		next = last.Add(minInterval)
+	}
+	return next
+}
+
+// Due says whether an automatic renewal should begin at now. A wall clock that was set back shows in a token set from the
+// future: that is due at once, because nobody knows when it really ends.
+func (p Policy) Due(g *Grant, now time.Time) bool {
+	next := p.NextAt(g)
+	if next.IsZero() {
+		return false
+	}
+	if g.Standing.NextTry.Sub(now) > maxRetryAfter+clockTolerance {
+		return true
+	}
+	if g.Tokens.IssuedAt.Sub(now) > clockTolerance {
+		return !now.Before(g.Standing.NextTry)
+	}
+	return !now.Before(next)
+}
+
+// State is what the grant is good for at now. running says that a renewal is under way.
+func (p Policy) State(g *Grant, now time.Time, running bool) State {
+	renewable := p.Renewable(g)
+	switch {
+	case !g.Tokens.ValidAt(now) && renewable:
+		return StateExpired
+	case !g.Tokens.ValidAt(now):
+		return StateNeedsSignIn
+	case running, renewable && !now.Before(p.RipeAt(g.Tokens)):
+		return StateDue
+	default:
+		return StateFresh
+	}
+}

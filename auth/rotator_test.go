@@ -1,0 +1,444 @@
+package auth_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider"
+	"keyturn/auth/provider/scripted"
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/sqlite"
+)
+
+// house is a Rotator over a real vault and a scripted provider, with one grant signed in.
+type house struct {
+	idp     *scripted.Provider
+	db      *sqlite.DB
+	rotator *auth.Rotator
+	grants  *auth.Grants
+	grant   *auth.Grant
+	log     *syncBuffer
+	config  auth.RotatorConfig
+}
+
+type options struct {
+	lifetime  time.Duration
+	timeout   time.Duration
+	onUnknown auth.OnUnknown
+	maxAge    time.Duration
+	callbacks *auth.Callbacks
+	idp       func(*scripted.Provider)
+}
+
+func newHouse(t *testing.T, o options) *house {
+	t.Helper()
+	h := &house{idp: scripted.New(t), log: &syncBuffer{}}
+	if o.lifetime != 0 {
+		h.idp.Lifetime = o.lifetime
+	}
+	if o.idp != nil {
+		o.idp(h.idp)
+	}
+	if o.timeout == 0 {
+		o.timeout = 5 * time.Second
+	}
+	if o.onUnknown == "" {
+		o.onUnknown = auth.RetryNow
+	}
+	if o.maxAge == 0 {
+		o.maxAge = 30 * time.Minute
+	}
+	if o.callbacks == nil {
+		callbacks := auth.DefaultCallbacks()
+		o.callbacks = &callbacks
+	}
+	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	h.db = openVault(t, filepath.Join(t.TempDir(), "keyturn.db"), log)
+	config := provider.Config{
+		Name: "work", Type: "oidc", Label: "Work", Issuer: h.idp.URL, ClientID: scripted.ClientID, ClientSecret: scripted.ClientSecret,
+		Scopes: []string{"openid", "offline_access"}, GrantType: auth.GrantRefreshToken, MaxAge: o.maxAge, Leeway: time.Minute,
+		OnUnknown: o.onUnknown, CallbackURL: "http://rp.example/auth/work/callback",
+	}
+	set, err := provider.New([]provider.Config{config}, provider.Options{RenewTimeout: o.timeout, Now: time.Now, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.grants = auth.NewGrants(h.db, set, *o.callbacks, time.Now, log)
+	h.config = auth.RotatorConfig{
+		Vault: h.db, Providers: set, Grants: h.grants, Callbacks: *o.callbacks, RenewTimeout: o.timeout, Now: time.Now, Log: log,
+	}
+	h.rotator = auth.NewRotator(h.config)
+	h.grant = h.signIn(t, set)
+	t.Cleanup(func() {
+		for _, issued := range h.idp.Issued() {
+			if strings.Contains(h.log.String(), issued) {
+				t.Errorf("the log holds a token: %s", issued)
+			}
+		}
+	})
+	return h
+}
+
+func openVault(t *testing.T, path string, log *slog.Logger) *sqlite.DB {
+	t.Helper()
+	if err := keyset.Create(path + ".keys"); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyset.Open(path + ".keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Sealer: vault.Sealer{Keys: keys}, Now: time.Now, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// signIn goes the whole way over HTTP.
+func (h *house) signIn(t *testing.T, set *provider.Set) *auth.Grant {
+	t.Helper()
+	p, _ := set.Get("work")
+	session, err := p.Begin(t.Context(), "state", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, _ := session.GetAuthURL()
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	back, err := url.Parse(response.Header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signedIn, err := p.Finish(t.Context(), session, back.Query())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := h.grants.Begin(t.Context(), signedIn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func (h *house) renew(t *testing.T) auth.Result {
+	t.Helper()
+	result, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func (h *house) stored(t *testing.T) *auth.Grant {
+	t.Helper()
+	g, err := h.db.Get(t.Context(), h.grant.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func (h *house) expect(t *testing.T, result auth.Result, outcome auth.Outcome, generation int64) {
+	t.Helper()
+	if result.Outcome != outcome || result.Grant.Generation != generation {
+		t.Fatalf("%s (%s), generation %d; want %s, generation %d",
+			result.Outcome, result.Failure.Code, result.Grant.Generation, outcome, generation)
+	}
+	if stored := h.stored(t); stored.Generation != generation || stored.Tokens.Access != result.Grant.Tokens.Access {
+		t.Fatalf("stored is generation %d with %v, answered %v", stored.Generation, stored.Tokens.Access, result.Grant.Tokens.Access)
+	}
+}
+
+func TestEachClassOfProviderRenewsAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	for class, want := range map[scripted.Class]auth.Outcome{
+		scripted.Static: auth.OutcomeRenewed, scripted.SameSuccessor: auth.OutcomeRotated, scripted.Sibling: auth.OutcomeRotated,
+		scripted.Strict: auth.OutcomeRotated, scripted.FamilyRevoked: auth.OutcomeRotated,
+	} {
+		t.Run(fmt.Sprint("class ", class), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{idp: func(p *scripted.Provider) { p.Class, p.Interval = class, 10*time.Second }})
+			for n := range int64(5) {
+				h.expect(t, h.renew(t), want, n+2)
+			}
+			if most := h.idp.MostPresented(); most != 1 && class != scripted.Static {
+				t.Errorf("a refresh token was presented %d times", most)
+			}
+		})
+	}
+}
+
+func TestRequestsThatMeetAtExpiryShareOneCall(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{lifetime: time.Second, idp: slow(300 * time.Millisecond)})
+	for round := range 2 {
+		waitUntilExpired(t, h)
+		var all sync.WaitGroup
+		for range 500 {
+			all.Go(func() {
+				view, err := h.rotator.Fresh(t.Context(), h.grant.ID)
+				if err != nil || view.State != auth.StateFresh || view.Grant.Generation != int64(round+2) {
+					t.Errorf("round %d: state %q, error %v", round, view.State, err)
+				}
+			})
+		}
+		all.Wait()
+		if calls := h.idp.TokenCalls(); calls != round+1 {
+			t.Fatalf("%d token calls after %d expiries", calls, round+1)
+		}
+	}
+}
+
+// A manual request that arrives while a renewal runs shares it, also when it is looked at only after that has ended.
+func TestManualRequestsShareARunningCall(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{idp: slow(200 * time.Millisecond)})
+	arrived := time.Now()
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() { h.expect(t, h.renew(t), auth.OutcomeRotated, 2) })
+	}
+	all.Wait()
+	late, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerAPI, arrived)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.expect(t, late, auth.OutcomeRotated, 2)
+	if calls := h.idp.TokenCalls(); calls != 1 {
+		t.Errorf("%d token calls, want 1", calls)
+	}
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 3)
+}
+
+func TestTwoProcessesShareOneCall(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{lifetime: time.Second, idp: slow(300 * time.Millisecond)})
+	other := auth.NewRotator(h.config)
+	waitUntilExpired(t, h)
+	var all sync.WaitGroup
+	for n := range 100 {
+		all.Go(func() {
+			rotator := h.rotator
+			if n%2 == 0 {
+				rotator = other
+			}
+			if view, err := rotator.Fresh(t.Context(), h.grant.ID); err != nil || view.Grant.Generation != 2 {
+				t.Errorf("generation %d, error %v", view.Grant.Generation, err)
+			}
+		})
+	}
+	all.Wait()
+	if calls := h.idp.TokenCalls(); calls != 1 {
+		t.Errorf("%d token calls, want 1", calls)
+	}
+}
+
+func TestARenewalOutlivesWhoeverAskedForIt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{idp: slow(300 * time.Millisecond)})
+	ctx, hangUp := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer hangUp()
+	result, err := h.rotator.Renew(ctx, h.grant.ID, auth.TriggerManual, time.Now())
+	if err != nil || result.Outcome != auth.OutcomeKept {
+		t.Fatalf("%v, %v", result.Outcome, err)
+	}
+	if err := h.rotator.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if g := h.stored(t); g.Generation != 2 || h.idp.TokenCalls() != 1 {
+		t.Errorf("generation %d after %d calls, want 2 after 1", g.Generation, h.idp.TokenCalls())
+	}
+}
+
+func TestAValidTokenDoesNotWait(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{maxAge: time.Millisecond, idp: slow(2 * time.Second)})
+	began := time.Now()
+	view, err := h.rotator.Fresh(t.Context(), h.grant.ID)
+	if err != nil || view.State != auth.StateDue || !view.Running {
+		t.Fatalf("state %q, running %v, error %v", view.State, view.Running, err)
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("waited %v for the provider", took)
+	}
+	if err := h.rotator.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if g := h.stored(t); g.Generation != 2 {
+		t.Errorf("generation %d, want 2", g.Generation)
+	}
+}
+
+func TestDrainBeginsNothingNew(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	if err := h.rotator.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if result := h.renew(t); result.Outcome != auth.OutcomeKept || result.Failure.Code != auth.CodeShuttingDown || h.idp.TokenCalls() != 0 {
+		t.Errorf("%s (%s) after %d calls", result.Outcome, result.Failure.Code, h.idp.TokenCalls())
+	}
+}
+
+func TestEndingWinsOverARenewal(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{idp: func(p *scripted.Provider) {
+		p.Token = func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) bool {
+			tokens := grant()
+			time.Sleep(200 * time.Millisecond)
+			_ = json.NewEncoder(w).Encode(tokens)
+			return true
+		}
+	}})
+	done := make(chan error)
+	go func() {
+		_, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now())
+		done <- err
+	}()
+	for len(h.idp.Issued()) < 6 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := h.grants.End(t.Context(), h.grant.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, auth.ErrNotFound) {
+		t.Errorf("error %v, want ErrNotFound", err)
+	}
+	if revoked := h.idp.Revoked(); len(revoked) != 2 || revoked[0] == revoked[1] {
+		t.Errorf("revoked %d tokens, want the old and the new refresh token", len(revoked))
+	}
+}
+
+func TestAfterACrashTheRefreshTokenIsPresentedOnceMore(t *testing.T) {
+	t.Parallel()
+	for class, want := range map[scripted.Class]auth.Outcome{
+		scripted.SameSuccessor: auth.OutcomeRotated, scripted.Sibling: auth.OutcomeRotated, scripted.Strict: auth.OutcomeRefused,
+	} {
+		t.Run(fmt.Sprint("class ", class), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{idp: func(p *scripted.Provider) { p.Class, p.Interval = class, 10*time.Second }})
+			// A process dies between the provider's commit and its own: it held the lease, and had marked the call.
+			if _, err := h.db.Lease(t.Context(), h.grant.ID, "dead", time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.db.Present(t.Context(), h.grant.ID, "dead", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			p, _ := h.config.Providers.Lookup("work")
+			if _, err := p.Renew(t.Context(), h.grant.Tokens, true); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Millisecond)
+			if _, err := h.rotator.Fresh(t.Context(), h.grant.ID); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.rotator.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			history, err := h.db.History(t.Context(), h.grant.ID, 0, 5)
+			if err != nil || len(history) != 1 {
+				t.Fatalf("%d renewals, %v", len(history), err)
+			}
+			if r := history[0]; r.Outcome != want || r.Trigger != auth.TriggerRecovery || r.Warning != auth.CodeReplayedAfterCrash {
+				t.Errorf("%s by %s, warning %q; want %s by recovery", r.Outcome, r.Trigger, r.Warning, want)
+			}
+			if calls := h.idp.TokenCalls(); calls != 2 {
+				t.Errorf("%d token calls, want 2", calls)
+			}
+		})
+	}
+}
+
+func TestCallbacks(t *testing.T) {
+	t.Parallel()
+	events := make(chan auth.TokenEvent, 10)
+	callbacks := auth.Callbacks{
+		Token: func(_ context.Context, e auth.TokenEvent) (map[string]any, error) {
+			events <- e
+			return map[string]any{"renewed": string(e.Trigger)}, nil
+		},
+	}
+	h := newHouse(t, options{callbacks: &callbacks})
+	if e := <-events; e.Trigger != "" || e.Account == nil || e.Account.Access == "" || e.Profile["locale"] != "en" || e.Profile["nonce"] != nil {
+		t.Errorf("at sign-in the callback got %+v", e)
+	}
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	if e := <-events; e.Trigger != auth.TriggerManual || e.Account != nil || e.Profile != nil {
+		t.Errorf("after a renewal the callback got %+v", e)
+	}
+	if kept := h.stored(t).Kept["renewed"]; kept != "manual" {
+		t.Errorf("the grant keeps %v", kept)
+	}
+}
+
+func TestAFailingCallbackSignsNobodyOut(t *testing.T) {
+	t.Parallel()
+	for name, callback := range map[string]func(context.Context, auth.TokenEvent) (map[string]any, error){
+		"error": func(context.Context, auth.TokenEvent) (map[string]any, error) {
+			return nil, errors.New("callback is broken")
+		},
+		"panic": func(context.Context, auth.TokenEvent) (map[string]any, error) { panic("callback is broken") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{callbacks: &auth.Callbacks{
+				Token:   callback,
+				Session: func(context.Context, auth.SessionEvent) (map[string]any, error) { panic("callback is broken") },
+			}})
+			h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+			user := h.config.Callbacks.User(t.Context(), h.config.Log, h.stored(t))
+			if user["sub"] != "alice" || strings.Count(h.log.String(), "callback is broken") != 3 {
+				t.Errorf("user %v, log:\n%s", user, h.log)
+			}
+		})
+	}
+}
+
+// slow makes every renewal take its time at the provider.
+func slow(d time.Duration) func(*scripted.Provider) {
+	return func(p *scripted.Provider) {
+		p.Token = func(http.ResponseWriter, *http.Request, func() map[string]any) bool { time.Sleep(d); return false }
+	}
+}
+
+func waitUntilExpired(t *testing.T, h *house) {
+	t.Helper()
+	if wait := time.Until(h.stored(t).Tokens.ExpiresAt); wait > 0 {
+		time.Sleep(wait)
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
+
+var _ io.Writer = (*syncBuffer)(nil)

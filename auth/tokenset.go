@@ -1,0 +1,121 @@
+package auth
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"log/slog"
+	"math"
+	"strings"
+	"time"
+)
+
+const (
+	// MaxLifetime bounds what is believed of a provider's expires_in.
+	MaxLifetime = 24 * time.Hour
+	// DefaultAssumedLifetime is used for an access token that nowhere says when it expires.
+	DefaultAssumedLifetime = time.Hour
+)
+
+// TokenSet is the tokens of one generation. Printing it shows fingerprints only.
+type TokenSet struct {
+	Access  Secret
+	Refresh Secret // empty: the provider gave none
+	ID      Secret // empty: the provider gave none; always a verified one
+	Type    string // token_type as the provider wrote it
+	Scope   string // space-delimited, RFC 6749 section 3.3; empty: the provider never said
+
+	IssuedAt  time.Time // when the request that brought the access token began
+	ExpiresAt time.Time // of the access token
+	Assumed   bool      // the provider did not say when the access token expires
+
+	RefreshExpiresAt    time.Time // zero: unknown, or never when RefreshNeverExpires
+	RefreshNeverExpires bool
+}
+
+// Lifetime is how long the access token lives from issue to expiry.
+func (t TokenSet) Lifetime() time.Duration { return t.ExpiresAt.Sub(t.IssuedAt) }
+
+// ValidAt says whether the access token may still be used at now.
+func (t TokenSet) ValidAt(now time.Time) bool { return t.Access != "" && now.Before(t.ExpiresAt) }
+
+// LogValue implements slog.LogValuer.
+func (t TokenSet) LogValue() slog.Value {
+	return slog.GroupValue(slog.Any("access", t.Access), slog.Any("refresh", t.Refresh), slog.Time("expires_at", t.ExpiresAt))
+}
+
+// Answer is what a token endpoint granted (RFC 6749 section 5.1), read leniently.
+type Answer struct {
+	Access      Secret
+	Refresh     Secret // empty: absent, null or empty
+	ID          Secret
+	Type        string
+	Scope       string        // empty: absent
+	Lifetime    time.Duration // of the access token; 0: absent, unreadable or absurd
+	RequestedAt time.Time     // when the request began, which is the safe side of "issued at"
+
+	RefreshLifetime     time.Duration // 0: the provider did not say
+	RefreshNeverExpires bool
+}
+
+// TokenSet turns an answer into the token set that follows previous, which is zero at sign-in. What the answer
+// leaves out stays as it was: refresh token and scope (RFC 6749 section 6). The id token is left as it was as well,
+// because a new one counts only after its verification. assumed is the lifetime of an access token that does not
+// say; 0 means DefaultAssumedLifetime.
+func (a Answer) TokenSet(previous TokenSet, assumed time.Duration) TokenSet {
+	next := TokenSet{
+		Access: a.Access, Refresh: a.Refresh, ID: previous.ID, Type: a.Type, Scope: a.Scope, IssuedAt: a.RequestedAt,
+		RefreshNeverExpires: a.RefreshNeverExpires,
+	}
+	if a.RefreshLifetime > 0 {
+		next.RefreshExpiresAt = a.RequestedAt.Add(a.RefreshLifetime)
+	}
+	if next.Refresh == "" {
+		next.Refresh = previous.Refresh
+	}
+	if next.Refresh == previous.Refresh && a.RefreshLifetime == 0 && !a.RefreshNeverExpires {
+		next.RefreshExpiresAt, next.RefreshNeverExpires = previous.RefreshExpiresAt, previous.RefreshNeverExpires
+	}
+	if next.Type == "" {
+		next.Type = "Bearer"
+	}
+	if next.Scope == "" {
+		next.Scope = previous.Scope
+	}
+	lifetime := a.Lifetime
+	if lifetime <= 0 {
+		lifetime = jwtLifetime(a.Access, a.RequestedAt)
+		next.Assumed = lifetime <= 0
+	}
+	if lifetime <= 0 {
+		lifetime = assumed
+	}
+	if lifetime <= 0 {
+		lifetime = DefaultAssumedLifetime
+	}
+	next.ExpiresAt = a.RequestedAt.Add(min(lifetime, MaxLifetime))
+	return next
+}
+
+// jwtLifetime is the time from now to the exp claim of an access token that is a JWT, 0 if there is none in the
+// future. The token is not verified: a client takes the hint, it decides nothing about trust on it.
+func jwtLifetime(token Secret, now time.Time) time.Duration {
+	parts := strings.Split(token.Reveal(), ".")
+	if len(parts) != 3 {
+		return 0
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
+	if err != nil {
+		return 0
+	}
+	var claims struct {
+		Exp json.Number `json:"exp"`
+	}
+	if json.Unmarshal(payload, &claims) != nil {
+		return 0
+	}
+	exp, err := claims.Exp.Float64()
+	if err != nil || math.IsNaN(exp) || exp <= 0 || exp > math.MaxInt32*4 {
+		return 0
+	}
+	return max(0, time.UnixMilli(int64(exp*1000)).Sub(now))
+}
