@@ -1,0 +1,189 @@
+// Package tokenendpoint is a client of OAuth 2.0 token endpoints (RFC 6749 section 3.2) made for refresh tokens that
+// may be presented only once: strict on the way out (one try, no redirects, a bound on time and size), lenient on the
+// way in (a readable answer is never thrown away).
+package tokenendpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"keyturn/auth"
+)
+
+// maxBody bounds what is read of an answer.
+const maxBody = 1 << 20
+
+// AuthMethod is how the client authenticates (OpenID Connect Core section 9).
+type AuthMethod string
+
+// The methods.
+const (
+	ClientSecretBasic AuthMethod = "client_secret_basic"
+	ClientSecretPost  AuthMethod = "client_secret_post"
+	NoAuthentication  AuthMethod = "none" // a public client: client_id in the body
+)
+
+// Client calls one provider's endpoints as one OAuth client. It is safe for concurrent use.
+type Client struct {
+	HTTP         *http.Client // from NewHTTPClient, or a test's
+	TokenURL     string
+	ClientID     string
+	ClientSecret auth.Secret
+	AuthMethod   AuthMethod
+	Now          func() time.Time
+}
+
+// NewHTTPClient returns an HTTP client for back-channel calls: it follows no redirect, does not ask for compressed
+// answers, and bounds each step. timeout bounds a whole call, its body included; 0 leaves that to the context.
+func NewHTTPClient(timeout time.Duration) *http.Client {
+	transport := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    5 * time.Second,
+		MaxIdleConnsPerHost:    32,
+		IdleConnTimeout:        60 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+	}
+	return &http.Client{
+		Transport:     transport,
+		Timeout:       timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// Exchange posts one token request and reads the answer. There is no second try of any kind. The error is an
+// *auth.ProviderError; neither it nor a log line ever holds what was sent.
+func (c *Client) Exchange(ctx context.Context, form url.Values) (auth.Answer, error) {
+	began := c.Now()
+	response, err := c.post(ctx, c.TokenURL, form)
+	if err != nil {
+		return auth.Answer{}, err
+	}
+	answer, err := read(response, c.Now())
+	answer.RequestedAt = began
+	var refusal *auth.ProviderError
+	if errors.As(err, &refusal) {
+		refusal.Failure.Detail = clean(auth.Redact(refusal.Failure.Detail, c.secretsOf(form)...))
+		if refusal.Salvage != nil {
+			refusal.Salvage.RequestedAt = began
+		}
+	}
+	return answer, err
+}
+
+// Revoke posts one revocation request (RFC 7009 section 2.1) to endpoint.
+func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret, hint string) error {
+	response, err := c.post(ctx, endpoint, url.Values{"token": {token.Reveal()}, "token_type_hint": {hint}})
+	if err != nil {
+		return err
+	}
+	if response.status/100 != 2 {
+		return fmt.Errorf("revocation endpoint answered with status %d", response.status)
+	}
+	return nil
+}
+
+// response is an answer read to its end, or as far as it came.
+type response struct {
+	status int
+	header http.Header
+	body   []byte
+	err    error // the body was cut off or too long
+}
+
+// post sends a form with the client's authentication. Its error is an *auth.ProviderError that says whether anything
+// was sent.
+func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*response, error) {
+	form = cloneValues(form)
+	if c.AuthMethod != ClientSecretBasic {
+		form.Set("client_id", c.ClientID)
+	}
+	if c.AuthMethod == ClientSecretPost {
+		form.Set("client_secret", c.ClientSecret.Reveal())
+	}
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeUnreachable, Detail: "the endpoint's URL is unusable"}}
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", "Keyturn")
+	if c.AuthMethod == ClientSecretBasic {
+		// Form-encoded first, as RFC 6749 section 2.3.1 asks.
+		request.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret.Reveal()))
+	}
+	answer, err := c.HTTP.Do(request)
+	if err != nil {
+		return nil, transportError(err, sent.Load())
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxBody+1))
+	if err == nil && len(body) > maxBody {
+		err = fmt.Errorf("longer than %d bytes", maxBody)
+	}
+	return &response{status: answer.StatusCode, header: answer.Header, body: body, err: err}, nil
+}
+
+func (c *Client) secretsOf(form url.Values) []auth.Secret {
+	secrets := []auth.Secret{c.ClientSecret}
+	for _, name := range []string{"refresh_token", "code", "code_verifier", "token"} {
+		secrets = append(secrets, auth.Secret(form.Get(name)))
+	}
+	return secrets
+}
+
+// transportError classifies an error of the HTTP client by whether the request had left.
+func transportError(err error, sent bool) *auth.ProviderError {
+	timedOut := errors.Is(err, context.DeadlineExceeded)
+	var netErr net.Error
+	if errors.As(err, &netErr) && netErr.Timeout() {
+		timedOut = true
+	}
+	switch {
+	case !sent && timedOut:
+		return &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeUnreachable, Detail: "no connection in time"}}
+	case !sent:
+		return &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeUnreachable, Detail: cause(err)}}
+	case timedOut:
+		return &auth.ProviderError{Delivery: auth.DeliveryUnknown, Failure: auth.Failure{Code: auth.CodeTimeout}}
+	default:
+		return &auth.ProviderError{Delivery: auth.DeliveryUnknown, Failure: auth.Failure{Code: auth.CodeCutOff}}
+	}
+}
+
+// cause is the innermost text of a dial error: the outer ones repeat the URL.
+func cause(err error) string {
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return "no address for host " + dns.Name
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Op + ": " + op.Err.Error()
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	return clean(err.Error())
+}
+
+func cloneValues(form url.Values) url.Values {
+	clone := make(url.Values, len(form)+2)
+	for name, values := range form {
+		clone[name] = values
+	}
+	return clone
+}
