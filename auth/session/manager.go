@@ -1,0 +1,110 @@
+// Package session keeps the browser's session with scs: who is signed in, pending sign-ins, and a word to show once. A
+// session names a grant and holds no token.
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+)
+
+// Options are what a Manager is made of.
+type Options struct {
+	Store    Store
+	Lifetime time.Duration // absolute
+	Secure   bool          // the site is served over https
+	Now      func() time.Time
+	OnError  func(w http.ResponseWriter, r *http.Request, err error) // the store failed
+}
+
+// Manager is the sessions of one Keyturn. It is safe for concurrent use.
+type Manager struct {
+	scs   *scs.SessionManager
+	now   func() time.Time
+	locks locks
+}
+
+// anonymousLifetime bounds a session in which nobody has signed in yet: it holds pending sign-ins only.
+const anonymousLifetime = pendingLifetime
+
+const flashKey = "flash"
+
+// New returns a Manager. Its cookie is HttpOnly and SameSite=Lax, because a provider's redirect back is a cross-site
+// navigation; over https it is Secure and has the __Host- prefix.
+func New(options Options) *Manager {
+	sm := scs.New()
+	sm.Store = options.Store
+	sm.Codec = codec{}
+	sm.Lifetime = options.Lifetime
+	sm.IdleTimeout = 0 // the store's: with scs's every request would write the session whole
+	sm.HashTokenInStore = true
+	sm.Cookie.Name = "keyturn_session"
+	sm.Cookie.SameSite = http.SameSiteLaxMode
+	if options.Secure {
+		sm.Cookie.Name, sm.Cookie.Secure = "__Host-keyturn_session", true
+	}
+	sm.ErrorFunc = options.OnError
+	return &Manager{scs: sm, now: options.Now}
+}
+
+// Handler loads the session for next and saves it when next changed it.
+func (m *Manager) Handler(next http.Handler) http.Handler {
+	load := m.scs.LoadAndSave(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		load.ServeHTTP(w, r.WithContext(NewContext(r.Context())))
+	})
+}
+
+// SignedIn returns who the request's session belongs to; ok is false when nobody is signed in.
+func (m *Manager) SignedIn(ctx context.Context) (person Person, ok bool) {
+	person = FromContext(ctx).Person
+	return person, person.GrantID != ""
+}
+
+// Has says whether the request came with a session of any kind.
+func (m *Manager) Has(ctx context.Context) bool { return m.scs.Token(ctx) != "" }
+
+// Renew gives the session a new token and returns its hash, by which the store knows it. It comes before SignIn, so that a token
+// that somebody planted is worth nothing.
+func (m *Manager) Renew(ctx context.Context) (hash string, err error) {
+	if err := m.scs.RenewToken(ctx); err != nil {
+		return "", err
+	}
+	return Hash(m.scs.Token(ctx)), nil
+}
+
+// SignIn makes the session the person's, for its whole lifetime.
+func (m *Manager) SignIn(ctx context.Context, person Person) {
+	m.scs.SetDeadline(ctx, m.now().Add(m.scs.Lifetime).UTC())
+	FromContext(ctx).Person = person
+}
+
+// End destroys the session.
+func (m *Manager) End(ctx context.Context) error {
+	FromContext(ctx).Person = Person{}
+	return m.scs.Destroy(ctx)
+}
+
+// EndsAt is when the session ends at the latest.
+func (m *Manager) EndsAt(ctx context.Context) time.Time { return m.scs.Deadline(ctx) }
+
+// Flash leaves a word for the next page.
+func (m *Manager) Flash(ctx context.Context, word string) { m.scs.Put(ctx, flashKey, word) }
+
+// TakeFlash returns the word left for this page, once.
+func (m *Manager) TakeFlash(ctx context.Context) string {
+	if !m.scs.Exists(ctx, flashKey) {
+		return ""
+	}
+	return m.scs.PopString(ctx, flashKey)
+}
+
+// Hash is how a session token is named in storage.
+func Hash(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}

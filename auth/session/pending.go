@@ -1,0 +1,81 @@
+package session
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	pendingKey      = "pending"
+	pendingLifetime = 10 * time.Minute
+	maxPending      = 5
+)
+
+// Pending is a sign-in that has gone to the provider and not come back yet.
+type Pending struct {
+	Provider string    `json:"provider"`
+	Session  string    `json:"session"` // goth.Session.Marshal: nonce and code verifier among others
+	ReturnTo string    `json:"return_to,omitempty"`
+	Began    time.Time `json:"began"`
+}
+
+// Await keeps a pending sign-in under its state, for 10 minutes and one use. Several may be pending in one session, at
+// most 5: the oldest goes.
+func (m *Manager) Await(ctx context.Context, state string, p Pending) error {
+	all := m.pending(ctx)
+	p.Began = m.now()
+	all[state] = p
+	for len(all) > maxPending {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(all)), func(a, b string) int {
+			return cmp.Or(all[a].Began.Compare(all[b].Began), cmp.Compare(a, b))
+		})
+		delete(all, oldest)
+	}
+	if _, ok := m.SignedIn(ctx); !ok {
+		m.scs.SetDeadline(ctx, m.now().Add(anonymousLifetime).UTC())
+	}
+	return m.keepPending(ctx, all)
+}
+
+// Take returns the pending sign-in for state at provider and forgets it. A state that was begun at another provider is forgotten too and not
+// returned (mix-up, RFC 9700 section 4.4).
+func (m *Manager) Take(ctx context.Context, state, provider string) (Pending, bool) {
+	all := m.pending(ctx)
+	p, ok := all[state]
+	if !ok || state == "" {
+		return Pending{}, false
+	}
+	delete(all, state)
+	if err := m.keepPending(ctx, all); err != nil {
+		return Pending{}, false
+	}
+	return p, p.Provider == provider
+}
+
+func (m *Manager) pending(ctx context.Context) map[string]Pending {
+	all := map[string]Pending{}
+	if text := m.scs.GetString(ctx, pendingKey); text != "" {
+		if json.Unmarshal([]byte(text), &all) != nil {
+			all = map[string]Pending{}
+		}
+	}
+	maps.DeleteFunc(all, func(_ string, p Pending) bool { return m.now().Sub(p.Began) > pendingLifetime })
+	return all
+}
+
+func (m *Manager) keepPending(ctx context.Context, all map[string]Pending) error {
+	if len(all) == 0 {
+		m.scs.Remove(ctx, pendingKey)
+		return nil
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	m.scs.Put(ctx, pendingKey, string(text))
+	return nil
+}

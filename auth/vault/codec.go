@@ -1,0 +1,61 @@
+package vault
+
+import (
+	"encoding/json"
+	"time"
+
+	"keyturn/auth"
+)
+
+// sealedGrant is the plain text of a sealed blob. Its field names are a storage format: add, never rename.
+type sealedGrant struct {
+	Issuer  string         `json:"iss,omitempty"`
+	Name    string         `json:"name,omitempty"`
+	Email   string         `json:"email,omitempty"`
+	Picture string         `json:"picture,omitempty"`
+	Claims  map[string]any `json:"claims,omitempty"`
+	Kept    map[string]any `json:"kept,omitempty"`
+
+	Access              string    `json:"access_token"`
+	Refresh             string    `json:"refresh_token,omitempty"`
+	ID                  string    `json:"id_token,omitempty"`
+	Pending             string    `json:"pending_id_token,omitempty"`
+	Type                string    `json:"token_type"`
+	Scope               string    `json:"scope,omitempty"`
+	IssuedAt            time.Time `json:"issued_at"`
+	ExpiresAt           time.Time `json:"expires_at"`
+	Assumed             bool      `json:"assumed,omitempty"`
+	RefreshExpiresAt    time.Time `json:"refresh_expires_at,omitzero"`
+	RefreshNeverExpires bool      `json:"refresh_never_expires,omitempty"`
+
+	Standing auth.Standing `json:"standing"`
+}
+
+func encode(g *auth.Grant) ([]byte, error) {
+	t := g.Tokens
+	return json.Marshal(sealedGrant{
+		Issuer: g.Identity.Issuer, Name: g.Identity.Name, Email: g.Identity.Email, Picture: g.Identity.Picture,
+		Claims: g.Identity.Claims, Kept: g.Kept,
+		Access: t.Access.Reveal(), Refresh: t.Refresh.Reveal(), ID: t.ID.Reveal(), Pending: g.Pending.Reveal(),
+		Type: t.Type, Scope: t.Scope, IssuedAt: t.IssuedAt.UTC(), ExpiresAt: t.ExpiresAt.UTC(), Assumed: t.Assumed,
+		RefreshExpiresAt: t.RefreshExpiresAt.UTC(), RefreshNeverExpires: t.RefreshNeverExpires,
+		Standing: g.Standing,
+	})
+}
+
+func decode(plain []byte, g *auth.Grant) error {
+	var s sealedGrant
+	if err := json.Unmarshal(plain, &s); err != nil {
+		return err
+	}
+	g.Identity.Issuer, g.Identity.Name, g.Identity.Email, g.Identity.Picture = s.Issuer, s.Name, s.Email, s.Picture
+	g.Identity.Claims, g.Kept = s.Claims, s.Kept
+	g.Tokens = auth.TokenSet{
+		Access: auth.Secret(s.Access), Refresh: auth.Secret(s.Refresh), ID: auth.Secret(s.ID), Type: s.Type, Scope: s.Scope,
+		IssuedAt: s.IssuedAt, ExpiresAt: s.ExpiresAt, Assumed: s.Assumed,
+		RefreshExpiresAt: s.RefreshExpiresAt, RefreshNeverExpires: s.RefreshNeverExpires,
+	}
+	g.Pending = auth.Secret(s.Pending)
+	g.Standing = s.Standing
+	return nil
+}

@@ -1,0 +1,183 @@
+// Package sqlite keeps grants and sessions in one SQLite file.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver named "sqlite"
+
+	"keyturn/auth/vault"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// readers bounds the connections that read at once; SQLite has one writer anyway.
+const readers = 8
+
+// Options are what a database is opened with.
+type Options struct {
+	Path        string
+	Sealer      vault.Sealer
+	SessionIdle time.Duration // a session unseen for this long is gone; 0: never
+	Now         func() time.Time
+	Log         *slog.Logger
+}
+
+// DB is an open database: the vault of grants and, through Sessions, the store of sessions. It is safe for
+// concurrent use, and other processes may have the same file open.
+type DB struct {
+	Options
+	read     *sql.DB
+	write    *sql.DB
+	get      *sql.Stmt
+	find     *sql.Stmt
+	marks    marks
+	stop     context.CancelFunc
+	tidiness sync.WaitGroup
+}
+
+// Open opens the file, creating it readable by the owner only, migrates it and begins to keep it tidy until Close.
+func Open(ctx context.Context, options Options) (*DB, error) {
+	db := &DB{Options: options}
+	if err := db.open(ctx); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", options.Path, errors.Join(err, db.closePools()))
+	}
+	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
+	db.tidiness.Go(func() { db.keepTidy(ctx) })
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context) error {
+	if err := os.MkdirAll(filepath.Dir(db.Path), 0o700); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(db.Path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	if db.write, err = sql.Open("sqlite", dsn(db.Path, "immediate")); err != nil {
+		return err
+	}
+	db.write.SetMaxOpenConns(1)
+	if err := migrate(ctx, db.write); err != nil {
+		return err
+	}
+	if db.read, err = sql.Open("sqlite", dsn(db.Path, "deferred")); err != nil {
+		return err
+	}
+	db.read.SetMaxOpenConns(readers)
+	db.read.SetMaxIdleConns(readers)
+	if db.get, err = db.read.PrepareContext(ctx, selectGrant); err != nil {
+		return err
+	}
+	db.find, err = db.read.PrepareContext(ctx, selectSession)
+	return err
+}
+
+// dsn carries the pragmas, because they are per connection. A lost commit is a lost session: synchronous=FULL.
+func dsn(path, txlock string) string {
+	query := url.Values{"_txlock": {txlock}, "_pragma": {
+		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
+	}}
+	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
+}
+
+func migrate(ctx context.Context, write *sql.DB) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, write, files)
+	if err != nil {
+		return err
+	}
+	_, err = provider.Up(ctx)
+	return err
+}
+
+// Ready says whether the database answers and can be written to.
+func (db *DB) Ready(ctx context.Context) error {
+	return db.inTx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE sessions SET seen_at = seen_at WHERE token_hash = ''`)
+		return err
+	})
+}
+
+// HoldsGrants says whether the file at path is a database with grants in it, without opening it for use.
+func HoldsGrants(ctx context.Context, path string) (holds bool, err error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	db, err := sql.Open("sqlite", dsn(path, "deferred"))
+	if err != nil {
+		return false, fmt.Errorf("look into %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'grants')`).Scan(&holds)
+	if err == nil && holds {
+		err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM grants)`).Scan(&holds)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look into %s: %w", path, err)
+	}
+	return holds, nil
+}
+
+// Close stores what is not yet stored and closes the file.
+func (db *DB) Close() error {
+	db.stop()
+	db.tidiness.Wait()
+	return db.closePools()
+}
+
+func (db *DB) closePools() error {
+	var err error
+	for _, pool := range []*sql.DB{db.read, db.write} {
+		if pool != nil {
+			err = errors.Join(err, pool.Close())
+		}
+	}
+	return err
+}
+
+// inTx runs a write in one transaction.
+func (db *DB) inTx(ctx context.Context, write func(tx *sql.Tx) error) error {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := write(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}

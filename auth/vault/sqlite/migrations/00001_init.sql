@@ -1,0 +1,64 @@
+-- +goose Up
+-- Times are microseconds since 1970 UTC; 0 is "none".
+CREATE TABLE sessions (
+    token_hash   TEXT PRIMARY KEY, -- SHA-256 of the session token, base64url; never the token
+    data         BLOB NOT NULL,
+    expires_at   INTEGER NOT NULL,
+    created_at   INTEGER NOT NULL,
+    seen_at      INTEGER NOT NULL,
+    grant_id     TEXT NOT NULL DEFAULT '', -- '' while nobody is signed in
+    provider     TEXT NOT NULL DEFAULT '',
+    subject      TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE INDEX sessions_expiry ON sessions (expires_at);
+CREATE INDEX sessions_seen ON sessions (seen_at);
+CREATE INDEX sessions_grant ON sessions (grant_id) WHERE grant_id <> '';
+CREATE INDEX sessions_person ON sessions (provider, subject) WHERE grant_id <> '';
+
+CREATE TABLE grants (
+    id            TEXT PRIMARY KEY,
+    session_hash  TEXT NOT NULL,
+    provider      TEXT NOT NULL,
+    subject       TEXT NOT NULL,
+    sealed        BLOB NOT NULL, -- tokens and claims exist only in here
+    generation    INTEGER NOT NULL,
+    state         TEXT NOT NULL, -- active or refused
+    due_at        INTEGER NOT NULL,
+    lease_owner   TEXT NOT NULL DEFAULT '',
+    lease_until   INTEGER NOT NULL DEFAULT 0,
+    presenting_at INTEGER NOT NULL DEFAULT 0,
+    created_at    INTEGER NOT NULL,
+    seen_at       INTEGER NOT NULL,
+    user_agent    TEXT NOT NULL,
+    ip            TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX grants_due ON grants (due_at) WHERE due_at > 0;
+CREATE INDEX grants_presenting ON grants (presenting_at) WHERE presenting_at > 0;
+CREATE INDEX grants_person ON grants (provider, subject);
+
+CREATE TABLE renewals (
+    id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    grant_id     TEXT NOT NULL REFERENCES grants (id) ON DELETE CASCADE,
+    generation   INTEGER NOT NULL,
+    at           INTEGER NOT NULL,
+    trigger_name TEXT NOT NULL,
+    outcome      TEXT NOT NULL,
+    micros       INTEGER NOT NULL,
+    code         TEXT NOT NULL,
+    detail       TEXT NOT NULL,
+    warning      TEXT NOT NULL,
+    old_token    TEXT NOT NULL, -- fingerprints
+    new_token    TEXT NOT NULL,
+    old_refresh  TEXT NOT NULL,
+    new_refresh  TEXT NOT NULL,
+    old_scope    TEXT NOT NULL,
+    new_scope    TEXT NOT NULL,
+    old_expiry   INTEGER NOT NULL,
+    new_expiry   INTEGER NOT NULL
+);
+CREATE INDEX renewals_grant ON renewals (grant_id, id);
+
+-- +goose Down
+DROP TABLE renewals;
+DROP TABLE grants;
+DROP TABLE sessions;

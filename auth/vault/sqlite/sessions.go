@@ -1,0 +1,99 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"keyturn/auth/session"
+)
+
+// touchEvery is how old a last-seen mark may grow before a request renews it.
+const touchEvery = time.Minute
+
+const selectSession = `SELECT data, grant_id, provider, subject, seen_at FROM sessions
+	WHERE token_hash = ? AND expires_at > ? AND seen_at > ?`
+
+// Sessions is the session store in the same file. It implements session.Store.
+type Sessions struct{ db *DB }
+
+var _ session.Store = Sessions{}
+
+// Sessions returns the session store.
+func (db *DB) Sessions() Sessions { return Sessions{db} }
+
+// FindCtx implements scs.CtxStore. It does not write: a last-seen mark that has grown old is left for the keeper.
+func (s Sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
+	now := s.db.Now()
+	notSeenSince := int64(math.MinInt64)
+	if s.db.SessionIdle > 0 {
+		notSeenSince = micros(now.Add(-s.db.SessionIdle))
+	}
+	var data []byte
+	var p session.Person
+	var seen int64
+	err := s.db.find.QueryRowContext(ctx, hash, micros(now), notSeenSince).Scan(&data, &p.GrantID, &p.Provider, &p.Subject, &seen)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read session: %w", err)
+	}
+	request := session.FromContext(ctx)
+	request.Loaded, request.Person, request.SeenAt = hash, p, fromMicros(seen)
+	if now.Sub(request.SeenAt) >= touchEvery {
+		s.db.marks.seen(hash, now)
+	}
+	return data, true, nil
+}
+
+// CommitCtx implements scs.CtxStore as session.Store asks. To save a session that is gone meanwhile is no error and
+// does nothing.
+func (s Sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
+	request := session.FromContext(ctx)
+	p, now := request.Person, micros(s.db.Now())
+	err := s.db.inTx(ctx, func(tx *sql.Tx) (err error) {
+		if request.Loaded == hash {
+			_, err = tx.ExecContext(ctx, `UPDATE sessions SET data = ?, expires_at = ?, grant_id = ?, provider = ?, subject = ?
+				WHERE token_hash = ?`, data, micros(expiry), p.GrantID, p.Provider, p.Subject, hash)
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO sessions
+			(token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject) VALUES (?,?,?,?,?,?,?,?)`,
+			hash, data, micros(expiry), now, now, p.GrantID, p.Provider, p.Subject)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("save session: %w", err)
+	}
+	request.Loaded = hash
+	return nil
+}
+
+// DeleteCtx implements scs.CtxStore.
+func (s Sessions) DeleteCtx(ctx context.Context, hash string) error {
+	err := s.db.inTx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE token_hash = ?`, hash)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("delete session: %w", err)
+	}
+	return nil
+}
+
+// Find implements scs.Store.
+func (s Sessions) Find(hash string) ([]byte, bool, error) {
+	return s.FindCtx(context.Background(), hash)
+}
+
+// Commit implements scs.Store.
+func (s Sessions) Commit(hash string, data []byte, expiry time.Time) error {
+	return s.CommitCtx(context.Background(), hash, data, expiry)
+}
+
+// Delete implements scs.Store.
+func (s Sessions) Delete(hash string) error { return s.DeleteCtx(context.Background(), hash) }

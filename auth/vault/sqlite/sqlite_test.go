@@ -1,0 +1,285 @@
+package sqlite
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/session"
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/vaulttest"
+)
+
+type testDB struct {
+	*DB
+	keys  *keyset.File
+	clock *vaulttest.Clock
+}
+
+func open(t *testing.T, clock *vaulttest.Clock) testDB {
+	t.Helper()
+	dir := t.TempDir()
+	if err := keyset.Create(filepath.Join(dir, "keyset.json")); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyset.Open(filepath.Join(dir, "keyset.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := Open(t.Context(), Options{
+		Path: filepath.Join(dir, "odd name ?#%.db"), Sealer: vault.Sealer{Keys: keys}, SessionIdle: 8 * time.Hour, Now: clock.Now,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return testDB{db, keys, clock}
+}
+
+func TestVault(t *testing.T) {
+	t.Parallel()
+	vaulttest.Run(t, func(t *testing.T, clock *vaulttest.Clock) auth.Vault { return open(t, clock) })
+}
+
+func create(t *testing.T, db testDB) *auth.Grant {
+	t.Helper()
+	g := vaulttest.Grant(db.clock.Now())
+	if err := db.Create(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func TestFilesHoldNoSecretAndBelongToTheOwner(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	g := vaulttest.Grant(db.clock.Now())
+	g.Tokens.Access, g.Tokens.Refresh, g.Tokens.ID, g.Pending = "CANARY-access", "CANARY-refresh", "CANARY-id", "CANARY-pending"
+	g.Identity.Name = "CANARY-name"
+	if err := db.Create(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(db.Path), "*"))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	for _, name := range files {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(content, []byte("CANARY")) {
+			t.Errorf("%s holds a secret", name)
+		}
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s is open to others: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestABlobInAnotherRowDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	one, two := create(t, db), create(t, db)
+	if _, err := db.write.Exec(`UPDATE grants SET sealed = (SELECT sealed FROM grants WHERE id = ?) WHERE id = ?`, one.ID, two.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Get(t.Context(), two.ID); !errors.Is(err, auth.ErrUnreadable) {
+		t.Errorf("error %v, want ErrUnreadable", err)
+	}
+	if g, err := db.Delete(t.Context(), two.ID); err != nil || g.Tokens.Refresh != "" {
+		t.Errorf("a grant that does not open cannot be removed: %v, %v", g, err)
+	}
+}
+
+func TestRotatedKeyset(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	old := create(t, db)
+	sealed := func() (blob []byte) {
+		if err := db.read.QueryRow(`SELECT sealed FROM grants WHERE id = ?`, old.ID).Scan(&blob); err != nil {
+			t.Fatal(err)
+		}
+		return blob
+	}
+	before := sealed()
+	// Another process rotates.
+	other, err := keyset.Open(filepath.Join(filepath.Dir(db.Path), "keyset.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Get(t.Context(), old.ID); err != nil {
+		t.Errorf("a grant sealed before the rotation does not open: %v", err)
+	}
+	young := create(t, db)
+	if _, err := db.Get(t.Context(), young.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := (vault.Sealer{Keys: other}).Reseal(young.ID, before); err == nil {
+		t.Error("a blob opened under another grant's id")
+	}
+	resealed, unreadable, err := db.Reseal(t.Context())
+	if resealed != 2 || unreadable != 0 || err != nil {
+		t.Errorf("resealed %d, unreadable %d, %v; want 2, 0, nil", resealed, unreadable, err)
+	}
+	if bytes.Equal(before[:5], sealed()[:5]) {
+		t.Error("the resealed blob still names the old key")
+	}
+	if _, err := db.Get(t.Context(), old.ID); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHoldsGrants(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	for _, want := range []bool{false, true} {
+		if got, err := HoldsGrants(t.Context(), db.Path); got != want || err != nil {
+			t.Errorf("holds grants: %v, %v; want %v", got, err, want)
+		}
+		create(t, db)
+	}
+	if got, err := HoldsGrants(t.Context(), db.Path+"-nothing"); got || err != nil {
+		t.Errorf("a missing file holds grants: %v, %v", got, err)
+	}
+}
+
+func TestSessionStore(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	store, ends := db.Sessions(), db.clock.Now().Add(24*time.Hour)
+	found := func() bool {
+		_, ok, err := store.FindCtx(t.Context(), "h")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if err := store.CommitCtx(t.Context(), "h", []byte("{}"), ends); err != nil || !found() {
+		t.Fatalf("a new session is not found: %v", err)
+	}
+	db.clock.Advance(7 * time.Hour)
+	if !found() {
+		t.Fatal("gone before the idle limit")
+	}
+	if err := db.writeMarks(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db.clock.Advance(7 * time.Hour)
+	if !found() {
+		t.Error("gone although it was seen 7 hours ago")
+	}
+	db.clock.Advance(2 * time.Hour)
+	if found() {
+		t.Error("found 9 hours after it was last seen")
+	}
+}
+
+// A request that loaded a session before it was ended must not bring it back.
+func TestEndedSessionStaysEnded(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	store, ends := db.Sessions(), db.clock.Now().Add(time.Hour)
+	if err := store.CommitCtx(t.Context(), "h", []byte("{}"), ends); err != nil {
+		t.Fatal(err)
+	}
+	inFlight := session.NewContext(t.Context())
+	if _, ok, err := store.FindCtx(inFlight, "h"); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if err := store.DeleteCtx(t.Context(), "h"); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.CommitCtx(inFlight, "h", []byte("{}"), ends); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, _ := store.FindCtx(t.Context(), "h"); ok {
+		t.Error("the ended session is back")
+	}
+}
+
+func TestReadingASessionWritesNothing(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	if err := db.Sessions().CommitCtx(t.Context(), "h", []byte("{}"), db.clock.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	changes := func() (n int) {
+		if err := db.write.QueryRow(`SELECT total_changes()`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := changes()
+	for range 100 {
+		if _, _, err := db.Sessions().FindCtx(t.Context(), "h"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := changes(); after != before {
+		t.Errorf("100 reads made %d changes", after-before)
+	}
+}
+
+func TestTidy(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	ends := db.clock.Now().Add(time.Hour)
+	lives, orphan := create(t, db), create(t, db)
+	for hash, g := range map[string]*auth.Grant{"live": lives, "short": orphan} {
+		ctx := session.NewContext(t.Context())
+		session.FromContext(ctx).Person = session.Person{GrantID: g.ID, Provider: "work", Subject: "alice"}
+		expiry := ends
+		if hash == "short" {
+			expiry = db.clock.Now().Add(time.Minute)
+		}
+		if err := db.Sessions().CommitCtx(ctx, hash, []byte("{}"), expiry); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.clock.Advance(20 * time.Minute)
+	if err := db.Tidy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Get(t.Context(), lives.ID); err != nil {
+		t.Errorf("the grant of a live session is gone: %v", err)
+	}
+	if _, err := db.Get(t.Context(), orphan.ID); !errors.Is(err, auth.ErrNotFound) {
+		t.Errorf("the grant outlives its session: %v", err)
+	}
+	var rows int
+	if err := db.read.QueryRow(`SELECT count(*) FROM sessions`).Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("%d sessions left, %v; want 1", rows, err)
+	}
+}
+
+func TestReadsUseIndexes(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	for _, query := range []string{selectGrant, `SELECT id FROM renewals WHERE grant_id = ? AND id < 9 ORDER BY id DESC LIMIT 20`} {
+		var id, parent, unused int
+		var plan string
+		if err := db.read.QueryRow(`EXPLAIN QUERY PLAN `+query, "x").Scan(&id, &parent, &unused, &plan); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix([]byte(plan), []byte("SEARCH")) {
+			t.Errorf("%s\n\tis planned as %q", query, plan)
+		}
+	}
+}
