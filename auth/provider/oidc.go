@@ -1,0 +1,335 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/markbates/goth"
+	"golang.org/x/oauth2"
+
+	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
+)
+
+// OIDC is the generic OpenID provider: authorization code flow with PKCE S256, state and nonce, full verification of id
+// tokens, and renewals through our own token endpoint client. It is safe for concurrent use.
+type OIDC struct {
+	config    Config
+	options   Options
+	discovery *discovery
+	documents *http.Client // for discovery, keys and userinfo
+	tokens    *http.Client // for the token endpoint
+}
+
+var _ Provider = (*OIDC)(nil)
+
+// reservedParams are of the protocol: configuration may not set them.
+var reservedParams = []string{
+	"client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type", "scope", "state",
+}
+
+// NewOIDC returns the provider. It makes no network call.
+func NewOIDC(config Config, options Options) (*OIDC, error) {
+	for name := range config.AuthParams {
+		if slices.Contains(reservedParams, name) {
+			return nil, fmt.Errorf("auth_params: %q cannot be set: Keyturn sets it", name)
+		}
+	}
+	documents, tokens := tokenendpoint.NewHTTPClient(discoveryTimeout), tokenendpoint.NewHTTPClient(0)
+	if options.Transport != nil {
+		documents.Transport, tokens.Transport = options.Transport, options.Transport
+	}
+	documents.Transport = limited{documents.Transport}
+	return &OIDC{
+		config: config, options: options, documents: documents, tokens: tokens,
+		discovery: &discovery{issuer: config.Issuer, client: documents, now: options.Now},
+	}, nil
+}
+
+// Label implements Provider.
+func (p *OIDC) Label() string { return p.config.Label }
+
+// Policy implements auth.Provider.
+func (p *OIDC) Policy() auth.Policy { return p.config.Policy() }
+
+// OnUnknown implements auth.Provider.
+func (p *OIDC) OnUnknown() auth.OnUnknown { return p.config.OnUnknown }
+
+// metadata returns what discovery told, ready for use.
+func (p *OIDC) metadata(ctx context.Context) (*metadata, error) {
+	m, err := p.discovery.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.discovery.mu.Lock()
+	defer p.discovery.mu.Unlock()
+	if m.verifier == nil {
+		remote := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), p.documents), m.JWKSURL)
+		m.verifier = oidc.NewVerifier(m.Issuer, keys{remote}, &oidc.Config{
+			ClientID: p.config.ClientID, SupportedSigningAlgs: m.signingAlgs(), Now: p.options.Now, SkipIssuerCheck: true,
+		})
+	}
+	return m, nil
+}
+
+// signingAlgs are the announced algorithms, without those that prove nothing about the provider (none, HMAC with a
+// secret that others know).
+func (m *metadata) signingAlgs() []string {
+	var announced struct {
+		Algs []string `json:"id_token_signing_alg_values_supported"`
+	}
+	known := []string{
+		oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
+	}
+	if m.oidc.Claims(&announced) != nil || len(announced.Algs) == 0 {
+		return []string{oidc.RS256}
+	}
+	algs := slices.DeleteFunc(announced.Algs, func(alg string) bool { return !slices.Contains(known, alg) })
+	if len(algs) == 0 {
+		return []string{oidc.RS256}
+	}
+	return algs
+}
+
+func (p *OIDC) client(m *metadata) *tokenendpoint.Client {
+	return &tokenendpoint.Client{
+		HTTP: p.tokens, TokenURL: m.TokenURL, ClientID: p.config.ClientID, ClientSecret: p.config.ClientSecret,
+		AuthMethod: m.authMethod(p.config), Now: p.options.Now,
+	}
+}
+
+// Begin implements Provider.
+func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return nil, signInError(auth.CodeDiscovery, "%v", err)
+	}
+	session := &Session{Nonce: oauth2.GenerateVerifier(), Verifier: oauth2.GenerateVerifier()}
+	config := oauth2.Config{
+		ClientID: p.config.ClientID, RedirectURL: p.config.CallbackURL, Scopes: p.config.Scopes,
+		Endpoint: oauth2.Endpoint{AuthURL: m.AuthorizationURL, TokenURL: m.TokenURL},
+	}
+	params := []oauth2.AuthCodeOption{oauth2.S256ChallengeOption(session.Verifier), oidc.Nonce(session.Nonce)}
+	if p.config.Audience != "" {
+		params = append(params, oauth2.SetAuthURLParam("audience", p.config.Audience))
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.config.AuthParams)) {
+		params = append(params, oauth2.SetAuthURLParam(name, p.config.AuthParams[name]))
+	}
+	if prompt != "" {
+		params = append(params, oauth2.SetAuthURLParam("prompt", prompt))
+	}
+	session.AuthURL = config.AuthCodeURL(state, params...)
+	return session, nil
+}
+
+// Finish implements Provider.
+func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Values) (auth.SignedIn, error) {
+	s, ok := session.(*Session)
+	if !ok {
+		return auth.SignedIn{}, fmt.Errorf("finish sign-in: session of another provider")
+	}
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return auth.SignedIn{}, signInError(auth.CodeDiscovery, "%v", err)
+	}
+	// RFC 9207 section 2.4: a wrong issuer, or none where one is announced, is a mix-up.
+	if iss, present := callback.Get("iss"), callback.Has("iss"); present && iss != m.Issuer || !present && m.IssInAuthorization {
+		return auth.SignedIn{}, signInError("issuer_mismatch", "the answer's iss is not the provider's")
+	}
+	if code := callback.Get("error"); code != "" {
+		return auth.SignedIn{}, &SignInError{Code: code, Detail: callback.Get("error_description")}
+	}
+	code := callback.Get("code")
+	if code == "" {
+		return auth.SignedIn{}, signInError("no_code", "the answer has neither a code nor an error")
+	}
+	call, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
+	defer cancel()
+	answer, err := p.client(m).Exchange(call, url.Values{
+		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {p.config.CallbackURL}, "code_verifier": {s.Verifier},
+	})
+	if err != nil {
+		return auth.SignedIn{}, signInError("code_exchange_failed", "%v", err)
+	}
+	if answer.ID == "" {
+		return auth.SignedIn{}, signInError("no_id_token", "the token endpoint gave no id token; is the scope openid asked for?")
+	}
+	v, err := m.verify(ctx, p.config, answer.ID, answer.Access, p.options.Now())
+	switch {
+	case err != nil:
+		return auth.SignedIn{}, signInError("invalid_id_token", "%v", err)
+	case v.token.Issuer != m.Issuer:
+		return auth.SignedIn{}, signInError("invalid_id_token", "id token is of another issuer")
+	case v.token.Nonce != s.Nonce:
+		return auth.SignedIn{}, signInError("invalid_id_token", "id token's nonce is not this sign-in's")
+	}
+	claims, err := p.withUserInfo(ctx, m, v, answer.Access)
+	if err != nil {
+		return auth.SignedIn{}, err
+	}
+	identity := auth.Identity{
+		Provider: p.config.Name, Issuer: v.token.Issuer, Subject: v.token.Subject, Name: textOf(claims, "name"),
+		Email: textOf(claims, "email"), Picture: textOf(claims, "picture"), Claims: claims,
+	}
+	if identity.Name == "" {
+		identity.Name = textOf(claims, "preferred_username")
+	}
+	return auth.SignedIn{Identity: identity, Answer: answer, IDToken: answer.ID}, nil
+}
+
+// withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does
+// not answer costs only its claims; one that speaks of somebody else costs the sign-in.
+func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access auth.Secret) (map[string]any, error) {
+	claims := map[string]any{}
+	if m.UserInfoURL != "" {
+		ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, p.documents), p.options.RenewTimeout)
+		defer cancel()
+		info, err := m.oidc.UserInfo(ctx, oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access.Reveal()}))
+		switch {
+		case err != nil:
+			p.options.Log.WarnContext(ctx, "userinfo could not be read; the id token's claims serve", "provider", p.config.Name,
+				"error", auth.Redact(err.Error(), access))
+		case info.Subject != v.token.Subject:
+			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
+		case info.Claims(&claims) != nil:
+			claims = map[string]any{}
+		}
+	}
+	maps.Copy(claims, v.claims)
+	return claims, nil
+}
+
+// Renew implements auth.Provider.
+func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) (auth.Answer, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeDiscovery, Detail: short(err.Error())}}
+	}
+	return p.client(m).Exchange(ctx, renewalForm(p.config, tokens, withScope))
+}
+
+// renewalForm is the token request of a renewal. With a refresh token no scope is sent: that means the same scope
+// (RFC 6749 section 6), and a list that the provider wrote in its own way could only be refused.
+func renewalForm(config Config, tokens auth.TokenSet, withScope bool) url.Values {
+	if config.GrantType != auth.GrantClientCredentials {
+		return url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.Refresh.Reveal()}}
+	}
+	form := url.Values{"grant_type": {"client_credentials"}}
+	if config.Audience != "" {
+		form.Set("audience", config.Audience)
+	}
+	if scope := apiScope(config.Scopes); withScope && scope != "" {
+		form.Set("scope", scope)
+	}
+	return form
+}
+
+// apiScope leaves out the scopes that ask for claims about a person or for a refresh token: a client's own token has neither.
+func apiScope(scopes []string) string {
+	personal := []string{"openid", "profile", "email", "address", "phone", "offline_access"}
+	return strings.Join(slices.DeleteFunc(slices.Clone(scopes), func(s string) bool { return slices.Contains(personal, s) }), " ")
+}
+
+// VerifyIDToken implements auth.Provider.
+func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Secret) (map[string]any, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
+	}
+	v, err := m.verify(ctx, p.config, idToken, g.Tokens.Access, p.options.Now())
+	if err != nil {
+		return nil, err
+	}
+	if v.token.Issuer != g.Identity.Issuer || v.token.Subject != g.Identity.Subject {
+		return nil, auth.ErrOtherIdentity
+	}
+	for _, name := range []string{"nonce", "auth_time", "azp"} {
+		now, present := v.claims[name]
+		before, had := g.Identity.Claims[name]
+		if present && had && !sameClaim(now, before) || name != "auth_time" && present && !had {
+			return nil, fmt.Errorf("id token's %s is not the sign-in's", name)
+		}
+	}
+	if before, ok := g.Identity.Claims["iat"].(float64); ok && v.token.IssuedAt.Unix() < int64(before)-int64(time.Minute/time.Second) {
+		return nil, fmt.Errorf("id token was issued before the one that it replaces")
+	}
+	return v.claims, nil
+}
+
+// Revoke implements auth.Provider. The refresh token goes first, since that ends the grant (RFC 7009 section 2.1).
+func (p *OIDC) Revoke(ctx context.Context, tokens auth.TokenSet) error {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return err
+	}
+	if m.RevocationURL == "" {
+		return nil
+	}
+	return revoke(ctx, p.client(m), m.RevocationURL, tokens)
+}
+
+func revoke(ctx context.Context, client *tokenendpoint.Client, endpoint string, tokens auth.TokenSet) error {
+	if tokens.Refresh != "" {
+		return client.Revoke(ctx, endpoint, tokens.Refresh, "refresh_token")
+	}
+	if tokens.Access != "" {
+		return client.Revoke(ctx, endpoint, tokens.Access, "access_token")
+	}
+	return nil
+}
+
+// EndSessionURL implements Provider (OpenID Connect RP-Initiated Logout section 2).
+func (p *OIDC) EndSessionURL(ctx context.Context, idToken auth.Secret, returnTo, state string) string {
+	m, err := p.metadata(ctx)
+	if err != nil || m.EndSessionURL == "" {
+		return ""
+	}
+	u, err := url.Parse(m.EndSessionURL)
+	if err != nil {
+		return ""
+	}
+	query := u.Query()
+	query.Set("client_id", p.config.ClientID)
+	query.Set("post_logout_redirect_uri", returnTo)
+	query.Set("state", state)
+	if idToken != "" {
+		query.Set("id_token_hint", idToken.Reveal())
+	}
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// Origins implements Provider.
+func (p *OIDC) Origins() []string {
+	urls := []string{p.config.Issuer}
+	if m := p.discovery.known(); m != nil {
+		urls = append(urls, m.EndSessionURL)
+	}
+	var origins []string
+	for _, text := range urls {
+		if u, err := url.Parse(text); err == nil && u.Host != "" {
+			origins = append(origins, u.Scheme+"://"+u.Host)
+		}
+	}
+	slices.Sort(origins)
+	return slices.Compact(origins)
+}
+
+// LogValue implements slog.LogValuer.
+func (p *OIDC) LogValue() slog.Value { return slog.StringValue(p.config.Name) }
+
+func short(text string) string {
+	if runes := []rune(text); len(runes) > 200 {
+		return string(runes[:200]) + "…"
+	}
+	return text
+}

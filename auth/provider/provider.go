@@ -1,0 +1,135 @@
+// Package provider turns configuration into providers: the generic OpenID provider, and goth's for the brands.
+package provider
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/markbates/goth"
+
+	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
+)
+
+// Config is one configured provider.
+type Config struct {
+	Name            string // in URLs
+	Type            string // "oidc", or the name of a goth provider
+	Label           string // for people
+	Issuer          string // oidc only
+	ClientID        string
+	ClientSecret    auth.Secret // empty: a public client
+	Scopes          []string
+	Audience        string
+	AuthParams      map[string]string // further parameters of the authorization request
+	GrantType       auth.GrantType
+	MaxAge          time.Duration
+	Leeway          time.Duration
+	AssumedLifetime time.Duration
+	OnUnknown       auth.OnUnknown
+	ClientAuth      tokenendpoint.AuthMethod // empty: from discovery
+	CallbackURL     string
+	Extra           map[string]string // what some brands need: domain, tenant, …
+}
+
+// Policy is when the provider's grants are due.
+func (c Config) Policy() auth.Policy {
+	return auth.Policy{MaxAge: c.MaxAge, Leeway: c.Leeway, Assumed: c.AssumedLifetime, GrantType: c.GrantType}
+}
+
+// Provider is one provider people sign in with. The context-taking methods are what Keyturn calls; goth.Provider's are for
+// whoever holds one as such. Implementations are safe for concurrent use.
+type Provider interface {
+	auth.Provider
+	goth.Provider
+	// Label is the provider's name for people.
+	Label() string
+	// Begin begins a sign-in. prompt is the OpenID Connect prompt parameter, usually empty. The session's Marshal is
+	// what Finish needs, and is kept by the browser's session until then.
+	Begin(ctx context.Context, state, prompt string) (goth.Session, error)
+	// Finish exchanges the callback's parameters for tokens and a verified identity.
+	Finish(ctx context.Context, session goth.Session, callback url.Values) (auth.SignedIn, error)
+	// EndSessionURL is where to send the browser at sign-out (OpenID Connect RP-Initiated Logout), "" if nowhere.
+	EndSessionURL(ctx context.Context, idToken auth.Secret, returnTo, state string) string
+	// Origins are the origins that a sign-out may send the browser to, as far as they are known without a call.
+	Origins() []string
+}
+
+// Options are what all providers share.
+type Options struct {
+	RenewTimeout time.Duration // bound on a token endpoint call
+	Now          func() time.Time
+	Log          *slog.Logger
+	Transport    http.RoundTripper // nil: the default of tokenendpoint.NewHTTPClient; tests inject faults here
+}
+
+// Set is the configured providers. It is safe for concurrent use.
+type Set struct {
+	list   []Provider
+	byName map[string]Provider
+}
+
+var _ auth.Providers = (*Set)(nil)
+
+// New builds the providers without a network call: one that is down at start does not stop the start. The error names
+// the provider and what is wrong with its settings.
+func New(configs []Config, options Options) (*Set, error) {
+	set := &Set{byName: map[string]Provider{}}
+	for _, config := range configs {
+		p, err := build(config, options)
+		if err != nil {
+			return nil, fmt.Errorf("provider %q: %w", config.Name, err)
+		}
+		if _, ok := set.byName[config.Name]; ok {
+			return nil, fmt.Errorf("provider %q: the name is taken", config.Name)
+		}
+		set.list = append(set.list, p)
+		set.byName[config.Name] = p
+	}
+	return set, nil
+}
+
+func build(config Config, options Options) (Provider, error) {
+	if config.Type == "oidc" {
+		return NewOIDC(config, options)
+	}
+	return newBrand(config, options)
+}
+
+// All lists the providers in the order of the configuration.
+func (s *Set) All() []Provider { return s.list }
+
+// Get finds a provider by name.
+func (s *Set) Get(name string) (Provider, bool) {
+	p, ok := s.byName[name]
+	return p, ok
+}
+
+// Lookup implements auth.Providers.
+func (s *Set) Lookup(name string) (auth.Provider, bool) {
+	p, ok := s.byName[name]
+	return p, ok
+}
+
+// SignInError is a failed sign-in: the provider's own error answer, or what we found wrong with an answer. Its text
+// holds no secret.
+type SignInError struct {
+	Code   string // OAuth error code, or one of ours
+	Detail string // for the log, and for developers
+}
+
+// Error implements error.
+func (e *SignInError) Error() string {
+	if e.Detail == "" {
+		return e.Code
+	}
+	return e.Code + ": " + e.Detail
+}
+
+func signInError(code, format string, args ...any) error {
+	return &SignInError{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
