@@ -1,0 +1,107 @@
+package devprovider
+
+import (
+	"context"
+	"encoding/json"
+	"html/template"
+	"net/http"
+	"net/url"
+)
+
+// showSignIn is the sign-in page.
+func (p *Provider) showSignIn(w http.ResponseWriter, r *http.Request) {
+	id := r.URL.Query().Get("authRequestID")
+	if _, err := p.op.Storage().AuthRequestByID(r.Context(), id); err != nil {
+		p.tooLate(w, r)
+		return
+	}
+	page := SignInPage{Action: p.path + "/login", AuthRequestID: id, ClientName: "Keyturn", People: People()}
+	w.Header().Set("Cache-Control", "no-store")
+	if p.config.SignInPage != nil {
+		p.config.SignInPage(w, r, page)
+		return
+	}
+	plain(w, http.StatusOK, `<form method="post" action="{{.Action}}"><input type="hidden" name="authRequestID" value="{{.AuthRequestID}}">`+
+		`{{range .People}}<button name="user" value="{{.Name}}">{{.Label}}</button>{{end}}</form>`, page)
+}
+
+// signIn takes the person's choice and goes on to the client.
+func (p *Provider) signIn(w http.ResponseWriter, r *http.Request) {
+	person, known := personNamed(r.PostFormValue("user"))
+	if !known {
+		p.errorPage(w, r, http.StatusBadRequest, "Nobody has that name here.", "Go back and choose one of the people on the page.")
+		return
+	}
+	id := r.PostFormValue("authRequestID")
+	ok, err := p.op.Storage().(*storage).signedIn(r.Context(), id, person.Name)
+	if err != nil {
+		p.config.Log.ErrorContext(r.Context(), "development provider: sign-in not stored", "error", err)
+		p.errorPage(w, r, http.StatusServiceUnavailable, "The sign-in could not be stored.", "Try again in a moment.")
+		return
+	}
+	if !ok {
+		p.tooLate(w, r)
+		return
+	}
+	http.Redirect(w, r, p.config.Issuer+"/authorize/callback?id="+url.QueryEscape(id), http.StatusSeeOther)
+}
+
+func (p *Provider) tooLate(w http.ResponseWriter, r *http.Request) {
+	p.errorPage(w, r, http.StatusBadRequest, "This sign-in has expired or was finished already.", "Start again from the application.")
+}
+
+func (p *Provider) signedOut(w http.ResponseWriter, r *http.Request) {
+	if p.config.SignedOutPage != nil {
+		p.config.SignedOutPage(w, r)
+		return
+	}
+	plain(w, http.StatusOK, `<p>Signed out.</p>`, nil)
+}
+
+func (p *Provider) errorPage(w http.ResponseWriter, r *http.Request, status int, title, detail string) {
+	if p.config.ErrorPage != nil {
+		p.config.ErrorPage(w, r, status, title, detail)
+		return
+	}
+	plain(w, status, `<h1>{{.Title}}</h1><p>{{.Detail}}</p>`, struct{ Title, Detail string }{title, detail})
+}
+
+// plain writes a page without looks, for when nobody gave better ones.
+func plain(w http.ResponseWriter, status int, text string, data any) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_ = template.Must(template.New("page").Parse(text)).Execute(w, data)
+}
+
+func writeJSON(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+type audienceKey struct{}
+
+// withAudience hands the audience of a client credentials request to the storage, which op does not.
+func withAudience(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err == nil {
+			r = r.WithContext(context.WithValue(r.Context(), audienceKey{}, r.PostForm.Get("audience")))
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// asUnauthorized makes op's 403 for a dead access token the 401 of RFC 6750 section 3.1.
+func asUnauthorized(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(unauthorized{w}, r) })
+}
+
+type unauthorized struct{ http.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (u unauthorized) WriteHeader(status int) {
+	if status == http.StatusForbidden || status == http.StatusUnauthorized {
+		status = http.StatusUnauthorized
+		u.Header().Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="the access token is missing, expired or revoked"`)
+	}
+	u.ResponseWriter.WriteHeader(status)
+}
