@@ -1,0 +1,129 @@
+// Package static serves the embedded assets under names that carry a hash of their content.
+package static
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+//go:embed app.css app.js favicon.svg vendor/htmx.org/htmx.min.js vendor/pico/pico.classless.min.css
+var files embed.FS
+
+// asset is one file, ready to be sent.
+type asset struct {
+	kind string
+	tag  string
+	raw  []byte
+	zip  func() []byte // compressed once, when first asked for
+}
+
+// table is the assets by URL, and the URLs by name.
+type table struct {
+	byURL map[string]*asset
+	urls  map[string]string
+}
+
+var assets = sync.OnceValue(func() table {
+	t := table{byURL: map[string]*asset{}, urls: map[string]string{}}
+	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		raw, err := files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		sum := sha256.Sum256(raw)
+		hash := hex.EncodeToString(sum[:6])
+		extension := path.Ext(name)
+		url := "/static/" + strings.TrimSuffix(path.Base(name), extension) + "." + hash + extension
+		t.urls[name] = url
+		t.byURL[url] = &asset{kind: mimeType(extension), tag: `"` + hash + `"`, raw: raw, zip: sync.OnceValue(func() []byte { return compress(raw) })}
+		return nil
+	})
+	if err != nil {
+		panic(fmt.Sprintf("embedded files: %v", err)) // they are part of the program
+	}
+	return t
+})
+
+func mimeType(extension string) string {
+	switch extension {
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".css":
+		return "text/css; charset=utf-8"
+	default:
+		return mime.TypeByExtension(extension)
+	}
+}
+
+func compress(raw []byte) []byte {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err == nil {
+		_, err = w.Write(raw)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return nil
+	}
+	return b.Bytes()
+}
+
+// URL is where the named asset is served. It panics on a name that is not embedded.
+func URL(name string) string {
+	url, ok := assets().urls[name]
+	if !ok {
+		panic("no such asset: " + name)
+	}
+	return url
+}
+
+// Handler serves the assets. What has a hash in its name never changes, and may be kept for ever.
+func Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			h.Set("Allow", "GET, HEAD")
+			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		a, ok := assets().byURL[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+		h.Set("Content-Type", a.kind)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("ETag", a.tag)
+		h.Set("Vary", "Accept-Encoding")
+		if strings.Contains(r.Header.Get("If-None-Match"), a.tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		body := a.raw
+		if zipped := a.zip(); strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") && zipped != nil && len(zipped) < len(body) {
+			h.Set("Content-Encoding", "gzip")
+			body = zipped
+		}
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+		if r.Method == http.MethodGet {
+			_, _ = w.Write(body)
+		}
+	})
+}

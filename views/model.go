@@ -1,0 +1,206 @@
+// Package views is what people see: plain structs in, HTML out. No view computes a state or reads storage.
+package views
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Person is who is signed in. The strings come from a provider and may hold anything.
+type Person struct {
+	Name     string // may be empty
+	Email    string // may be empty
+	Subject  string
+	Provider string // label
+}
+
+// Shown is the best name there is.
+func (p Person) Shown() string {
+	for _, name := range []string{p.Name, p.Email, p.Subject} {
+		if strings.TrimSpace(name) != "" {
+			return name
+		}
+	}
+	return "somebody"
+}
+
+// Initial stands in for a picture: those of foreign hosts are not loaded.
+func (p Person) Initial() string {
+	r, _ := utf8.DecodeRuneInString(strings.ToUpper(strings.TrimSpace(p.Shown())))
+	return string(r)
+}
+
+// Problem is what went wrong, in words.
+type Problem struct {
+	Title  string
+	Detail string // may be empty
+	Next   string // what happens now, or what to do; may be empty
+}
+
+// ProviderButton is one way to sign in.
+type ProviderButton struct{ Name, Label, URL string }
+
+// SignInPage is the page of those who are signed out.
+type SignInPage struct {
+	Providers   []ProviderButton
+	Problem     *Problem // of a try that failed
+	DevProvider bool
+}
+
+// DashboardPage is the token dashboard.
+type DashboardPage struct {
+	Person  Person
+	Token   TokenCard
+	Grant   GrantFacts
+	History []HistoryRow
+}
+
+// TokenCard is the present access token. Times are absolute; Now lets the browser correct its clock.
+type TokenCard struct {
+	State            string // fresh, due, expired or needs_sign_in
+	Now              time.Time
+	IssuedAt         time.Time
+	ExpiresAt        time.Time
+	DueAt            time.Time // zero: never automatically
+	Generation       int64
+	Type             string
+	Scope            []string
+	Renewable        bool
+	NextRenewalAt    time.Time // zero: never
+	RefreshExpiresAt time.Time // zero: unknown or never
+	Result           *Result   // the answer to a click
+	Problem          *StandingProblem
+	SignInURL        string // where to sign in again, when that is what helps
+	Renewing         bool   // a renewal runs beside this page
+}
+
+// Result is what came of a click.
+type Result struct {
+	OK   bool
+	Text string
+}
+
+// StandingProblem is why the latest renewal failed; it stands until one succeeds.
+type StandingProblem struct {
+	Text      string
+	Whose     string // provider, operator, you or keyturn
+	NextTryAt time.Time
+}
+
+// GrantFacts is what is known about the sign-in.
+type GrantFacts struct {
+	SignedInAt, LastSeenAt, SessionEndsAt time.Time
+	Provider, Issuer                      string
+	Scope                                 []string
+	NextRenewalAt, RefreshExpiresAt       time.Time
+	RefreshNeverExpires, Renewable        bool
+}
+
+// HistoryRow is one renewal. OldToken and NewToken are fingerprints.
+type HistoryRow struct {
+	At                         time.Time
+	Generation                 int64
+	Trigger, Outcome           string
+	Duration                   time.Duration
+	ErrorCode, Detail, Warning string
+	OldToken, NewToken         string
+	OldExpiry, NewExpiry       time.Time
+}
+
+// ErrorPage is a page that says what went wrong.
+type ErrorPage struct {
+	Status      int
+	Problem     Problem
+	Action      string // where to go from here
+	ActionLabel string
+}
+
+// DevSignInPage is the sign-in page of the embedded provider.
+type DevSignInPage struct {
+	Action        string
+	AuthRequestID string
+	ClientName    string
+	People        []DevPerson
+}
+
+// DevPerson is somebody who can sign in at the embedded provider.
+type DevPerson struct{ Name, Label, Email string }
+
+// badge is how a state looks: a word and a shape, so that colour is never alone.
+type badge struct{ shape, word string }
+
+func badgeOf(state string) badge {
+	switch state {
+	case "fresh":
+		return badge{"●", "Fresh"}
+	case "due":
+		return badge{"◐", "Due"}
+	case "expired":
+		return badge{"○", "Expired"}
+	default:
+		return badge{"⚑", "Needs sign-in"}
+	}
+}
+
+// whoseWords says to whom a problem belongs.
+func whoseWords(whose string) string {
+	switch whose {
+	case "provider":
+		return "The provider's matter"
+	case "operator":
+		return "The operator's matter"
+	case "keyturn":
+		return "Keyturn's matter"
+	default:
+		return "Your matter"
+	}
+}
+
+// countdown is the time left as the page shows it before the script takes over.
+func countdown(left time.Duration) string {
+	if left < 0 {
+		left = 0
+	}
+	s := int64(left / time.Second)
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}
+
+// ringOffset is how much of the ring is empty, out of 100.
+func ringOffset(t TokenCard) string {
+	whole := t.ExpiresAt.Sub(t.IssuedAt)
+	if whole <= 0 {
+		return "100"
+	}
+	gone := 1 - float64(t.ExpiresAt.Sub(t.Now))/float64(whole)
+	return strconv.FormatFloat(100*min(1, max(0, gone)), 'f', 1, 64)
+}
+
+func exact(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// exactOrEmpty is for data attributes that the script reads.
+func exactOrEmpty(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// brief writes a duration with the unit that matters.
+func brief(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return "<1 ms"
+	case d < 10*time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	default:
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	}
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
