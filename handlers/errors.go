@@ -1,0 +1,129 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"keyturn/auth"
+	"keyturn/views"
+)
+
+// httpProblem is an error made for people: what is wrong, and what they can do.
+type httpProblem struct {
+	status int
+	code   string
+	title  string
+	next   string
+	cause  error // for the log
+
+	actionURL, actionLabel string
+}
+
+func problem(status int, code, title, next string) *httpProblem {
+	return &httpProblem{status: status, code: code, title: title, next: next, actionURL: "/", actionLabel: "To the start page"}
+}
+
+func (p *httpProblem) because(err error) *httpProblem { p.cause = err; return p }
+
+func (p *httpProblem) action(url, label string) *httpProblem {
+	p.actionURL, p.actionLabel = url, label
+	return p
+}
+
+// Error implements error.
+func (p *httpProblem) Error() string {
+	if p.cause != nil {
+		return fmt.Sprintf("%s: %v", p.code, p.cause)
+	}
+	return p.code
+}
+
+// Unwrap gives errors.Is the cause.
+func (p *httpProblem) Unwrap() error { return p.cause }
+
+// storageProblem is shown when the database does not answer.
+func storageProblem(err error) *httpProblem {
+	if errors.Is(err, auth.ErrUnreadable) {
+		return problem(http.StatusServiceUnavailable, "vault_unreadable", "Your sign-in is stored, but it cannot be opened.",
+			"Keyturn's operator has to bring back the keyset that sealed it. Nothing is lost.").because(err)
+	}
+	return problem(http.StatusServiceUnavailable, auth.CodeStorage, "Keyturn cannot reach its database right now.",
+		"Nothing is lost. Try again in a moment.").because(err)
+}
+
+// asProblem finds words for any error.
+func asProblem(err error) *httpProblem {
+	var p *httpProblem
+	if errors.As(err, &p) {
+		return p
+	}
+	var he *echo.HTTPError
+	if errors.As(err, &he) {
+		switch he.Code {
+		case http.StatusNotFound:
+			return problem(he.Code, "not_found", "There is nothing here.", "Check the address, or go back to the start page.")
+		case http.StatusMethodNotAllowed:
+			return problem(he.Code, "method_not_allowed", "This address does not work that way.", "It answers to another method; see the Allow header.")
+		case http.StatusRequestEntityTooLarge:
+			return problem(he.Code, "too_large", "That was too much to send.", "Send less.")
+		case http.StatusInternalServerError:
+		default:
+			return problem(he.Code, "bad_request", http.StatusText(he.Code), "Check the request.")
+		}
+	}
+	return problem(http.StatusInternalServerError, "internal_error", "Something went wrong inside Keyturn.",
+		"Your tokens are safe. Try again; if it stays so, tell the operator.").because(err)
+}
+
+// failed answers an error in the form that was asked for: JSON under /api, a notice to htmx, else a page.
+func (a *app) failed(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	p := asProblem(err)
+	if p.status >= http.StatusInternalServerError {
+		a.Log.ErrorContext(c.Request().Context(), "request failed", "route", c.Path(), "status", p.status, "error", p)
+	}
+	var answer error
+	switch words := (views.Problem{Title: p.title, Next: p.next}); {
+	case isHTMX(c):
+		c.Response().Header().Set("HX-Retarget", "#notice")
+		c.Response().Header().Set("HX-Reswap", "innerHTML")
+		answer = a.render(c, p.status, views.Notice(words))
+	case strings.HasPrefix(c.Request().URL.Path, "/api/") || !acceptsHTML(c) && c.Request().Method != http.MethodGet:
+		answer = c.JSON(p.status, map[string]any{"error": apiError{p.code, p.title + " " + p.next}})
+	default:
+		answer = a.render(c, p.status, views.Error(views.ErrorPage{
+			Status: p.status, Problem: words, Action: p.actionURL, ActionLabel: p.actionLabel,
+		}))
+	}
+	if answer != nil {
+		a.Log.DebugContext(c.Request().Context(), "error answer not written", "error", answer)
+	}
+}
+
+// apiError is the error object of the API.
+type apiError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// SessionFailed answers a request whose session could not be loaded or saved.
+func SessionFailed(a Config) func(w http.ResponseWriter, r *http.Request, err error) {
+	handlers := &app{a}
+	e := echo.New()
+	return func(w http.ResponseWriter, r *http.Request, err error) {
+		handlers.failed(storageProblem(err), e.NewContext(r, w))
+	}
+}
+
+func isHTMX(c echo.Context) bool { return c.Request().Header.Get("HX-Request") == "true" }
+
+// acceptsHTML tells a browser's navigation from a program's call.
+func acceptsHTML(c echo.Context) bool {
+	return strings.Contains(c.Request().Header.Get(echo.HeaderAccept), echo.MIMETextHTML)
+}

@@ -1,0 +1,145 @@
+package handlers
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider"
+	"keyturn/views"
+)
+
+// failureWords says in one sentence why a renewal failed and whose matter that is. All of what people read about failed
+// renewals is here.
+func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
+	name := g.Identity.Provider
+	if p, ok := a.Providers.Get(name); ok {
+		name = p.Label()
+	}
+	struck := ""
+	switch f.Replay {
+	case auth.CodeReplayedAfterCrash:
+		struck = " Keyturn was stopped in the middle of a renewal, so it could not know whether the refresh token had been used and had to present it again."
+	case auth.CodeReplayed:
+		struck = " An answer was lost on the way, so Keyturn could not know whether the refresh token had been used and had to present it again."
+	}
+	switch f.Code {
+	case auth.CodeUnreachable, auth.CodeDiscovery:
+		return name + " cannot be reached."
+	case auth.CodeTimeout:
+		return name + " does not answer in time."
+	case auth.CodeCutOff:
+		return name + " broke off in the middle of its answer."
+	case auth.CodeUnreadable:
+		return name + " answered with something that is no token answer."
+	case auth.CodeRedirect:
+		return name + " answered with a redirect, which a token endpoint must not do; nothing was sent there. The operator should check the issuer."
+	case auth.CodeRateLimited:
+		return name + " asks for fewer requests."
+	case auth.CodeHTTPStatus, "server_error", "temporarily_unavailable":
+		return fmt.Sprintf("%s has a problem of its own (status %d).", name, f.Status)
+	case auth.CodeNoAccessToken:
+		return name + " answered without an access token."
+	case auth.CodeTokenType:
+		return name + " answered with a kind of token that Keyturn cannot use."
+	case auth.CodeOutcomeUnknown:
+		return "It is not known whether " + name + " took the refresh token; Keyturn asks again when the access token has expired."
+	case auth.CodeNotRenewable:
+		return name + " gave no refresh token, so this token cannot be renewed."
+	case auth.CodeIdentityChanged:
+		return name + " answered with the tokens of somebody else. They were revoked, and this sign-in has ended. Sign in again."
+	case auth.CodeProviderUnavailable:
+		return "This provider is not among Keyturn's settings any more; the operator has to bring it back."
+	case auth.CodeBusy:
+		return "Another renewal of this token is taking long."
+	case auth.CodeShuttingDown:
+		return "Keyturn is about to restart."
+	case auth.CodeStorage:
+		return "Keyturn cannot reach its database."
+	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope":
+		return fmt.Sprintf("%s does not accept Keyturn's settings (%s). The operator has to mend that; it is not your doing.", name, f.Code)
+	case "interaction_required", "login_required", "consent_required":
+		return name + " wants to see you again before it gives new tokens. Sign in again."
+	case "invalid_request":
+		if g.Standing.Refused {
+			return name + " has refused the refresh token." + struck + " Sign in again."
+		}
+		return name + " did not understand the request, or had two at once."
+	}
+	if g.Standing.Refused {
+		return name + " has refused the refresh token (" + f.Code + ")." + struck + " Sign in again."
+	}
+	return fmt.Sprintf("%s answered with the error %s.", name, f.Code)
+}
+
+// resultWords is the sentence beside the button: what came of the click, with figures.
+func (a *app) resultWords(result auth.Result) views.Result {
+	g := result.Grant
+	switch {
+	case result.Outcome == auth.OutcomeRotated:
+		return views.Result{OK: true, Text: fmt.Sprintf("Rotated in %s: generation %d.", brief(result.Took), g.Generation)}
+	case result.Outcome == auth.OutcomeRenewed:
+		return views.Result{OK: true, Text: fmt.Sprintf("Renewed in %s: generation %d. The provider kept the refresh token.", brief(result.Took), g.Generation)}
+	case result.Outcome == "":
+		return views.Result{OK: true, Text: "No renewal was needed."}
+	}
+	words := []string{"Not renewed.", a.failureWords(g, result.Failure)}
+	if g.Tokens.ValidAt(a.Now()) {
+		words = append(words, "The present token stays in use.")
+	}
+	if wait := a.nextTry(result.View).Sub(a.Now()); wait > 0 {
+		words = append(words, "Keyturn tries again in "+brief(wait)+".")
+	}
+	return views.Result{Text: strings.Join(words, " ")}
+}
+
+// resultError is the error object of a renewal that failed, nil if it did not.
+func (a *app) resultError(result auth.Result) *apiError {
+	if result.Failure.Code == "" {
+		return nil
+	}
+	return &apiError{result.Failure.Code, a.failureWords(result.Grant, result.Failure)}
+}
+
+// nextTry is when Keyturn next tries by itself after a failure; zero when it does not.
+func (a *app) nextTry(view auth.View) time.Time {
+	if view.Grant.Standing.Failure.Code == "" {
+		return time.Time{}
+	}
+	return view.NextAt
+}
+
+// signInWords says why a sign-in did not succeed.
+func signInWords(label string, failure *provider.SignInError) views.Problem {
+	next := "You can try again."
+	switch failure.Code {
+	case "access_denied":
+		return views.Problem{Title: "The sign-in was cancelled.", Detail: label + " says that access was not granted.", Next: next}
+	case auth.CodeDiscovery:
+		return views.Problem{Title: label + " cannot be reached.", Detail: "Keyturn could not read the provider's settings.", Next: "Try again in a moment; if it stays so, tell the operator."}
+	case "code_exchange_failed":
+		return views.Problem{Title: label + " gave no tokens.", Detail: failure.Detail, Next: next}
+	case "issuer_mismatch", "invalid_id_token", "invalid_userinfo", "no_id_token":
+		return views.Problem{Title: "The answer of " + label + " could not be trusted.", Detail: failure.Detail, Next: "Nothing was signed in. Try again; if it stays so, tell the operator."}
+	case "login_required", "interaction_required", "consent_required", "account_selection_required":
+		return views.Problem{Title: label + " wants to see you first.", Detail: failure.Detail, Next: next}
+	case "server_error", "temporarily_unavailable":
+		return views.Problem{Title: label + " has a problem of its own.", Detail: cut(failure.Detail, 200), Next: "Try again in a moment."}
+	}
+	return views.Problem{Title: "The sign-in did not succeed.", Detail: cut(failure.Code+": "+failure.Detail, 200), Next: next}
+}
+
+// brief writes a duration with the one unit that matters.
+func brief(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return "under 1 ms"
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Round(time.Second)/time.Second))
+	default:
+		return fmt.Sprintf("%d min", int(d.Round(time.Minute)/time.Minute))
+	}
+}

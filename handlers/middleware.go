@@ -1,0 +1,113 @@
+package handlers
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+)
+
+// headers sets on every answer what a browser needs to know to be safe with it. Handlers may loosen nothing but
+// form-action, and static files set their own caching.
+func (a *app) headers(next http.Handler) http.Handler {
+	https := strings.HasPrefix(a.BaseURL, "https:")
+	policy := contentPolicy(nil)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+		h.Set("Cache-Control", "no-store")
+		if https {
+			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// contentPolicy is the Content-Security-Policy. formTargets are origins that a form may end up at by a redirect:
+// browsers hold the whole chain against form-action, and sign-out ends at the provider.
+func contentPolicy(formTargets []string) string {
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+		"form-action " + strings.Join(append([]string{"'self'"}, formTargets...), " ") +
+		"; frame-ancestors 'none'; base-uri 'none'"
+}
+
+// sameOrigin refuses requests that another site makes a browser send. The callback is meant to come from elsewhere
+// (response_mode=form_post); its state protects it.
+func (a *app) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
+	protection := http.NewCrossOriginProtection()
+	if u, err := url.Parse(a.BaseURL); err == nil {
+		// A proxy may rewrite Host, with which Origin is compared.
+		if err := protection.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
+			a.Log.Error("base URL is no origin", "error", err)
+		}
+	}
+	return func(c echo.Context) error {
+		if c.Path() != callbackRoute {
+			if err := protection.Check(c.Request()); err != nil {
+				return problem(http.StatusForbidden, "cross_origin", "This request came from another site.",
+					"Keyturn does only what its own pages ask for.").because(err)
+			}
+		}
+		return next(c)
+	}
+}
+
+// limitBody bounds request bodies: the largest is a form_post callback.
+func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
+	return middleware.BodyLimit("128K")(next)
+}
+
+// recovered turns a panic into an error page.
+func (a *app) recovered(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				a.Log.ErrorContext(c.Request().Context(), "panic", "route", c.Path(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				err = echo.ErrInternalServerError
+			}
+		}()
+		return next(c)
+	}
+}
+
+const arrivedKey = "arrived"
+
+// logged notes when the request arrived, and writes one line about it at level debug. The line has the route, never
+// the URL: that may hold a code.
+func (a *app) logged(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		began := time.Now()
+		c.Set(arrivedKey, began)
+		err := next(c)
+		if err != nil {
+			c.Error(err)
+		}
+		a.Log.LogAttrs(c.Request().Context(), slog.LevelDebug, "request", slog.String("method", c.Request().Method),
+			slog.String("route", c.Path()), slog.Int("status", c.Response().Status), slog.Duration("took", time.Since(began)))
+		return nil
+	}
+}
+
+// arrived is when the request arrived, with a monotonic reading.
+func arrived(c echo.Context) time.Time {
+	at, ok := c.Get(arrivedKey).(time.Time)
+	if !ok {
+		return time.Now()
+	}
+	return at
+}

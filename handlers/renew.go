@@ -1,0 +1,148 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"keyturn/auth"
+	"keyturn/views"
+)
+
+// updateWord is what the article's button sends, as a query parameter or a header named query.
+const updateWord = "update-token-data"
+
+// triggerAnswer is what a program gets from POST /api/trigger-renew-token.
+type triggerAnswer struct {
+	Status     int           `json:"status"`
+	Outcome    *auth.Outcome `json:"outcome"` // null: no renewal was needed
+	Generation int64         `json:"generation"`
+	ExpiresAt  time.Time     `json:"expires_at"`
+	Error      *apiError     `json:"error,omitempty"`
+}
+
+// triggerRenewToken is what the Refresh Token button posts to. With the word it renews now, without it only if due.
+func (a *app) triggerRenewToken(c echo.Context) error {
+	trigger := auth.TriggerAutomatic
+	if c.QueryParam("query") == updateWord || c.Request().Header.Get("query") == updateWord {
+		trigger = auth.TriggerManual
+	}
+	result, err := a.renewed(c, trigger)
+	if errors.Is(err, errSignedOut) {
+		if acceptsHTML(c) && !isHTMX(c) {
+			return c.Redirect(http.StatusSeeOther, "/?return_to=%2Fdashboard")
+		}
+		return a.unauthorized(c, `{"status":401}`)
+	}
+	if err != nil {
+		return err
+	}
+	said := a.resultWords(result)
+	switch {
+	case isHTMX(c):
+		return a.tokenFragment(c, result.View, &said)
+	case acceptsHTML(c):
+		a.Sessions.Flash(c.Request().Context(), flashOf(said))
+		return c.Redirect(http.StatusSeeOther, "/dashboard")
+	}
+	answer := triggerAnswer{
+		Status: statusOf(result, a.Now()), Generation: result.Grant.Generation, ExpiresAt: whole(result.Grant.Tokens.ExpiresAt),
+		Error: a.resultError(result),
+	}
+	if result.Outcome != "" {
+		answer.Outcome = &result.Outcome
+	}
+	return c.JSON(answer.Status, answer)
+}
+
+// tokenAnswer is what a program gets from POST /api/renew-token.
+type tokenAnswer struct {
+	AccessToken *string      `json:"access_token"` // null when tokens are not exposed
+	TokenType   string       `json:"token_type"`
+	ExpiresIn   int64        `json:"expires_in"`
+	ExpiresAt   time.Time    `json:"expires_at"`
+	Scope       string       `json:"scope"`
+	Generation  int64        `json:"generation"`
+	Outcome     auth.Outcome `json:"outcome"`
+	Error       *apiError    `json:"error,omitempty"`
+}
+
+// renewToken renews now and answers the tokens. A failed renewal answers the existing ones while they are of use; a dead
+// token is never handed out.
+func (a *app) renewToken(c echo.Context) error {
+	result, err := a.renewed(c, auth.TriggerAPI)
+	if errors.Is(err, errSignedOut) {
+		return a.unauthorized(c, `{"message":"User is not authorized to rotate access-token"}`)
+	}
+	if err != nil {
+		return err
+	}
+	now := a.Now()
+	why := a.resultError(result)
+	if status := statusOf(result, now); status != http.StatusOK {
+		if why == nil {
+			why = &apiError{"expired", "The access token has expired."}
+		}
+		if status == http.StatusUnauthorized {
+			why.Code = "sign_in_required"
+		}
+		return c.JSON(status, map[string]any{"outcome": result.Outcome, "error": why})
+	}
+	tokens := result.Grant.Tokens
+	answer := tokenAnswer{
+		TokenType: tokens.Type, ExpiresIn: secondsLeft(tokens.ExpiresAt, now), ExpiresAt: whole(tokens.ExpiresAt),
+		Scope: tokens.Scope, Generation: result.Grant.Generation, Outcome: result.Outcome, Error: why,
+	}
+	if a.ExposeTokens {
+		access := tokens.Access.Reveal()
+		answer.AccessToken = &access
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+// statusOf is the HTTP status of a renewal's answer: 200 as long as there is a usable access token.
+func statusOf(result auth.Result, now time.Time) int {
+	switch {
+	case result.Grant.Tokens.ValidAt(now):
+		return http.StatusOK
+	case result.Outcome == auth.OutcomeRefused, !result.Renewable, result.State == auth.StateNeedsSignIn:
+		return http.StatusUnauthorized
+	case result.Failure.Party == auth.PartyKeyturn:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusBadGateway
+	}
+}
+
+// tokenFragment is the token card, with what else of the dashboard a renewal changes.
+func (a *app) tokenFragment(c echo.Context, view auth.View, said *views.Result) error {
+	history, err := a.Vault.History(c.Request().Context(), view.Grant.ID, 0, historyRows)
+	if err != nil {
+		return storageProblem(err)
+	}
+	return a.render(c, http.StatusOK, views.TokenWithHistory(a.tokenCard(view, said), historyRowsOf(history), a.grantFacts(c, view)))
+}
+
+// flashOf and flashed carry a result over the redirect of a browser without JavaScript.
+func flashOf(said views.Result) string {
+	if said.OK {
+		return "ok:" + said.Text
+	}
+	return "no:" + said.Text
+}
+
+func flashed(word string) *views.Result {
+	kind, text, found := strings.Cut(word, ":")
+	if !found {
+		return nil
+	}
+	return &views.Result{OK: kind == "ok", Text: text}
+}
+
+func secondsLeft(expiry, now time.Time) int64 { return max(0, int64(expiry.Sub(now)/time.Second)) }
+
+// whole is a time as the API writes it: UTC, whole seconds.
+func whole(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

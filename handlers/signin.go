@@ -1,0 +1,237 @@
+package handlers
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"keyturn/auth"
+	"keyturn/auth/provider"
+	"keyturn/auth/session"
+	"keyturn/views"
+)
+
+// endWait is how long a sign-out waits for the provider; what is not done by then goes on by itself.
+const endWait = 2 * time.Second
+
+// prompts that a sign-in link may ask for (OpenID Connect Core 3.1.2.1).
+var prompts = []string{"login", "consent", "select_account"}
+
+// home is the sign-in page, or the way to the dashboard for those who are signed in.
+func (a *app) home(c echo.Context) error {
+	returnTo := localPath(c.QueryParam("return_to"))
+	switch _, err := a.grant(c); {
+	case err == nil && returnTo != "":
+		return c.Redirect(http.StatusSeeOther, returnTo)
+	case err == nil:
+		return c.Redirect(http.StatusSeeOther, "/dashboard")
+	case !errors.Is(err, errSignedOut):
+		return err
+	}
+	return a.render(c, http.StatusOK, views.SignIn(a.signInPage(returnTo, nil)))
+}
+
+func (a *app) signInPage(returnTo string, problem *views.Problem) views.SignInPage {
+	page := views.SignInPage{Problem: problem, DevProvider: a.DevPrefix != ""}
+	for _, p := range a.Providers.All() {
+		page.Providers = append(page.Providers, views.ProviderButton{
+			Name: p.Name(), Label: p.Label(), URL: signInURL(p.Name(), returnTo, ""),
+		})
+	}
+	return page
+}
+
+func signInURL(name, returnTo, prompt string) string {
+	query := url.Values{}
+	if returnTo != "" {
+		query.Set("return_to", returnTo)
+	}
+	if prompt != "" {
+		query.Set("prompt", prompt)
+	}
+	if len(query) == 0 {
+		return "/auth/" + name
+	}
+	return "/auth/" + name + "?" + query.Encode()
+}
+
+// beginSignIn sends the browser to the provider.
+func (a *app) beginSignIn(c echo.Context) error {
+	p, ok := a.Providers.Get(c.Param("provider"))
+	if !ok {
+		return echo.ErrNotFound
+	}
+	// A browser at 127.0.0.1 would come back from the provider to localhost, without its cookie.
+	if base, err := url.Parse(a.BaseURL); err == nil && c.Request().Host != base.Host && loopback(c.Request().Host) && loopback(base.Host) {
+		return c.Redirect(http.StatusSeeOther, a.BaseURL+c.Request().URL.RequestURI())
+	}
+	prompt := c.QueryParam("prompt")
+	if !slices.Contains(prompts, prompt) {
+		prompt = ""
+	}
+	ctx := c.Request().Context()
+	returnTo := localPath(c.QueryParam("return_to"))
+	state := rand.Text()
+	s, err := p.Begin(ctx, state, prompt)
+	if err != nil {
+		return a.signInFailed(c, p, returnTo, err)
+	}
+	target, err := s.GetAuthURL()
+	if err != nil {
+		return a.signInFailed(c, p, returnTo, err)
+	}
+	err = a.Sessions.Await(ctx, state, session.Pending{Provider: p.Name(), Session: s.Marshal(), ReturnTo: returnTo})
+	if err != nil {
+		return storageProblem(err)
+	}
+	return c.Redirect(http.StatusSeeOther, target)
+}
+
+func loopback(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = host
+	}
+	ip := net.ParseIP(strings.Trim(name, "[]"))
+	return name == "localhost" || strings.HasSuffix(name, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+// finishSignIn takes the provider's answer, by query or by form_post.
+func (a *app) finishSignIn(c echo.Context) error {
+	p, ok := a.Providers.Get(c.Param("provider"))
+	if !ok {
+		return echo.ErrNotFound
+	}
+	answer := c.QueryParams()
+	if c.Request().Method == http.MethodPost {
+		if err := c.Request().ParseForm(); err != nil {
+			return problem(http.StatusBadRequest, "bad_form", "The provider's answer could not be read.", "Sign in again.").because(err)
+		}
+		answer = c.Request().PostForm
+		// A cross-site POST comes without the SameSite=Lax session; a GET to ourselves brings it.
+		if !a.Sessions.Has(c.Request().Context()) && len(answer.Get("state")) <= maxReturnTo {
+			return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+protocolOnly(answer).Encode())
+		}
+	}
+	for name, values := range protocolOnly(answer) {
+		if len(values) > 1 {
+			return problem(http.StatusBadRequest, "duplicate_parameter", "The provider's answer says "+name+" twice.", "Sign in again.")
+		}
+	}
+	ctx := c.Request().Context()
+	pending, ok := a.Sessions.Take(ctx, answer.Get("state"), p.Name())
+	if !ok {
+		return problem(http.StatusBadRequest, "unknown_state", "This sign-in was not begun in this browser, is too old, or has been used.",
+			"Nothing was signed in. Begin again.").action(signInURL(p.Name(), "", ""), "Sign in again")
+	}
+	s, err := p.UnmarshalSession(pending.Session)
+	if err != nil {
+		return a.signInFailed(c, p, pending.ReturnTo, err)
+	}
+	signedIn, err := p.Finish(ctx, s, answer)
+	if err != nil {
+		return a.signInFailed(c, p, pending.ReturnTo, err)
+	}
+	if err := a.enter(c, signedIn); err != nil {
+		return err
+	}
+	if pending.ReturnTo != "" {
+		return c.Redirect(http.StatusSeeOther, pending.ReturnTo)
+	}
+	return c.Redirect(http.StatusSeeOther, "/dashboard")
+}
+
+// protocolOnly is the parameters of an authorization answer that we read (RFC 6749 sections 4.1.2, RFC 9207).
+func protocolOnly(answer url.Values) url.Values {
+	kept := url.Values{}
+	for _, name := range []string{"code", "state", "iss", "error", "error_description", "error_uri", "session_state"} {
+		if values, ok := answer[name]; ok {
+			kept[name] = values
+		}
+	}
+	return kept
+}
+
+// enter makes the browser's session the person's, under a new token, and ends the grant that it had before.
+func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
+	ctx := c.Request().Context()
+	before, had := a.Sessions.SignedIn(ctx)
+	hash, err := a.Sessions.Renew(ctx)
+	if err != nil {
+		return storageProblem(err)
+	}
+	signedIn.SessionHash, signedIn.IP = hash, c.RealIP()
+	signedIn.UserAgent = cut(c.Request().UserAgent(), 300)
+	g, err := a.Grants.Begin(context.WithoutCancel(ctx), signedIn)
+	if err != nil {
+		return storageProblem(err)
+	}
+	a.Sessions.SignIn(ctx, session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject})
+	if had {
+		wait, cancel := context.WithTimeout(ctx, endWait)
+		defer cancel()
+		if _, err := a.Grants.End(wait, before.GrantID); err != nil {
+			a.Log.ErrorContext(ctx, "the grant before this sign-in could not be ended; upkeep removes it", "error", err)
+		}
+	}
+	return nil
+}
+
+// signInFailed says on the sign-in page what went wrong, and offers another try.
+func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string, err error) error {
+	var failure *provider.SignInError
+	if !errors.As(err, &failure) {
+		failure = &provider.SignInError{Code: "sign_in_failed", Detail: err.Error()}
+	}
+	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", cut(failure.Code, 100), "detail", cut(failure.Detail, 300))
+	status := http.StatusBadRequest
+	if slices.Contains([]string{auth.CodeDiscovery, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
+		status = http.StatusBadGateway
+	}
+	words := signInWords(p.Label(), failure)
+	return a.render(c, status, views.SignIn(a.signInPage(returnTo, &words)))
+}
+
+// signOut ends the session and its grant, and takes the browser to the provider's end of session.
+func (a *app) signOut(c echo.Context) error {
+	ctx := c.Request().Context()
+	person, ok := a.Sessions.SignedIn(ctx)
+	if err := a.Sessions.End(ctx); err != nil {
+		return storageProblem(err)
+	}
+	target := "/"
+	if ok {
+		wait, cancel := context.WithTimeout(ctx, endWait)
+		defer cancel()
+		g, err := a.Grants.End(wait, person.GrantID)
+		if err != nil {
+			return storageProblem(err)
+		}
+		if p, found := a.Providers.Get(person.Provider); found && g != nil {
+			if u := p.EndSessionURL(wait, g.Tokens.ID, a.BaseURL+"/", rand.Text()); u != "" {
+				target = u
+			}
+		}
+	}
+	c.Response().Header().Set("Clear-Site-Data", `"cache", "storage"`)
+	if isHTMX(c) {
+		c.Response().Header().Set("HX-Redirect", target)
+		return c.NoContent(http.StatusOK)
+	}
+	return c.Redirect(http.StatusSeeOther, target)
+}
+
+func cut(text string, most int) string {
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return text
+}
