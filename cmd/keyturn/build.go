@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider"
+	"keyturn/auth/session"
+	"keyturn/auth/tokenendpoint"
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/sqlite"
+	"keyturn/handlers"
+	"keyturn/static"
+)
+
+// site is everything that serves, built.
+type site struct {
+	handler  http.Handler
+	rotator  *auth.Rotator
+	grants   *auth.Grants
+	draining atomic.Bool
+	closers  []func() error
+}
+
+// build puts Keyturn together. Nothing of it calls a provider: those are asked when they are first needed.
+func build(ctx context.Context, settings Settings, base string, log *slog.Logger) (s *site, err error) {
+	s = &site{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	now := time.Now
+	configs := providerConfigs(settings, base)
+	dev, err := s.openDevProvider(ctx, settings, base, log)
+	if err != nil {
+		return nil, err
+	}
+	if dev != nil {
+		configs = append([]provider.Config{dev.client}, configs...)
+	}
+	providers, err := provider.New(configs, provider.Options{RenewTimeout: settings.RenewTimeout, Now: now, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	db, keys, err := openVault(ctx, settings, log)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, db.Close)
+
+	callbacks := auth.DefaultCallbacks()
+	s.grants = auth.NewGrants(db, providers, callbacks, now, log)
+	s.rotator = auth.NewRotator(auth.RotatorConfig{
+		Vault: db, Providers: providers, Grants: s.grants, Callbacks: callbacks, RenewTimeout: settings.RenewTimeout, Now: now, Log: log,
+	})
+	config := handlers.Config{
+		Providers: providers, Rotator: s.rotator, Grants: s.grants, Vault: db, Callbacks: callbacks, BaseURL: base,
+		ExposeTokens: settings.ExposeTokens == "owner", Static: static.Handler(), Now: now, Log: log,
+		Ready: readiness(&s.draining, db.Ready, func(context.Context) error { _, err := keys.AEAD(true); return err }),
+	}
+	if dev != nil {
+		config.DevPrefix, config.DevProvider = devPath, dev.handler
+	}
+	config.Sessions = session.New(session.Options{
+		Store: db.Sessions(), Lifetime: settings.SessionLifetime, Secure: isHTTPS(base), Now: now,
+		OnError: handlers.SessionFailed(config),
+	})
+	s.handler = handlers.New(config)
+	return s, nil
+}
+
+func (s *site) close() error {
+	var errs []error
+	for _, closer := range s.closers {
+		errs = append(errs, closer())
+	}
+	return errors.Join(errs...)
+}
+
+// providerConfigs are the configured providers, with the callbacks that they have here.
+func providerConfigs(settings Settings, base string) []provider.Config {
+	var configs []provider.Config
+	for _, p := range settings.Providers {
+		configs = append(configs, provider.Config{
+			Name: p.Name, Type: p.Type, Label: p.Label, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret,
+			Scopes: p.Scopes, Audience: p.Audience, AuthParams: p.AuthParams, GrantType: p.GrantType, MaxAge: p.MaxAge,
+			Leeway: p.Leeway, AssumedLifetime: p.AssumedLifetime, OnUnknown: auth.OnUnknown(p.OnUnknown),
+			ClientAuth: tokenendpoint.AuthMethod(p.ClientAuth), CallbackURL: callbackURL(base, p.Name), Extra: p.Extra,
+		})
+	}
+	return configs
+}
+
+func callbackURL(base, name string) string { return base + "/auth/" + name + "/callback" }
+
+// openVault opens the keyset and the database. A keyset is made only where there is nothing yet that another one sealed.
+func openVault(ctx context.Context, settings Settings, log *slog.Logger) (*sqlite.DB, *keyset.File, error) {
+	if settings.Database.Engine != engineSQLite {
+		return nil, nil, fmt.Errorf("--database (KEYTURN_DATABASE): %q: this version keeps grants in SQLite only; allowed: sqlite or sqlite:PATH",
+			settings.Database)
+	}
+	keys, err := keyset.Open(settings.KeysetFile)
+	if errors.Is(err, keyset.ErrMissing) {
+		keys, err = newKeyset(ctx, settings)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %w", err)
+	}
+	db, err := sqlite.Open(ctx, sqlite.Options{
+		Path: settings.Database.Path, Sealer: vault.Sealer{Keys: keys}, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
+	})
+	return db, keys, err
+}
+
+func newKeyset(ctx context.Context, settings Settings) (*keyset.File, error) {
+	holds, err := sqlite.HoldsGrants(ctx, settings.Database.Path)
+	if err != nil {
+		return nil, err
+	}
+	if holds {
+		return nil, fmt.Errorf("%w: %s; the database holds grants that it sealed, and a new keyset would not open them: bring it back, or move the database away",
+			keyset.ErrMissing, settings.KeysetFile)
+	}
+	if err := keyset.Create(settings.KeysetFile); err != nil {
+		return nil, err
+	}
+	return keyset.Open(settings.KeysetFile)
+}

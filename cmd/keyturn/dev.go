@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"keyturn/auth"
+	"keyturn/auth/devprovider"
+	"keyturn/auth/provider"
+	"keyturn/views"
+)
+
+const devPath = "/dev-provider"
+
+// dev is the embedded provider, and Keyturn as its client.
+type dev struct {
+	handler http.Handler
+	client  provider.Config
+}
+
+// openDevProvider opens the embedded provider if it is on, else it returns nil. Keyturn reaches it over HTTP like any other.
+func (s *site) openDevProvider(ctx context.Context, settings Settings, base string, log *slog.Logger) (*dev, error) {
+	on, err := settings.devProviderOn(base)
+	if err != nil || !on {
+		return nil, err
+	}
+	secret, err := devClientSecret(settings.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir (KEYTURN_DATA_DIR): %w", err)
+	}
+	client := provider.Config{
+		Name: devProviderName, Type: "oidc", Label: "Dev provider", Issuer: base + devPath, ClientID: "keyturn", ClientSecret: secret,
+		Scopes: settings.Scopes, GrantType: auth.GrantRefreshToken, MaxAge: settings.MaxAge, Leeway: settings.Leeway,
+		OnUnknown: auth.RetryNow, CallbackURL: callbackURL(base, devProviderName),
+	}
+	p, err := devprovider.Open(ctx, devprovider.Config{
+		Issuer: client.Issuer, ClientID: client.ClientID, ClientSecret: secret.Reveal(), RedirectURIs: []string{client.CallbackURL},
+		PostLogoutRedirectURIs: []string{base + "/"}, TokenLifetime: settings.DevTokenLifetime, ReuseInterval: settings.DevReuseInterval,
+		Dir: settings.DataDir, Log: log, SignInPage: devSignInPage, ErrorPage: devErrorPage, SignedOutPage: devSignedOutPage,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("embedded provider: %w", err)
+	}
+	s.closers = append(s.closers, p.Close)
+	return &dev{handler: p.Handler(), client: client}, nil
+}
+
+// devClientSecret is made once and kept: the embedded provider must know its client again after a restart.
+func devClientSecret(dir string) (auth.Secret, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "dev-client-secret")
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = file.WriteString(rand.Text())
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if secret := strings.TrimSpace(string(content)); secret != "" {
+		return auth.Secret(secret), nil
+	}
+	return "", fmt.Errorf("%s is empty; remove it", path)
+}
+
+func devSignInPage(w http.ResponseWriter, r *http.Request, page devprovider.SignInPage) {
+	view := views.DevSignInPage{Action: page.Action, AuthRequestID: page.AuthRequestID, ClientName: page.ClientName}
+	for _, person := range page.People {
+		view.People = append(view.People, views.DevPerson{Name: person.Name, Label: person.Label, Email: person.Email})
+	}
+	templ.Handler(views.DevSignIn(view)).ServeHTTP(w, r)
+}
+
+func devErrorPage(w http.ResponseWriter, r *http.Request, status int, title, detail string) {
+	templ.Handler(views.DevError(views.Problem{Title: title, Detail: detail}), templ.WithStatus(status)).ServeHTTP(w, r)
+}
+
+func devSignedOutPage(w http.ResponseWriter, r *http.Request) {
+	templ.Handler(views.DevSignedOut()).ServeHTTP(w, r)
+}

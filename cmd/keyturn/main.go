@@ -1,0 +1,54 @@
+// Command keyturn signs people in with any OAuth 2.0 or OpenID Connect provider and keeps their tokens fresh.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program, and returns its exit code: 0 when it did what was asked, 1 when it could not, 2 when the
+// settings are wrong. What people read goes to stdout, errors and the log to stderr.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
+	settings, what, done, err := parseSettings(args, environ, stdout)
+	if err != nil {
+		fmt.Fprintf(stderr, "keyturn: %v\n", err)
+		return 2
+	}
+	if done {
+		return 0
+	}
+	log := newLogger(settings, stderr)
+	for _, warning := range settings.Warnings {
+		log.Warn(warning)
+	}
+	if what == commandServe {
+		err = serve(ctx, settings, log, stdout)
+	} else {
+		err = manageKeys(ctx, settings, what, log, stdout)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "keyturn: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func newLogger(settings Settings, stderr io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: settings.logLevel()}
+	if settings.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(stderr, options))
+}

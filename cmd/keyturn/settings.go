@@ -1,0 +1,278 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"keyturn/auth"
+)
+
+// Settings is everything that can be set. A flag beats the environment, the environment beats the YAML file, and the
+// file beats the default; an empty value counts as not set. parseSettings fills and checks it; what depends on the
+// address that was really listened on is left to devProviderOn. It prints and logs without its secrets.
+type Settings struct {
+	Config    string // path of the YAML file; empty without one
+	Addr      string // host:port, port 0 for any free one
+	BaseURL   string // scheme://host[:port]; empty if not set, see deriveBaseURL
+	AdminAddr string // host:port of the second listener; empty: none
+
+	DataDir    string
+	Database   databaseDSN
+	KeysetFile string // in the data dir unless given
+
+	SessionLifetime time.Duration
+	SessionIdle     time.Duration // never more than SessionLifetime
+	ExposeTokens    string        // owner or never
+
+	MaxAge       time.Duration
+	Leeway       time.Duration // may be 0
+	RenewTimeout time.Duration
+	RenewMode    string // background or on-demand
+
+	// The single generic OpenID provider; if Issuer is set, Providers holds it too, under the name oidc.
+	Issuer        string
+	ClientID      string
+	ClientSecret  auth.Secret // empty: a public client
+	APIIdentifier string
+	Scopes        []string
+	GrantType     auth.GrantType
+
+	DevProvider      toggle
+	DevTokenLifetime time.Duration
+	DevReuseInterval time.Duration // may be 0
+
+	LogFormat string // text or json
+	LogLevel  string // debug, info, warn or error
+
+	Providers []ProviderSettings // those of the file in its order, then the generic one
+	Warnings  []string           // what looks like a mistake but does not stop the start; one line each, without secrets
+
+	origins map[string]string // by flag name: what to call a setting that was given, in an error
+}
+
+// setting is one row of the settings: how it is named, shown and stored.
+type setting struct {
+	name    string // the flag without its dashes; the environment variable and the YAML key follow from it
+	group   string // heading in the help
+	preset  string // the default, as one would write it
+	absent  string // what to show in place of a default if there is none
+	meaning string
+	field   field
+
+	noFlag   bool // for secrets: a command line is seen by every user of the machine
+	fromFile bool // also read from the file that …_FILE names
+}
+
+// variable is the name of the environment variable.
+func (s setting) variable() string {
+	return "KEYTURN_" + strings.ToUpper(strings.ReplaceAll(s.name, "-", "_"))
+}
+
+// key is the name in the YAML file.
+func (s setting) key() string { return strings.ReplaceAll(s.name, "-", "_") }
+
+// label names the setting in an error.
+func (s setting) label() string {
+	if s.noFlag {
+		return s.variable()
+	}
+	return "--" + s.name + " (" + s.variable() + ")"
+}
+
+// variables lists the environment variables that the setting is read from.
+func (s setting) variables() []string {
+	if s.fromFile {
+		return []string{s.variable(), s.variable() + "_FILE"}
+	}
+	return []string{s.variable()}
+}
+
+const day = 24 * time.Hour
+
+// list is the single source of names, defaults, limits and meanings: parsing, the help and the README's table follow
+// it. Its rows are bound to s.
+func (s *Settings) list() []setting {
+	const (
+		server, storage, sessions, renewal = "Server", "Storage", "Sessions", "Renewal"
+		generic, development, logging      = "One OpenID provider without a file", "Development", "Logging"
+	)
+	return []setting{
+		{name: "config", group: server, absent: "none", field: text(&s.Config, nil),
+			meaning: "YAML file: any setting of this table (base_url for --base-url) and a list of providers"},
+		{name: "addr", group: server, preset: "localhost:8080", field: text(&s.Addr, listenAddress),
+			meaning: "listen address"},
+		{name: "base-url", group: server, absent: "http:// + addr", field: text(&s.BaseURL, baseURL),
+			meaning: "public URL; callbacks are built from it; https turns on Secure and __Host- cookies and HSTS"},
+		{name: "admin-addr", group: server, absent: "off", field: text(&s.AdminAddr, adminAddress),
+			meaning: "second listener for /metrics, /healthz, /readyz and pprof"},
+
+		{name: "data-dir", group: storage, preset: ".keyturn", field: text(&s.DataDir, nil),
+			meaning: "directory of the SQLite file and, unless given, the keyset"},
+		{name: "database", group: storage, preset: "sqlite", fromFile: true, field: databaseField(&s.Database),
+			meaning: "sqlite (in the data dir), sqlite:PATH or postgres://…"},
+		{name: "keyset-file", group: storage, absent: "in the data dir", field: text(&s.KeysetFile, nil),
+			meaning: "Tink keyset that seals the vault"},
+
+		{name: "session-lifetime", group: sessions, preset: "24h", field: duration(&s.SessionLifetime, 1, 400*day),
+			meaning: "a session ends this long after its sign-in"},
+		{name: "session-idle", group: sessions, preset: "8h", field: duration(&s.SessionIdle, 1, 400*day),
+			meaning: "and this long after its last request; at most the lifetime"},
+		{name: "expose-tokens", group: sessions, preset: "owner", field: oneOf(&s.ExposeTokens, "owner", "never"),
+			meaning: "owner: a signed-in person may see and fetch their own tokens; never: masked everywhere"},
+
+		{name: "max-age", group: renewal, preset: "30m", field: duration(&s.MaxAge, 1, 30*day),
+			meaning: "renew when the access token is this old"},
+		{name: "leeway", group: renewal, preset: "60s", field: duration(&s.Leeway, 0, day),
+			meaning: "renew when this little is left; never more than a quarter of the token's lifetime"},
+		{name: "renew-timeout", group: renewal, preset: "10s", field: duration(&s.RenewTimeout, 1, 10*time.Minute),
+			meaning: "bound on one token endpoint call"},
+		{name: "renew-mode", group: renewal, preset: "background",
+			field: oneOf(&s.RenewMode, "background", "on-demand"),
+			meaning: "background: grants of live sessions are also renewed with nobody watching; " +
+				"on-demand: only when a request meets them"},
+
+		{name: "issuer", group: generic, absent: "none", field: text(&s.Issuer, issuerURL),
+			meaning: "issuer URL; the provider is named oidc: /auth/oidc"},
+		{name: "client-id", group: generic, absent: "none", field: text(&s.ClientID, nil),
+			meaning: "client id; needed with an issuer"},
+		{name: "client-secret", group: generic, absent: "none", noFlag: true, fromFile: true,
+			field:   secret(&s.ClientSecret),
+			meaning: "client secret; none for a public client"},
+		{name: "api-identifier", group: generic, absent: "none", field: text(&s.APIIdentifier, nil),
+			meaning: "sent as audience"},
+		{name: "scopes", group: generic, preset: defaultScopes, field: scopes(&s.Scopes),
+			meaning: "what to ask for, separated by spaces or commas; openid must be there"},
+		{name: "grant-type", group: generic, preset: string(auth.GrantRefreshToken), field: grantType(&s.GrantType),
+			meaning: "how tokens are renewed: refresh_token or client_credentials"},
+
+		{name: "dev-provider", group: development, preset: string(toggleAuto), field: onOff(&s.DevProvider),
+			meaning: "embedded OpenID provider: on, off (--no-dev-provider) or auto (on when no provider is set and the " +
+				"base URL is loopback); refused on a public base URL"},
+		{name: "dev-token-lifetime", group: development, preset: "2m",
+			field:   duration(&s.DevTokenLifetime, time.Second, day),
+			meaning: "lifetime of its access tokens"},
+		{name: "dev-reuse-interval", group: development, preset: "10s",
+			field:   duration(&s.DevReuseInterval, 0, 10*time.Minute),
+			meaning: "how long it takes a used refresh token again; 0s: never"},
+
+		{name: "log-format", group: logging, preset: "text", field: oneOf(&s.LogFormat, "text", "json"),
+			meaning: "text or json"},
+		{name: "log-level", group: logging, preset: "info", field: oneOf(&s.LogLevel, "debug", "info", "warn", "error"),
+			meaning: "debug, info, warn or error"},
+	}
+}
+
+// parseSettings reads the command line (without the program's name), the environment (in the form of os.Environ) and
+// the YAML file that they name. done says that what was asked for (--help, --version, the version command) has been
+// written to stdout and the program should end. An error is one line without the program's name; it names the setting,
+// the value unless it is secret, and what is allowed.
+func parseSettings(args, environ []string, stdout io.Writer) (s Settings, cmd command, done bool, err error) {
+	flags, cmd, done, err := parseCommandLine(args, stdout)
+	if err != nil || done {
+		return Settings{}, cmd, done, oneLine(err)
+	}
+	if err := s.read(&sources{flags: flags, env: environment(environ)}); err != nil {
+		return Settings{}, cmd, false, oneLine(err)
+	}
+	return s, cmd, false, nil
+}
+
+// read fills the settings from the sources and checks them.
+func (s *Settings) read(from *sources) error {
+	list := s.list()
+	s.origins = map[string]string{}
+	if err := from.load(list); err != nil {
+		return err
+	}
+	for _, set := range list {
+		v, given, err := from.find(set)
+		if err != nil {
+			return err
+		}
+		if given {
+			s.origins[set.name] = v.where
+		}
+		if v.empty() {
+			continue
+		}
+		if err := set.field.set(v); err != nil {
+			return v.refused(err)
+		}
+	}
+	if err := s.settle(); err != nil {
+		return err
+	}
+	var err error
+	if s.Providers, err = s.readProviders(from.file); err != nil {
+		return err
+	}
+	s.Warnings = append(s.Warnings, from.unknownVariables(list)...)
+	return nil
+}
+
+// settle fills what follows from other settings and refuses what contradicts them.
+func (s *Settings) settle() error {
+	if s.SessionIdle > s.SessionLifetime {
+		if s.given("session-idle") {
+			return fmt.Errorf("%s: %s is more than %s, %s; allowed: at most the session's lifetime",
+				s.origin("session-idle"), shortDuration(s.SessionIdle), s.origin("session-lifetime"),
+				shortDuration(s.SessionLifetime))
+		}
+		s.SessionIdle = s.SessionLifetime
+	}
+	if s.KeysetFile == "" {
+		s.KeysetFile = filepath.Join(s.DataDir, "keyset.json")
+	}
+	if s.Database.Engine == engineSQLite && s.Database.Path == "" {
+		s.Database.Path = filepath.Join(s.DataDir, "keyturn.db")
+	}
+	return nil
+}
+
+func (s *Settings) given(name string) bool { return s.origins[name] != "" }
+
+// origin is what to call a setting in an error: where it was given or else how it can be.
+func (s *Settings) origin(name string) string {
+	if where, ok := s.origins[name]; ok {
+		return where
+	}
+	i := slices.IndexFunc(s.list(), func(set setting) bool { return set.name == name })
+	return s.list()[i].label()
+}
+
+// logLevel is LogLevel as log/slog has it.
+func (s Settings) logLevel() slog.Level {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(s.LogLevel)) // oneOf has let only level names through; else it stays info
+	return level
+}
+
+// LogValue implements slog.LogValuer: every setting, secrets only as "set".
+func (s Settings) LogValue() slog.Value {
+	var attrs []slog.Attr
+	for _, set := range s.list() {
+		attrs = append(attrs, slog.String(set.name, set.field.show()))
+	}
+	names := make([]string, len(s.Providers))
+	for i, p := range s.Providers {
+		names[i] = p.Name
+	}
+	return slog.GroupValue(append(attrs, slog.String("providers", strings.Join(names, " ")))...)
+}
+
+// String implements fmt.Stringer with what LogValue shows.
+func (s Settings) String() string {
+	var parts []string
+	for _, a := range s.LogValue().Group() {
+		parts = append(parts, a.Key+"="+quoteIfNeeded(a.Value.String()))
+	}
+	return strings.Join(parts, " ")
+}
+
+// GoString implements fmt.GoStringer with what LogValue shows.
+func (s Settings) GoString() string { return "main.Settings{" + s.String() + "}" }

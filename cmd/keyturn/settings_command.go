@@ -1,0 +1,175 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"runtime/debug"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// command is what the program was asked to do.
+type command string
+
+// The commands. Without one the program serves; parseSettings answers version itself.
+const (
+	commandServe      command = "serve"
+	commandKeysList   command = "keys list"
+	commandKeysRotate command = "keys rotate"
+	commandKeysReseal command = "keys reseal"
+	commandVersion    command = "version"
+)
+
+// grammar is the commands as kong wants them; the flags are added to it from the list of settings.
+type grammar struct {
+	Serve struct{} `cmd:"" default:"1" help:"Run the server (the default)."`
+	Keys  struct {
+		List   struct{} `cmd:"" help:"List the keys of the vault's keyset."`
+		Rotate struct{} `cmd:"" help:"Add a key and seal with it from now on; the old ones still open."`
+		Reseal struct{} `cmd:"" help:"Seal every grant with the newest key."`
+	} `cmd:"" help:"Look after the keyset."`
+	Version struct{} `cmd:"" help:"Print the version."`
+
+	ShowVersion versionFlag `name:"version"`
+}
+
+// versionFlag prints the version before anything else is looked at, as kong's own --help does.
+type versionFlag bool
+
+// BeforeReset is called by kong as soon as the command line has been read.
+func (versionFlag) BeforeReset(k *kong.Kong) error {
+	if _, err := fmt.Fprintln(k.Stdout, versionLine()); err != nil {
+		return err
+	}
+	k.Exit(0)
+	return nil
+}
+
+// parseCommandLine returns the flags that were given, by name and still as text: what they mean is not kong's business,
+// because the same text may come from the environment or the file.
+func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string, cmd command, done bool, err error) {
+	flags = map[string]string{}
+	parser, err := kong.New(&grammar{},
+		kong.Name("keyturn"),
+		kong.Writers(stdout, io.Discard),
+		kong.Exit(func(int) { done = true }),
+		kong.Help(func(_ kong.HelpOptions, ctx *kong.Context) error { return writeHelp(ctx.Stdout, ctx.Model) }),
+		kong.PostBuild(func(k *kong.Kong) error {
+			addFlags(k, flags)
+			return nil
+		}),
+	)
+	if err != nil {
+		return nil, "", false, fmt.Errorf("command line: %w", err)
+	}
+	ctx, err := parser.Parse(args)
+	var own *flagError
+	switch {
+	case done: // whatever kong found fault with after it had answered
+		return nil, "", true, nil
+	case errors.As(err, &own):
+		return nil, "", false, own
+	case err != nil:
+		return nil, "", false, errors.New(usageError(err.Error()))
+	}
+	cmd = command(ctx.Command())
+	if cmd == commandVersion {
+		_, err = fmt.Fprintln(stdout, versionLine())
+		return nil, cmd, true, err
+	}
+	return flags, cmd, false, nil
+}
+
+// addFlags gives kong a flag for each setting, and --no-dev-provider. Their texts go into the map.
+func addFlags(k *kong.Kong, into map[string]string) {
+	add := func(m *flagMapper, name string, hidden bool) {
+		v := &kong.Value{
+			Name: name, Mapper: m, Tag: &kong.Tag{}, Target: reflect.New(reflect.TypeFor[string]()).Elem(),
+			DefaultValue: reflect.ValueOf(""),
+		}
+		v.Flag = &kong.Flag{Value: v, Hidden: hidden}
+		k.Model.Flags = append(k.Model.Flags, v.Flag)
+	}
+	var s Settings
+	for _, set := range s.list() {
+		if set.noFlag {
+			continue
+		}
+		toggled := set.field.toggle
+		add(&flagMapper{set: set, into: into}, set.name, false)
+		if toggled {
+			add(&flagMapper{set: set, into: into, negate: true}, "no-"+set.name, true)
+		}
+	}
+}
+
+// flagMapper keeps the text of one flag. Of several occurrences the last counts.
+type flagMapper struct {
+	set    setting
+	into   map[string]string
+	negate bool
+}
+
+// Decode implements kong.Mapper.
+func (m *flagMapper) Decode(ctx *kong.DecodeContext, _ reflect.Value) error {
+	if m.set.field.toggle && ctx.Scan.Peek().Type != kong.FlagValueToken {
+		m.into[m.set.name] = string(toggleOn.negatedIf(m.negate))
+		return nil
+	}
+	if !ctx.Scan.Peek().IsValue() {
+		return &flagError{m.set.label() + ": its value is missing; write --" + m.set.name + "=VALUE"}
+	}
+	text := ctx.Scan.Pop().String()
+	if m.negate {
+		t, err := parseToggle(text)
+		if err != nil {
+			return &flagError{"--no-" + m.set.name + ": " + shown(text) + " " + err.Error()}
+		}
+		text = string(t.negatedIf(true))
+	}
+	m.into[m.set.name] = text
+	return nil
+}
+
+// IsBool implements kong.BoolMapper.
+func (m *flagMapper) IsBool() bool { return m.set.field.toggle }
+
+// flagError is an error of our own wording that kong hands through.
+type flagError struct{ text string }
+
+func (e *flagError) Error() string { return e.text }
+
+// usageError makes kong's error ours: it names the thing that the reader typed, and no secret in it.
+func usageError(text string) string {
+	if rest, ok := strings.CutPrefix(text, "unexpected argument "); ok {
+		text = "unknown command " + rest
+	}
+	if strings.HasPrefix(text, "unknown flag --client-secret") {
+		return "unknown flag --client-secret: a secret is not given on the command line; " +
+			"allowed: KEYTURN_CLIENT_SECRET, KEYTURN_CLIENT_SECRET_FILE or client_secret in the file"
+	}
+	return withoutCredentials(text) + " (keyturn --help shows what is allowed)"
+}
+
+// versionLine names the program, its version and the revision that it was built from, as far as the build knows them.
+func versionLine() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "keyturn"
+	}
+	line := strings.TrimSpace("keyturn " + info.Main.Version)
+	about := map[string]string{}
+	for _, s := range info.Settings {
+		about[s.Key] = s.Value
+	}
+	if revision := about["vcs.revision"]; revision != "" {
+		line += " revision " + revision
+		if about["vcs.modified"] == "true" {
+			line += " (modified)"
+		}
+	}
+	return line + " " + info.GoVersion
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		args string
+		want command
+	}{
+		{"", commandServe},
+		{"--addr=:1", commandServe},
+		{"serve", commandServe},
+		{"serve --addr=:1", commandServe},
+		{"keys list", commandKeysList},
+		{"--addr=:1 keys rotate", commandKeysRotate},
+		{"keys reseal --addr :1", commandKeysReseal},
+	} {
+		s, got, done, err := parseSettings(strings.Fields(c.args), nil, &bytes.Buffer{})
+		if err != nil || done || got != c.want || strings.Contains(c.args, "addr") && s.Addr != ":1" {
+			t.Errorf("%q: got %q, done %t, addr %s, error %v", c.args, got, done, s.Addr, err)
+		}
+	}
+	for args, want := range map[string]string{
+		"keys":                     `expected one of "list", "rotate", "reseal" (keyturn --help shows what is allowed)`,
+		"keys lst":                 `unknown command lst, did you mean "list"? (keyturn --help shows what is allowed)`,
+		"serve again":              "unknown command again (keyturn --help shows what is allowed)",
+		"https://u:hush@h/?q=hush": "unknown command https://…@h/?… (keyturn --help shows what is allowed)",
+	} {
+		if _, err := parseWith(strings.Fields(args), nil); err == nil || err.Error() != want {
+			t.Errorf("%q: got %v\nwant %s", args, err, want)
+		}
+	}
+}
+
+func TestVersionIsPrintedWhateverTheSettingsAre(t *testing.T) {
+	t.Parallel()
+	for _, arg := range []string{"version", "--version"} {
+		var out bytes.Buffer
+		_, _, done, err := parseSettings([]string{arg}, []string{"KEYTURN_LEEWAY=abc"}, &out)
+		if err != nil || !done || !strings.HasPrefix(out.String(), "keyturn ") || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("%s: got %q, done %t, error %v", arg, out.String(), done, err)
+		}
+	}
+}
+
+// failing is a standard output that cannot be written to.
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+func TestUnwrittenAnswersAreErrors(t *testing.T) {
+	t.Parallel()
+	for _, arg := range []string{"version", "--version", "--help"} {
+		if _, _, _, err := parseSettings([]string{arg}, nil, failing{}); err == nil {
+			t.Errorf("%s: no error", arg)
+		}
+	}
+}
+
+func TestHelpShowsEverySetting(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"--help", "-h", "keys --help", "keys rotate --help", "--help --leeway=abc"} {
+		var out bytes.Buffer
+		environ := []string{"KEYTURN_CLIENT_SECRET=hush", "KEYTURN_MAX_AGE=x"}
+		_, _, done, err := parseSettings(strings.Fields(args), environ, &out)
+		if err != nil || !done {
+			t.Fatalf("%s: done %t, error %v", args, done, err)
+		}
+		help := out.String()
+		var s Settings
+		for _, set := range s.list() {
+			if !set.noFlag && !strings.Contains(help, "  --"+set.name+" ") {
+				t.Errorf("%s: --%s is missing", args, set.name)
+			}
+			for _, variable := range set.variables() {
+				if !strings.Contains(help, " "+variable+" ") {
+					t.Errorf("%s: %s is missing", args, variable)
+				}
+			}
+			if set.meaning == "" || set.group == "" || set.shownDefault() == "" {
+				t.Errorf("%s: %s is not explained", args, set.name)
+			}
+		}
+		for _, name := range []string{"serve", "keys list", "keys rotate", "keys reseal", "version", "--help", "--version"} {
+			if !strings.Contains(help, "  "+name) {
+				t.Errorf("%s: %s is missing", args, name)
+			}
+		}
+		for line := range strings.Lines(help) {
+			if utf8.RuneCountInString(strings.TrimRight(line, "\n")) > 100 {
+				t.Errorf("%s: wider than 100 columns: %s", args, line)
+			}
+		}
+		if strings.Contains(help, "hush") || strings.Contains(help, "--client-secret") {
+			t.Errorf("%s: shows a secret or a flag for it", args)
+		}
+	}
+}
+
+func TestTheTableHasARowForEverySetting(t *testing.T) {
+	t.Parallel()
+	var s Settings
+	rows := strings.Split(strings.TrimSuffix(settingsTable(), "\n"), "\n")
+	if len(rows) != len(s.list())+2 {
+		t.Fatalf("%d rows for %d settings", len(rows), len(s.list()))
+	}
+	for i, row := range rows {
+		if strings.Count(row, "|") != 5 || i > 1 && !strings.Contains(row, "`"+s.list()[i-2].variable()+"`") {
+			t.Errorf("row %d: %s", i, row)
+		}
+	}
+}
+
+func TestREADMEHoldsTheTableOfSettings(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("there is no README.md yet")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(content), settingsTable()) {
+		t.Errorf("README.md lacks this table:\n\n%s", settingsTable())
+	}
+}

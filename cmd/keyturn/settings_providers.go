@@ -1,0 +1,311 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"keyturn/auth"
+)
+
+// ProviderSettings is one provider that people may sign in with. It is complete: what was not set holds its default,
+// but a brand's scopes and label are left to whoever knows the brand.
+type ProviderSettings struct {
+	Name         string // in URLs: [a-z0-9-]+
+	Type         string // oidc or the name of a brand, which is not checked here
+	Label        string // on the sign-in page; of a brand empty unless set
+	Issuer       string // of oidc never empty
+	ClientID     string
+	ClientSecret auth.Secret       // empty: a public client
+	ClientAuth   string            // client_secret_basic, client_secret_post or none; empty: from discovery
+	Scopes       []string          // of a brand nil unless set
+	Audience     string            // sent as audience
+	AuthParams   map[string]string // added to the authorization request
+	Extra        map[string]string // what a brand needs besides: domain, tenant, org_url, region, url
+	GrantType    auth.GrantType
+
+	MaxAge          time.Duration
+	Leeway          time.Duration
+	AssumedLifetime time.Duration // of an access token that does not say
+	OnUnknown       string        // retry_now or retry_at_expiry
+}
+
+const (
+	typeOIDC        = "oidc"
+	genericName     = "oidc" // of the provider that is set without a file
+	retryNow        = "retry_now"
+	retryExpiry     = "retry_at_expiry"
+	assumedLifetime = time.Hour
+	maxNameBytes    = 63
+)
+
+// extraKeys are the keys of a provider that only brands have.
+func extraKeys() []string { return []string{"domain", "tenant", "org_url", "region", "url"} }
+
+// readProviders returns the providers of the file, then the generic one.
+func (s *Settings) readProviders(file *configFile) ([]ProviderSettings, error) {
+	var all []ProviderSettings
+	var places []string
+	if file != nil {
+		for i, node := range file.providers {
+			p, err := s.readProvider(file, node, i+1)
+			if err != nil {
+				return nil, err
+			}
+			all, places = append(all, p), append(places, file.at(fmt.Sprintf("providers[%d]", i+1), node))
+		}
+	}
+	generic, ok, err := s.genericProvider()
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		all, places = append(all, generic), append(places, s.origin("issuer"))
+	}
+	for i, p := range all {
+		first := slices.IndexFunc(all, func(other ProviderSettings) bool { return other.Name == p.Name })
+		if first < i {
+			return nil, fmt.Errorf("%s: the name %q is taken by %s; allowed: a name of its own",
+				places[i], p.Name, places[first])
+		}
+	}
+	return all, nil
+}
+
+// genericProvider is the provider that can be set without a file, if it is set.
+func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
+	if !s.given("issuer") {
+		if s.given("client-id") {
+			return ProviderSettings{}, false, fmt.Errorf("%s: is set, but no issuer; allowed: both --issuer (KEYTURN_ISSUER) "+
+				"and --client-id (KEYTURN_CLIENT_ID), or neither", s.origin("client-id"))
+		}
+		for _, name := range []string{"client-secret", "api-identifier", "scopes", "grant-type"} {
+			if s.given(name) {
+				s.Warnings = append(s.Warnings, oneLine(errors.New(s.origin(name)+": is not used without an issuer")).Error())
+			}
+		}
+		return ProviderSettings{}, false, nil
+	}
+	p := s.defaults()
+	p.Name, p.Type = genericName, typeOIDC
+	p.Issuer, p.ClientID, p.ClientSecret = s.Issuer, s.ClientID, s.ClientSecret
+	p.Audience, p.Scopes, p.GrantType = s.APIIdentifier, slices.Clone(s.Scopes), s.GrantType
+	err := p.complete(func(key string) string {
+		if key == "audience" {
+			key = "api-identifier"
+		}
+		return s.origin(strings.ReplaceAll(key, "_", "-"))
+	})
+	return p, err == nil, err
+}
+
+// defaults is a provider that has what all of them have until they say otherwise.
+func (s *Settings) defaults() ProviderSettings {
+	return ProviderSettings{
+		Type: typeOIDC, GrantType: auth.GrantRefreshToken, OnUnknown: retryNow,
+		MaxAge: s.MaxAge, Leeway: s.Leeway, AssumedLifetime: assumedLifetime,
+	}
+}
+
+// fields is the single list of a provider's keys.
+func (p *ProviderSettings) fields() map[string]field {
+	fields := map[string]field{
+		"name":             text(&p.Name, providerName),
+		"type":             text(&p.Type, nil),
+		"label":            text(&p.Label, nil),
+		"issuer":           text(&p.Issuer, issuerURL),
+		"client_id":        text(&p.ClientID, nil),
+		"client_secret":    secret(&p.ClientSecret),
+		"client_auth":      oneOf(&p.ClientAuth, "client_secret_basic", "client_secret_post", "none"),
+		"scopes":           scopes(&p.Scopes),
+		"audience":         text(&p.Audience, nil),
+		"grant_type":       grantType(&p.GrantType),
+		"max_age":          duration(&p.MaxAge, 1, 30*day),
+		"leeway":           duration(&p.Leeway, 0, day),
+		"assumed_lifetime": duration(&p.AssumedLifetime, 1, day),
+		"on_unknown":       oneOf(&p.OnUnknown, retryNow, retryExpiry),
+	}
+	for _, key := range extraKeys() {
+		fields[key] = extra(&p.Extra, key)
+	}
+	return fields
+}
+
+// extra stores one key of a map that is made when it is first needed.
+func extra(target *map[string]string, key string) field {
+	var one string
+	f := text(&one, nil)
+	set := f.set
+	f.set = func(v value) error {
+		if err := set(v); err != nil {
+			return err
+		}
+		if *target == nil {
+			*target = map[string]string{}
+		}
+		(*target)[key] = one
+		return nil
+	}
+	return f
+}
+
+// readProvider reads the entry with the given number, counted from 1.
+func (s *Settings) readProvider(file *configFile, node *yaml.Node, number int) (ProviderSettings, error) {
+	p := s.defaults()
+	fields := p.fields()
+	keys := slices.Sorted(maps.Keys(fields)) // sorted, so that of several mistakes always the same is told
+	known := append([]string{"auth_params", "client_secret_file"}, keys...)
+	prefix := fmt.Sprintf("providers[%d].", number)
+	nodes, err := file.mapping(node, prefix, nil)
+	if err != nil {
+		return p, err
+	}
+	if name := nameOf(nodes); name != "" {
+		prefix = "providers." + name + "."
+	}
+	if nodes, err = file.mapping(node, prefix, known); err != nil {
+		return p, err
+	}
+	for _, key := range keys {
+		f := fields[key]
+		v, err := file.entry(nodes, prefix, key, f, f.secret)
+		if err != nil {
+			return p, err
+		}
+		if v.empty() {
+			continue
+		}
+		if err := f.set(v); err != nil {
+			return p, v.refused(err)
+		}
+	}
+	if p.AuthParams, err = readAuthParams(file, nodes["auth_params"], prefix+"auth_params"); err != nil {
+		return p, err
+	}
+	return p, p.complete(func(key string) string {
+		if at, ok := nodes[key]; ok {
+			return file.at(prefix+key, at)
+		}
+		return file.at(prefix+key, node)
+	})
+}
+
+// nameOf is what to call an entry in errors: its name, as far as that is one.
+func nameOf(nodes map[string]*yaml.Node) string {
+	for _, key := range []string{"name", "type"} {
+		node, ok := nodes[key]
+		if !ok {
+			continue
+		}
+		if node = dereferenced(node); !isNull(node) && node.Value != "" {
+			if _, err := providerName(node.Value); err != nil {
+				return ""
+			}
+			return node.Value
+		}
+	}
+	return ""
+}
+
+// readAuthParams reads what is added to the authorization request. It never shows a value: some are secret.
+func readAuthParams(file *configFile, node *yaml.Node, path string) (map[string]string, error) {
+	if node == nil || isNull(node) {
+		return nil, nil
+	}
+	reserved := []string{
+		"client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type",
+		"scope", "state",
+	}
+	nodes, err := file.mapping(node, path+".", nil)
+	if err != nil {
+		return nil, err
+	}
+	params := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		v, err := file.value(nodes[name], path+"."+shorten(name, maxShown), field{secret: true})
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(reserved, name) {
+			return nil, v.refused(errors.New("is set by Keyturn itself; allowed: parameters such as prompt or access_type"))
+		}
+		if !v.empty() {
+			params[name] = v.text
+		}
+	}
+	if len(params) == 0 {
+		return nil, nil
+	}
+	return params, nil
+}
+
+func providerName(text string) (string, error) {
+	const allowed = "; allowed: up to 63 of a-z, 0-9 and -, but not signout"
+	switch {
+	case text == "" || len(text) > maxNameBytes || strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+		return "", errors.New("is not a provider name" + allowed)
+	case text == "signout":
+		return "", errors.New("is the path of signing out" + allowed)
+	}
+	return text, nil
+}
+
+// complete fills the defaults that depend on other keys and refuses what does not go together. where names the place
+// of a key.
+func (p *ProviderSettings) complete(where func(key string) string) error {
+	if p.Name == "" {
+		name, err := providerName(p.Type)
+		if err != nil {
+			return value{text: p.Type, where: where("name")}.refused(fmt.Errorf("(the type) %w", err))
+		}
+		p.Name = name
+	}
+	if p.Type == typeOIDC {
+		if err := p.completeOIDC(where); err != nil {
+			return err
+		}
+	}
+	switch public := p.ClientSecret == ""; {
+	case public && p.GrantType == auth.GrantClientCredentials:
+		return fmt.Errorf("%s: \"client_credentials\" needs a client secret; allowed: refresh_token, or a client secret",
+			where("grant_type"))
+	case public && strings.HasPrefix(p.ClientAuth, "client_secret"):
+		return fmt.Errorf("%s: %q needs a client secret; allowed: none, or a client secret",
+			where("client_auth"), p.ClientAuth)
+	case !public && p.ClientAuth == "none":
+		return fmt.Errorf("%s: \"none\" contradicts the client secret; allowed: client_secret_basic, client_secret_post, "+
+			"or no client secret", where("client_auth"))
+	}
+	return nil
+}
+
+func (p *ProviderSettings) completeOIDC(where func(key string) string) error {
+	if p.Issuer == "" {
+		return fmt.Errorf("%s: is not set; allowed: the issuer URL, which type oidc needs", where("issuer"))
+	}
+	if p.ClientID == "" {
+		return fmt.Errorf("%s: is not set; allowed: the client id, which an issuer needs", where("client_id"))
+	}
+	for _, key := range extraKeys() {
+		if _, ok := p.Extra[key]; ok {
+			return fmt.Errorf("%s: is not used by type oidc; allowed: for brands that need it", where(key))
+		}
+	}
+	if p.Scopes == nil {
+		p.Scopes = strings.Fields(defaultScopes)
+	}
+	if !slices.Contains(p.Scopes, "openid") {
+		return value{items: p.Scopes, where: where("scopes")}.refused(
+			errors.New("lacks openid; allowed: scopes with openid among them, such as " + defaultScopes))
+	}
+	if u, err := url.Parse(p.Issuer); p.Label == "" && err == nil {
+		p.Label = u.Host
+	}
+	return nil
+}

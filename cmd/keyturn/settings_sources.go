@@ -1,0 +1,130 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+)
+
+// sources is where settings come from, the strongest first.
+type sources struct {
+	flags map[string]string // by flag name
+	env   map[string]string
+	file  *configFile // nil without one
+}
+
+// environment turns the form of os.Environ into a map. Of a name that is there twice the first counts, as for
+// os.Getenv.
+func environment(environ []string) map[string]string {
+	env := make(map[string]string, len(environ))
+	for _, pair := range environ {
+		name, text, _ := strings.Cut(pair, "=")
+		if _, ok := env[name]; !ok {
+			env[name] = text
+		}
+	}
+	return env
+}
+
+// load reads the YAML file if a flag or the environment names one.
+func (s *sources) load(list []setting) error {
+	i := slices.IndexFunc(list, func(set setting) bool { return set.name == "config" })
+	v, given, err := s.find(list[i])
+	if err != nil || !given {
+		return err
+	}
+	s.file, err = readConfigFile(strings.TrimSpace(v.text), v.where, list, s.env)
+	return err
+}
+
+// find returns what the strongest source says about a setting, and the default if none does; given tells the two apart.
+func (s *sources) find(set setting) (v value, given bool, err error) {
+	v = value{where: set.label(), text: s.flags[set.name], secret: set.field.secret}
+	if !v.empty() {
+		return v, true, nil
+	}
+	v.text = s.env[set.variable()]
+	if set.fromFile {
+		name := set.variable() + "_FILE"
+		if v, err = orFromFile(v, value{text: s.env[name], where: name}); err != nil {
+			return v, false, err
+		}
+	}
+	if !v.empty() {
+		return v, true, nil
+	}
+	if s.file != nil {
+		if v, err = s.file.find(set); err != nil || !v.empty() {
+			return v, true, err
+		}
+	}
+	return value{text: set.preset, where: set.label(), secret: set.field.secret}, false, nil
+}
+
+// orFromFile returns v, or the content of the file at path. Both at once are refused: one of them would be ignored.
+func orFromFile(v, path value) (value, error) {
+	switch {
+	case path.empty():
+		return v, nil
+	case !v.empty():
+		return v, fmt.Errorf("%s and %s: both are set; allowed: one of them", v.where, path.where)
+	}
+	text, err := readSecretFile(strings.TrimSpace(path.text))
+	if err != nil {
+		return v, path.refused(err)
+	}
+	return value{text: text, where: path.where, secret: true}, nil
+}
+
+// maxSecretFile bounds what is read in place of a secret, should the path name a device or the wrong file.
+const maxSecretFile = 64 << 10
+
+func readSecretFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", cannotRead(err)
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	switch text := strings.TrimSpace(string(content)); {
+	case err != nil:
+		return "", cannotRead(err)
+	case len(content) > maxSecretFile:
+		return "", errors.New("is too long; allowed: a file with nothing but the secret")
+	case text == "":
+		return "", errors.New("is empty; allowed: a file with nothing but the secret")
+	default:
+		return text, nil
+	}
+}
+
+// cannotRead is the reason of a failed read without the path, which the caller names.
+func cannotRead(err error) error {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		err = at.Err
+	}
+	return fmt.Errorf("cannot be read (%w); allowed: the path of a readable file", err)
+}
+
+// unknownVariables warns of environment variables that look like settings and are none.
+func (s *sources) unknownVariables(list []setting) []string {
+	var known []string
+	for _, set := range list {
+		known = append(known, set.variables()...)
+	}
+	var warnings []string
+	for name, text := range s.env {
+		if !strings.HasPrefix(name, "KEYTURN_") || strings.HasPrefix(name, "KEYTURN_TEST_") || text == "" ||
+			slices.Contains(known, name) || s.file != nil && s.file.used[name] {
+			continue
+		}
+		about := shorten(name, maxShown) + ": this environment variable is not a setting" + didYouMean(name, known)
+		warnings = append(warnings, oneLine(errors.New(about)).Error())
+	}
+	slices.Sort(warnings)
+	return warnings
+}

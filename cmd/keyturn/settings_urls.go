@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"keyturn/auth"
+)
+
+// listenAddress checks the form host:port; the host may be empty.
+func listenAddress(text string) (string, error) {
+	host, port, err := net.SplitHostPort(text)
+	number, notNumber := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil, strings.ContainsAny(host, " /@"):
+		return "", errors.New("is not a listen address; allowed: host:port such as localhost:8080 or :8080")
+	case notNumber != nil:
+		return "", errors.New("has no usable port; allowed: host:port with a port from 0 to 65535")
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(number, 10)), nil
+}
+
+// adminAddress is a listen address or off, which a stronger source says to overrule a weaker one.
+func adminAddress(text string) (string, error) {
+	if text == "off" {
+		return "", nil
+	}
+	return listenAddress(text)
+}
+
+// webURL parses an absolute http or https URL that has nothing after its path. A parse error is not wrapped, because it
+// quotes the URL with the credentials in it.
+func webURL(text string) (*url.URL, error) {
+	const allowed = "; allowed: an absolute URL such as https://id.example.com"
+	u, err := url.Parse(text)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", badPort(u.Port()):
+		return nil, errors.New("is not an http or https URL" + allowed)
+	case u.User != nil:
+		return nil, errors.New("has a user name or password in it" + allowed)
+	case strings.ContainsAny(text, "?#"):
+		return nil, errors.New("has a query or a fragment" + allowed)
+	}
+	return u, nil
+}
+
+func badPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port != "" && (err != nil || n == 0)
+}
+
+// baseURL checks the public URL and returns its origin, as browsers write it.
+func baseURL(text string) (string, error) {
+	u, err := webURL(text)
+	if err != nil {
+		return "", err
+	}
+	if strings.Trim(u.Path, "/") != "" {
+		return "", errors.New("has a path, but Keyturn lives at the root of its host; " +
+			"allowed: a URL without a path such as https://keyturn.example.com")
+	}
+	return origin(u.Scheme, strings.ToLower(u.Hostname()), u.Port()), nil
+}
+
+// origin writes scheme://host:port without a port that the scheme implies.
+func origin(scheme, host, port string) string {
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port == "" || scheme == "http" && port == "80" || scheme == "https" && port == "443" {
+		return scheme + "://" + host
+	}
+	return scheme + "://" + host + ":" + port
+}
+
+// deriveBaseURL is the base URL to use when none is set: the configured listen address with the port that was really
+// opened. An address that means every interface becomes localhost. opened may be nil before listening.
+func deriveBaseURL(addr string, opened net.Addr) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	if tcp, ok := opened.(*net.TCPAddr); ok {
+		port = strconv.Itoa(tcp.Port)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return origin("http", host, port)
+}
+
+// issuerURL checks an issuer and returns it unchanged: issuers are compared character by character
+// (OpenID Connect Core 3.1.3.7), a slash at the end included.
+func issuerURL(text string) (string, error) {
+	u, err := webURL(text)
+	if err != nil {
+		return "", err
+	}
+	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		return "", errors.New("is not encrypted; allowed: an https URL, or http for a loopback host")
+	}
+	return text, nil
+}
+
+// isLoopback says whether a host name can only mean this machine.
+func isLoopback(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+// devProviderName is the name of the embedded provider.
+const devProviderName = "dev"
+
+// devProviderOn says whether the embedded provider is to run under the base URL. An error, in one line like those of
+// parseSettings, says that it may not, or that nobody could sign in.
+func (s Settings) devProviderOn(base string) (bool, error) {
+	var host string
+	if u, err := url.Parse(base); err == nil {
+		host = u.Hostname()
+	}
+	loopback := isLoopback(host)
+	switch {
+	case s.DevProvider == toggleOn && !loopback:
+		return false, oneLine(fmt.Errorf("%s: \"on\" is refused because the base URL %s is public; "+
+			"allowed: a loopback base URL such as http://localhost:8080, or off", s.origin("dev-provider"), shown(base)))
+	case s.DevProvider == toggleOn:
+		for _, p := range s.Providers {
+			if p.Name == devProviderName {
+				return false, oneLine(fmt.Errorf("%s: a provider of the file is named dev too; "+
+					"allowed: another name for it, or off", s.origin("dev-provider")))
+			}
+		}
+		return true, nil
+	case len(s.Providers) > 0:
+		return false, nil
+	case s.DevProvider == toggleOff || !loopback:
+		why := "the embedded one is off"
+		if s.DevProvider != toggleOff {
+			why = "the embedded one needs a loopback base URL, not " + shown(base)
+		}
+		return false, oneLine(fmt.Errorf("no provider is set and %s; set --issuer (KEYTURN_ISSUER) and --client-id "+
+			"(KEYTURN_CLIENT_ID), or providers in the file of --config (KEYTURN_CONFIG), or --dev-provider "+
+			"(KEYTURN_DEV_PROVIDER) with a loopback base URL", why))
+	}
+	return true, nil
+}
+
+// The engines that keep the vault.
+const (
+	engineSQLite   = "sqlite"
+	enginePostgres = "postgres"
+)
+
+// databaseDSN says which engine keeps the vault, and where.
+type databaseDSN struct {
+	Engine string      // sqlite or postgres
+	Path   string      // of sqlite: the file
+	URL    auth.Secret // of postgres: the whole URL, which may hold a password
+}
+
+// String shows the database without its credentials.
+func (d databaseDSN) String() string {
+	if d.Engine == enginePostgres {
+		return withoutCredentials(d.URL.Reveal())
+	}
+	return d.Engine + ":" + d.Path
+}
+
+// databaseField takes its errors' wording into its own hands: the value may hold a password anywhere.
+func databaseField(target *databaseDSN) field {
+	return field{
+		secret: true,
+		show:   func() string { return target.String() },
+		set: func(v value) (err error) {
+			*target, err = parseDatabase(strings.TrimSpace(v.text))
+			return err
+		},
+	}
+}
+
+func parseDatabase(text string) (databaseDSN, error) {
+	const allowed = "allowed: sqlite, sqlite:PATH or postgres://user:password@host:5432/name"
+	scheme, rest, _ := strings.Cut(text, ":")
+	known := "the value (not shown, because it may hold a password)"
+	if strings.HasPrefix(rest, "//") {
+		known = shown(scheme + "://…")
+	}
+	switch scheme {
+	case engineSQLite:
+		switch {
+		case text == engineSQLite:
+			return databaseDSN{Engine: engineSQLite}, nil
+		case rest == "" || rest == ":memory:" || strings.HasPrefix(rest, "//"):
+			return databaseDSN{}, errors.New(shown(text) + " names no file; " + allowed)
+		case strings.ContainsFunc(rest, isControl):
+			return databaseDSN{}, errors.New(shown(text) + " has a control character in it; " + allowed)
+		}
+		return databaseDSN{Engine: engineSQLite, Path: rest}, nil
+	case "postgres", "postgresql":
+		if _, err := url.Parse(text); err != nil || !strings.HasPrefix(rest, "//") {
+			return databaseDSN{}, errors.New(known + " is not a valid URL (special characters of a password are " +
+				"percent-encoded); " + allowed)
+		}
+		return databaseDSN{Engine: enginePostgres, URL: auth.Secret(text)}, nil
+	}
+	return databaseDSN{}, errors.New(known + " is not a database that Keyturn knows; " + allowed)
+}
