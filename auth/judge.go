@@ -57,5 +57,6 @@ func backoff(failures int, retryAfter time.Duration) time.Duration {
 	if shift := failures - 1; shift < 9 {
 		bound = min(bound, backoffBase<<max(0, shift))
 	}
-	return max(rand.N(bound)+1, min(retryAfter, maxRetryAfter))
+	jitter := rand.N(bound) + 1 //nolint:gosec // spreads load; nothing secret depends on it
+	return max(jitter, min(retryAfter, maxRetryAfter))
 }

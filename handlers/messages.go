@@ -76,12 +76,12 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 // resultWords is the sentence beside the button: what came of the click, with figures.
 func (a *app) resultWords(result auth.Result) views.Result {
 	g := result.Grant
-	switch {
-	case result.Outcome == auth.OutcomeRotated:
+	switch result.Outcome {
+	case auth.OutcomeRotated:
 		return views.Result{OK: true, Text: fmt.Sprintf("Rotated in %s: generation %d.", brief(result.Took), g.Generation)}
-	case result.Outcome == auth.OutcomeRenewed:
+	case auth.OutcomeRenewed:
 		return views.Result{OK: true, Text: fmt.Sprintf("Renewed in %s: generation %d. The provider kept the refresh token.", brief(result.Took), g.Generation)}
-	case result.Outcome == "":
+	case "":
 		return views.Result{OK: true, Text: "No renewal was needed."}
 	}
 	words := []string{"Not renewed.", a.failureWords(g, result.Failure)}

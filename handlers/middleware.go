@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -74,7 +75,7 @@ func (a *app) recovered(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				if p == http.ErrAbortHandler {
+				if aborted, ok := p.(error); ok && errors.Is(aborted, http.ErrAbortHandler) {
 					panic(p)
 				}
 				a.Log.ErrorContext(c.Request().Context(), "panic", "route", c.Path(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

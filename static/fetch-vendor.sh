@@ -1,8 +1,14 @@
 #!/bin/sh
 # Fetches the pinned client-side packages from npm, checks them against the integrity pinned here, and puts what the
-# pages use, unchanged, into vendor/ with licences and checksums.
+# pages use, unchanged, into vendor/ with licences and checksums. With --check it only compares vendor/ with its
+# checksums, without a network.
 set -eu
 cd "$(dirname "$0")"
+if [ "${1:-}" = --check ]; then
+    cd vendor
+    sha256sum --check --quiet SHA256SUMS
+    exit
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -134,8 +134,12 @@ func (s *storage) DeleteAuthRequest(ctx context.Context, id string) error {
 
 // tidy removes what has expired, a little at a time.
 func (s *storage) tidy(ctx context.Context) {
-	for _, table := range []string{"auth_requests", "access_tokens", "families"} {
-		_, err := s.db.ExecContext(ctx, `DELETE FROM `+table+` WHERE id IN (SELECT id FROM `+table+` WHERE until <= ? LIMIT 100)`, in(0))
+	for _, removal := range []string{
+		`DELETE FROM auth_requests WHERE id IN (SELECT id FROM auth_requests WHERE until <= ? LIMIT 100)`,
+		`DELETE FROM access_tokens WHERE id IN (SELECT id FROM access_tokens WHERE until <= ? LIMIT 100)`,
+		`DELETE FROM families WHERE id IN (SELECT id FROM families WHERE until <= ? LIMIT 100)`,
+	} {
+		_, err := s.db.ExecContext(ctx, removal, in(0))
 		if err != nil {
 			s.config.Log.WarnContext(ctx, "development provider could not tidy up", "error", err)
 		}

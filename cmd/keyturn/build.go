@@ -30,8 +30,8 @@ type site struct {
 }
 
 // build puts Keyturn together. Nothing of it calls a provider: those are asked when they are first needed.
-func build(ctx context.Context, settings Settings, base string, log *slog.Logger) (s *site, err error) {
-	s = &site{}
+func build(ctx context.Context, settings Settings, base string, log *slog.Logger) (_ *site, err error) {
+	s := &site{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())

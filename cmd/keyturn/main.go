@@ -30,6 +30,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return 0
 	}
 	log := newLogger(settings, stderr)
+	slog.SetDefault(log) // libraries log there
 	for _, warning := range settings.Warnings {
 		log.Warn(warning)
 	}

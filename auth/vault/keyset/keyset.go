@@ -49,7 +49,7 @@ func Create(path string) error {
 	if err != nil {
 		return fmt.Errorf("create keyset: %w", err)
 	}
-	defer os.Remove(temporary)
+	defer func() { _ = os.Remove(temporary) }()
 	// A link fails when the file exists: of two processes that start at once, one writes and both read the same.
 	if err := os.Link(temporary, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create keyset: %w", err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"database/sql"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -36,7 +35,7 @@ func open(t *testing.T, clock *vaulttest.Clock) testDB {
 	}
 	db, err := Open(t.Context(), Options{
 		Path: filepath.Join(dir, "odd name ?#%.db"), Sealer: vault.Sealer{Keys: keys}, SessionIdle: 8 * time.Hour, Now: clock.Now,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

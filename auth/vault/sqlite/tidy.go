@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"sync"
 	"time"
 )
@@ -125,7 +126,7 @@ func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) 
 		var id string
 		var sealed []byte
 		err := db.read.QueryRowContext(ctx, `SELECT id, sealed FROM grants WHERE id > ? ORDER BY id LIMIT 1`, after).Scan(&id, &sealed)
-		if err == sql.ErrNoRows {
+		if errors.Is(err, sql.ErrNoRows) {
 			return resealed, unreadable, nil
 		}
 		if err != nil {

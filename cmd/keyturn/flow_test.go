@@ -1,0 +1,294 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"keyturn/auth/provider/scripted"
+)
+
+func TestTheFirstMinute(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	page := alice.do(t, "GET", "/", nil)
+	if page.status != http.StatusOK || !strings.Contains(page.body, `href="/auth/dev"`) {
+		t.Fatalf("sign-in page: %d\n%s", page.status, page.body)
+	}
+	if ended := alice.signIn(t, "alice"); ended.url.Path != "/dashboard" || !strings.Contains(ended.body, "Alice Liddell") {
+		t.Fatalf("after the sign-in at %s:\n%s", ended.url, ended.body)
+	}
+	session := alice.do(t, "GET", "/api/session", nil)
+	if cache := session.header.Get("Cache-Control"); cache != "no-store" {
+		t.Errorf("Cache-Control %q", cache)
+	}
+	whole := session.json(t)
+	user, token := whole["user"].(map[string]any), whole["token"].(map[string]any)
+	if user["email"] != "alice@dev.example" || whole["provider"] != "dev" || token["state"] != "fresh" || token["generation"] != 1.0 ||
+		token["renewable"] != true || token["token_type"] != "Bearer" || token["last_outcome"] != nil || token["error"] != nil {
+		t.Errorf("session: %s", session.body)
+	}
+	for _, name := range []string{"issued_at", "expires_at", "next_renewal_at"} {
+		if at, err := time.Parse("2006-01-02T15:04:05Z", token[name].(string)); err != nil || time.Since(at).Abs() > 3*time.Minute {
+			t.Errorf("%s is %v", name, token[name])
+		}
+	}
+	if home := alice.staying().do(t, "GET", "/", nil); home.status != http.StatusSeeOther || home.header.Get("Location") != "/dashboard" {
+		t.Errorf("/ signed in: %d to %q", home.status, home.header.Get("Location"))
+	}
+}
+
+func TestTriggerRenewToken(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	const path = "/api/trigger-renew-token"
+	for _, step := range []struct {
+		name, path string
+		header     []string
+		outcome    any
+		generation float64
+	}{
+		{"with the query", path + "?query=update-token-data", nil, "rotated", 2},
+		{"with the header", path, []string{"query", "update-token-data"}, "rotated", 3},
+		{"with neither", path, nil, nil, 3},
+		{"with another word", path + "?query=Update-Token-Data", nil, nil, 3},
+	} {
+		a := alice.do(t, "POST", step.path, nil, step.header...)
+		got := a.json(t)
+		if a.status != 200 || got["status"] != 200.0 || got["outcome"] != step.outcome || got["generation"] != step.generation || got["expires_at"] == nil {
+			t.Errorf("%s: %d %s", step.name, a.status, a.body)
+		}
+	}
+	form := alice.staying().do(t, "POST", path+"?query=update-token-data", url.Values{}, "Accept", "text/html,*/*")
+	if form.status != http.StatusSeeOther || form.header.Get("Location") != "/dashboard" {
+		t.Errorf("a form: %d to %q", form.status, form.header.Get("Location"))
+	}
+	if page := alice.do(t, "GET", "/dashboard", nil); !strings.Contains(page.body, ": generation 4.") {
+		t.Error("the dashboard does not say what came of the form")
+	}
+	if page := alice.do(t, "GET", "/dashboard", nil); strings.Contains(page.body, ": generation 4.") {
+		t.Error("the dashboard says it twice")
+	}
+	fragment := alice.do(t, "POST", path+"?query=update-token-data", nil, "HX-Request", "true")
+	if fragment.status != 200 || !strings.HasPrefix(fragment.body, `<section id="token-card"`) || strings.Contains(fragment.body, "<html") {
+		t.Errorf("to htmx: %d %s", fragment.status, fragment.body)
+	}
+}
+
+func TestRenewTokenAnswersAUsableToken(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	a := alice.do(t, "POST", "/api/renew-token", nil)
+	got := a.json(t)
+	if a.status != 200 || got["token_type"] != "Bearer" || got["generation"] != 2.0 || got["outcome"] != "rotated" ||
+		got["scope"] != "openid profile email offline_access" || got["expires_in"].(float64) < 115 || got["error"] != nil || a.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	info := p.person().do(t, "GET", "/dev-provider/userinfo", nil, "Authorization", "Bearer "+got["access_token"].(string))
+	if info.status != 200 || info.json(t)["sub"] != "alice" {
+		t.Errorf("userinfo: %d %s", info.status, info.body)
+	}
+}
+
+func TestNeverExposingTokens(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t, "--expose-tokens=never")
+	alice := p.person()
+	alice.signIn(t, "alice")
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != 200 || a.json(t)["access_token"] != nil || a.json(t)["generation"] != 2.0 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+func TestSignedOut(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	nobody := p.person().staying()
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		header             []string
+	}{
+		{"POST", "/api/renew-token", `{"message":"User is not authorized to rotate access-token"}`, 401, nil},
+		{"POST", "/api/trigger-renew-token", `{"status":401}`, 401, nil},
+		{"POST", "/api/trigger-renew-token?query=update-token-data", `{"status":401}`, 401, []string{"HX-Request", "true"}},
+		{"GET", "/api/session", "", 401, nil},
+		{"GET", "/api/rotations", "", 401, nil},
+		{"GET", "/dashboard", "", 303, nil},
+	} {
+		a := nobody.do(t, c.method, c.path, nil, c.header...)
+		if a.status != c.status || c.body != "" && a.body != c.body {
+			t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.body)
+		}
+		if wants := len(c.header) > 0; wants != (a.header.Get("HX-Redirect") != "") || strings.Contains(a.header.Get("HX-Redirect"), "dev-provider") {
+			t.Errorf("%s %s: HX-Redirect %q", c.method, c.path, a.header.Get("HX-Redirect"))
+		}
+	}
+	if a := nobody.do(t, "GET", "/dashboard", nil); a.header.Get("Location") != "/?return_to=/dashboard" {
+		t.Errorf("/dashboard leads to %q", a.header.Get("Location"))
+	}
+}
+
+func TestOtherMethodsRenewNothing(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	for _, path := range []string{"/api/renew-token", "/api/trigger-renew-token?query=update-token-data", "/auth/signout"} {
+		for _, method := range []string{"GET", "HEAD", "PUT", "DELETE"} {
+			a := alice.do(t, method, path, nil)
+			if path == "/auth/signout" && method != "GET" {
+				continue
+			}
+			if a.status != http.StatusMethodNotAllowed || !strings.Contains(a.header.Get("Allow"), "POST") {
+				t.Errorf("%s %s: %d, Allow %q", method, path, a.status, a.header.Get("Allow"))
+			}
+		}
+	}
+	if g := alice.generation(t); g != 1 {
+		t.Errorf("generation %v", g)
+	}
+}
+
+func TestOtherSitesCannotAskForAnything(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	for _, path := range []string{"/api/renew-token", "/api/trigger-renew-token?query=update-token-data", "/auth/signout"} {
+		for _, header := range [][]string{
+			{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"},
+		} {
+			if a := alice.do(t, "POST", path, url.Values{}, header...); a.status != http.StatusForbidden {
+				t.Errorf("POST %s with %v: %d", path, header, a.status)
+			}
+		}
+	}
+	if g := alice.generation(t); g != 1 {
+		t.Errorf("generation %v", g)
+	}
+	if a := alice.do(t, "POST", "/api/renew-token", nil, "Sec-Fetch-Site", "same-origin", "Origin", p.base); a.status != 200 {
+		t.Errorf("our own page is refused: %d", a.status)
+	}
+}
+
+func TestSigningOut(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	token := alice.do(t, "POST", "/api/renew-token", nil).json(t)["access_token"].(string)
+	a := alice.staying().do(t, "POST", "/auth/signout", url.Values{})
+	if a.status != http.StatusSeeOther || !strings.HasPrefix(a.header.Get("Location"), p.base+"/dev-provider/end_session?") {
+		t.Fatalf("%d to %q", a.status, a.header.Get("Location"))
+	}
+	if back := alice.do(t, "GET", a.header.Get("Location"), nil); back.url.Path != "/" || back.status != 200 {
+		t.Errorf("the end of session leads to %s (%d)", back.url, back.status)
+	}
+	if after := alice.do(t, "GET", "/api/session", nil); after.status != http.StatusUnauthorized {
+		t.Errorf("still signed in: %d", after.status)
+	}
+	if info := alice.do(t, "GET", "/dev-provider/userinfo", nil, "Authorization", "Bearer "+token); info.status != http.StatusUnauthorized {
+		t.Errorf("the token was not revoked: %d", info.status)
+	}
+}
+
+// A request that is in flight when its session is signed out must not bring it back.
+func TestSigningOutWhileARequestIsInFlight(t *testing.T) {
+	t.Parallel()
+	began := make(chan bool, 1)
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Token = func(_ http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			began <- true
+			time.Sleep(500 * time.Millisecond)
+			return false
+		}
+	})
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	done := make(chan answer, 1)
+	go func() {
+		a, _ := alice.try(t.Context(), "POST", "/api/trigger-renew-token?query=update-token-data", url.Values{}, "Accept", "text/html")
+		done <- a
+	}()
+	<-began
+	cookies := alice.Jar.Cookies(parsedURL(t, p.base))
+	if a := alice.staying().do(t, "POST", "/auth/signout", url.Values{}); a.status != http.StatusSeeOther {
+		t.Fatalf("sign-out: %d", a.status)
+	}
+	<-done
+	alice.Jar.SetCookies(parsedURL(t, p.base), cookies)
+	if a := alice.do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("the old cookie is signed in again: %d", a.status)
+	}
+	if len(idp.Revoked()) == 0 {
+		t.Error("nothing was revoked")
+	}
+}
+
+func TestARestartSignsNobodyOut(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	for n := range 3 {
+		if n%2 == 0 {
+			p.kill(t)
+		} else if err := p.stop(t); err != nil {
+			t.Errorf("after SIGTERM: %v\n%s", err, p.log)
+		}
+		p.again(t)
+		a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil)
+		if got := a.json(t); got["outcome"] != "rotated" || got["generation"] != float64(n+2) {
+			t.Fatalf("after restart %d: %s", n+1, a.body)
+		}
+	}
+}
+
+func TestStartIsQuickAndSmall(t *testing.T) {
+	p := startProgram(t)
+	p.person().signIn(t, "alice")
+	status, err := os.ReadFile(filepath.Join("/proc", strings.TrimSpace(itoa(p.cmd.Process.Pid)), "status"))
+	if err != nil {
+		t.Skip("no /proc on this machine")
+	}
+	t.Logf("ready after %v; %s", p.started, statusLine(string(status), "VmRSS"))
+	p.kill(t)
+	p.again(t)
+	t.Logf("ready again after %v", p.started)
+}
+
+func TestKeysRotateWithTheServerRunning(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice, bob := p.person(), p.person()
+	alice.signIn(t, "alice")
+	for _, command := range []string{"list", "rotate", "reseal", "list"} {
+		runKeys(t, p, command)
+		if got := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil).json(t); got["outcome"] != "rotated" {
+			t.Errorf("after keys %s: %v", command, got)
+		}
+	}
+	bob.signIn(t, "bob")
+	p.kill(t)
+	p.again(t)
+	if g := alice.generation(t); g != 5 {
+		t.Errorf("generation %v after the restart", g)
+	}
+	p.kill(t)
+	if err := os.Remove(filepath.Join(p.dir, "keyset.json")); err != nil {
+		t.Fatal(err)
+	}
+	if output := runExpectingFailure(t, p); !strings.Contains(output, "keyset file is missing") || strings.Count(output, "\n") != 1 {
+		t.Errorf("without the keyset it says: %s", output)
+	}
+}

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// built is the path of the program, built once for all tests that run it.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "keyturn-test-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "keyturn")
+	if output, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, output)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if path, err := built(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(code)
+}
+
+// program is a running Keyturn.
+type program struct {
+	base    string
+	dir     string
+	started time.Duration // until it said that it is ready
+	log     *lockedBuffer
+	cmd     *exec.Cmd
+	args    []string
+	exited  chan error
+}
+
+// startProgram starts Keyturn on a free port with a data dir of its own. Arguments with a "=" that begin with KEYTURN_
+// are environment.
+func startProgram(t testing.TB, args ...string) *program {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "data")
+	return launch(t, &program{dir: dir, args: args, log: &lockedBuffer{}}, "localhost:0")
+}
+
+func launch(t testing.TB, p *program, addr string) *program {
+	t.Helper()
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--addr", addr, "--data-dir", p.dir, "--log-level", "debug"}
+	environment := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	for _, arg := range p.args {
+		if strings.HasPrefix(arg, "KEYTURN_") {
+			environment = append(environment, arg)
+		} else {
+			args = append(args, arg)
+		}
+	}
+	p.cmd = exec.Command(path, args...)
+	p.cmd.Env, p.cmd.Stderr = environment, p.log
+	stdout := &lockedBuffer{}
+	p.cmd.Stdout = stdout
+	began := time.Now()
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.exited = make(chan error, 1)
+	go func(cmd *exec.Cmd, exited chan error) { exited <- cmd.Wait() }(p.cmd, p.exited)
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	ready := regexp.MustCompile(`open (http\S+)`)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		if found := ready.FindStringSubmatch(stdout.String()); found != nil {
+			p.base, p.started = found[1], time.Since(began)
+			return p
+		}
+		select {
+		case err := <-p.exited:
+			t.Fatalf("keyturn ended: %v\n%s", err, p.log)
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("keyturn is not ready:\n%s", p.log)
+		}
+	}
+}
+
+// again starts the program once more on the same port and files.
+func (p *program) again(t testing.TB) {
+	t.Helper()
+	u, err := url.Parse(p.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	launch(t, p, u.Host)
+}
+
+func (p *program) kill(t testing.TB) {
+	t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-p.exited
+}
+
+// stop asks the program to end and returns how it did.
+func (p *program) stop(t testing.TB) error {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-p.exited:
+		return err
+	case <-time.After(30 * time.Second):
+		t.Fatalf("keyturn does not end:\n%s", p.log)
+		return nil
+	}
+}
+
+// person is a browser, as far as HTTP goes.
+type person struct {
+	*http.Client
+	base string
+}
+
+func (p *program) person() *person {
+	jar, _ := cookiejar.New(nil)
+	return &person{Client: &http.Client{
+		Jar: jar, Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 100},
+	}, base: p.base}
+}
+
+// answer is what came back, read.
+type answer struct {
+	status int
+	header http.Header
+	url    *url.URL
+	body   string
+}
+
+func (a answer) json(t testing.TB) map[string]any {
+	t.Helper()
+	var object map[string]any
+	if err := json.Unmarshal([]byte(a.body), &object); err != nil {
+		t.Fatalf("no JSON (status %d): %s", a.status, a.body)
+	}
+	return object
+}
+
+// do sends a request; header holds pairs of names and values.
+func (b *person) do(t testing.TB, method, path string, form url.Values, header ...string) answer {
+	t.Helper()
+	a, err := b.try(context.Background(), method, path, form, header...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (b *person) try(ctx context.Context, method, path string, form url.Values, header ...string) (answer, error) {
+	if !strings.HasPrefix(path, "http") {
+		path = b.base + path
+	}
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	request, err := http.NewRequestWithContext(ctx, method, path, body)
+	if err != nil {
+		return answer{}, err
+	}
+	if form != nil {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for pair := range slices.Chunk(header, 2) {
+		request.Header.Set(pair[0], pair[1])
+	}
+	response, err := b.Do(request)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return answer{response.StatusCode, response.Header, response.Request.URL, string(text)}, err
+}
+
+// staying returns the same browser without following redirects.
+func (b *person) staying() *person {
+	client := *b.Client
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &person{Client: &client, base: b.base}
+}
+
+var hiddenField = regexp.MustCompile(`name="authRequestID" value="([^"]+)"`)
+
+// signIn signs in at the embedded provider and returns the page it ends on.
+func (b *person) signIn(t testing.TB, name string) answer {
+	t.Helper()
+	page := b.do(t, "GET", "/auth/dev", nil)
+	found := hiddenField.FindStringSubmatch(page.body)
+	if found == nil {
+		t.Fatalf("no sign-in page (status %d at %s): %s", page.status, page.url, page.body)
+	}
+	return b.do(t, "POST", page.url.Scheme+"://"+page.url.Host+"/dev-provider/login", url.Values{"authRequestID": {found[1]}, "user": {name}})
+}
+
+// token is the token part of /api/session.
+func (b *person) token(t testing.TB) map[string]any {
+	t.Helper()
+	session := b.do(t, "GET", "/api/session", nil)
+	if session.status != http.StatusOK {
+		t.Fatalf("/api/session: %d %s", session.status, session.body)
+	}
+	return session.json(t)["token"].(map[string]any)
+}
+
+func (b *person) generation(t testing.TB) float64 {
+	t.Helper()
+	return b.token(t)["generation"].(float64)
+}
+
+// atScripted starts a scripted provider and a Keyturn that signs people in there.
+func atScripted(t testing.TB, set func(*scripted.Provider), args ...string) (*scripted.Provider, *program) {
+	t.Helper()
+	idp := scripted.New(t)
+	if set != nil {
+		set(idp)
+	}
+	return idp, startProgram(t, append([]string{
+		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
+	}, args...)...)
+}
+
+// lockedBuffer is a buffer that the program writes while the test reads.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
+
+// eventually waits for a condition, with a deadline.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
