@@ -83,6 +83,7 @@ func (a *app) resultWords(result auth.Result) views.Result {
 		return views.Result{OK: true, Text: fmt.Sprintf("Renewed in %s: generation %d. The provider kept the refresh token.", brief(result.Took), g.Generation)}
 	case "":
 		return views.Result{OK: true, Text: "No renewal was needed."}
+	case auth.OutcomeKept, auth.OutcomeRefused:
 	}
 	words := []string{"Not renewed.", a.failureWords(g, result.Failure)}
 	if g.Tokens.ValidAt(a.Now()) {
