@@ -30,6 +30,8 @@ type TokenSet struct {
 
 	RefreshExpiresAt    time.Time // zero: unknown, or never when RefreshNeverExpires
 	RefreshNeverExpires bool
+
+	ClientAuth string // token_endpoint_auth_method that the sign-in found to work; empty: as configured or discovered
 }
 
 // Lifetime is how long the access token lives from issue to expiry.
@@ -55,6 +57,8 @@ type Answer struct {
 
 	RefreshLifetime     time.Duration // 0: the provider did not say
 	RefreshNeverExpires bool
+
+	ClientAuth string // as in TokenSet
 }
 
 // TokenSet turns an answer into the token set that follows previous, which is zero at sign-in. What the answer
@@ -64,7 +68,10 @@ type Answer struct {
 func (a Answer) TokenSet(previous TokenSet, assumed time.Duration) TokenSet {
 	next := TokenSet{
 		Access: a.Access, Refresh: a.Refresh, ID: previous.ID, Type: a.Type, Scope: a.Scope, IssuedAt: a.RequestedAt,
-		RefreshNeverExpires: a.RefreshNeverExpires,
+		RefreshNeverExpires: a.RefreshNeverExpires, ClientAuth: a.ClientAuth,
+	}
+	if next.ClientAuth == "" {
+		next.ClientAuth = previous.ClientAuth
 	}
 	if a.RefreshLifetime > 0 {
 		next.RefreshExpiresAt = a.RequestedAt.Add(a.RefreshLifetime)

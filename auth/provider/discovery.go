@@ -36,6 +36,7 @@ type metadata struct {
 	UserInfoURL        string   `json:"userinfo_endpoint"`
 	RevocationURL      string   `json:"revocation_endpoint"`
 	EndSessionURL      string   `json:"end_session_endpoint"`
+	Scopes             []string `json:"scopes_supported"`
 	TokenAuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
 	IssInAuthorization bool     `json:"authorization_response_iss_parameter_supported"`
 }
@@ -121,6 +122,17 @@ func (m *metadata) check(issuer string) error {
 		}
 	}
 	return nil
+}
+
+// scopes are the configured ones. Of the default ones, those that the provider does not announce are left out: Google and
+// Cognito refuse a sign-in over offline_access.
+func (m *metadata) scopes(config Config) []string {
+	if len(m.Scopes) == 0 || !slices.Equal(config.Scopes, DefaultScopes()) {
+		return config.Scopes
+	}
+	return slices.DeleteFunc(DefaultScopes(), func(scope string) bool {
+		return scope != oidc.ScopeOpenID && !slices.Contains(m.Scopes, scope)
+	})
 }
 
 // authMethod chooses how to authenticate at the token endpoint. The default of the specification is Basic.

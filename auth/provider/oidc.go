@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -99,10 +100,15 @@ func (m *metadata) signingAlgs() []string {
 	return algs
 }
 
-func (p *OIDC) client(m *metadata) *tokenendpoint.Client {
+// client is our client of the provider's token endpoint; found is the method that a sign-in found to work, if any.
+func (p *OIDC) client(m *metadata, found string) *tokenendpoint.Client {
+	method := tokenendpoint.AuthMethod(found)
+	if method == "" {
+		method = m.authMethod(p.config)
+	}
 	return &tokenendpoint.Client{
 		HTTP: p.tokens, TokenURL: m.TokenURL, ClientID: p.config.ClientID, ClientSecret: p.config.ClientSecret,
-		AuthMethod: m.authMethod(p.config), Now: p.options.Now,
+		AuthMethod: method, Now: p.options.Now,
 	}
 }
 
@@ -114,15 +120,16 @@ func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, e
 	}
 	session := &Session{Nonce: oauth2.GenerateVerifier(), Verifier: oauth2.GenerateVerifier()}
 	config := oauth2.Config{
-		ClientID: p.config.ClientID, RedirectURL: p.config.CallbackURL, Scopes: p.config.Scopes,
+		ClientID: p.config.ClientID, RedirectURL: p.config.CallbackURL, Scopes: m.scopes(p.config),
 		Endpoint: oauth2.Endpoint{AuthURL: m.AuthorizationURL, TokenURL: m.TokenURL},
 	}
 	params := []oauth2.AuthCodeOption{oauth2.S256ChallengeOption(session.Verifier), oidc.Nonce(session.Nonce)}
 	if p.config.Audience != "" {
 		params = append(params, oauth2.SetAuthURLParam("audience", p.config.Audience))
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.config.AuthParams)) {
-		params = append(params, oauth2.SetAuthURLParam(name, p.config.AuthParams[name]))
+	extra := p.config.authParams()
+	for _, name := range slices.Sorted(maps.Keys(extra)) {
+		params = append(params, oauth2.SetAuthURLParam(name, extra[name]))
 	}
 	if prompt != "" {
 		params = append(params, oauth2.SetAuthURLParam("prompt", prompt))
@@ -152,9 +159,7 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 	if code == "" {
 		return auth.SignedIn{}, signInError("no_code", "the answer has neither a code nor an error")
 	}
-	call, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
-	defer cancel()
-	answer, err := p.client(m).Exchange(call, url.Values{
+	answer, err := p.exchange(ctx, m, url.Values{
 		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {p.config.CallbackURL}, "code_verifier": {s.Verifier},
 	})
 	if err != nil {
@@ -186,6 +191,23 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 	return auth.SignedIn{Identity: identity, Answer: answer, IDToken: answer.ID}, nil
 }
 
+// exchange presents the code. A provider that announces Basic may still understand only the other method: that is found out
+// here, where no refresh token can be burned, and remembered with the grant.
+func (p *OIDC) exchange(ctx context.Context, m *metadata, form url.Values) (auth.Answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
+	defer cancel()
+	answer, err := p.client(m, "").Exchange(ctx, form)
+	var refusal *auth.ProviderError
+	post := tokenendpoint.ClientSecretPost
+	if !errors.As(err, &refusal) || p.config.ClientAuth != "" || m.authMethod(p.config) != tokenendpoint.ClientSecretBasic ||
+		!slices.Contains(m.TokenAuthMethods, string(post)) || !slices.Contains([]string{"invalid_client", "invalid_request"}, refusal.Failure.Code) {
+		return answer, err
+	}
+	answer, err = p.client(m, string(post)).Exchange(ctx, form)
+	answer.ClientAuth = string(post)
+	return answer, err
+}
+
 // withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does
 // not answer costs only its claims; one that speaks of somebody else costs the sign-in.
 func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access auth.Secret) (map[string]any, error) {
@@ -198,6 +220,8 @@ func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access
 		case err != nil:
 			p.options.Log.WarnContext(ctx, "userinfo could not be read; the id token's claims serve", "provider", p.config.Name,
 				"error", auth.Redact(err.Error(), access))
+		case info.Subject == "":
+			p.options.Log.WarnContext(ctx, "userinfo names no sub; its claims are not used", "provider", p.config.Name)
 		case info.Subject != v.token.Subject:
 			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
 		case info.Claims(&claims) != nil:
@@ -214,7 +238,7 @@ func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) 
 	if err != nil {
 		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeDiscovery, Detail: short(err.Error())}}
 	}
-	return p.client(m).Exchange(ctx, renewalForm(p.config, tokens, withScope))
+	return p.client(m, tokens.ClientAuth).Exchange(ctx, renewalForm(p.config, tokens, withScope))
 }
 
 // renewalForm is the token request of a renewal. With a refresh token no scope is sent: that means the same scope
@@ -274,7 +298,7 @@ func (p *OIDC) Revoke(ctx context.Context, tokens auth.TokenSet) error {
 	if m.RevocationURL == "" {
 		return nil
 	}
-	return revoke(ctx, p.client(m), m.RevocationURL, tokens)
+	return revoke(ctx, p.client(m, tokens.ClientAuth), m.RevocationURL, tokens)
 }
 
 func revoke(ctx context.Context, client *tokenendpoint.Client, endpoint string, tokens auth.TokenSet) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"time"
@@ -34,6 +35,19 @@ type Config struct {
 	ClientAuth      tokenendpoint.AuthMethod // empty: from discovery
 	CallbackURL     string
 	Extra           map[string]string // what some brands need: domain, tenant, …
+}
+
+// DefaultScopes are asked for unless others are configured.
+func DefaultScopes() []string { return []string{"openid", "profile", "email", "offline_access"} }
+
+// authParams are the configured parameters, and what the issuer is known to need before it gives a refresh token.
+func (c Config) authParams() map[string]string {
+	params := map[string]string{}
+	if c.Issuer == "https://accounts.google.com" {
+		params["access_type"], params["prompt"] = "offline", "consent"
+	}
+	maps.Copy(params, c.AuthParams)
+	return params
 }
 
 // Policy is when the provider's grants are due.

@@ -27,6 +27,7 @@ type sealedGrant struct {
 	Assumed             bool      `json:"assumed,omitempty"`
 	RefreshExpiresAt    time.Time `json:"refresh_expires_at,omitzero"`
 	RefreshNeverExpires bool      `json:"refresh_never_expires,omitempty"`
+	ClientAuth          string    `json:"client_auth,omitempty"`
 
 	Standing auth.Standing `json:"standing"`
 }
@@ -38,7 +39,7 @@ func encode(g *auth.Grant) ([]byte, error) {
 		Claims: g.Identity.Claims, Kept: g.Kept,
 		Access: t.Access.Reveal(), Refresh: t.Refresh.Reveal(), ID: t.ID.Reveal(), Pending: g.Pending.Reveal(),
 		Type: t.Type, Scope: t.Scope, IssuedAt: t.IssuedAt.UTC(), ExpiresAt: t.ExpiresAt.UTC(), Assumed: t.Assumed,
-		RefreshExpiresAt: t.RefreshExpiresAt.UTC(), RefreshNeverExpires: t.RefreshNeverExpires,
+		RefreshExpiresAt: t.RefreshExpiresAt.UTC(), RefreshNeverExpires: t.RefreshNeverExpires, ClientAuth: t.ClientAuth,
 		Standing: g.Standing,
 	})
 }
@@ -53,7 +54,7 @@ func decode(plain []byte, g *auth.Grant) error {
 	g.Tokens = auth.TokenSet{
 		Access: auth.Secret(s.Access), Refresh: auth.Secret(s.Refresh), ID: auth.Secret(s.ID), Type: s.Type, Scope: s.Scope,
 		IssuedAt: s.IssuedAt, ExpiresAt: s.ExpiresAt, Assumed: s.Assumed,
-		RefreshExpiresAt: s.RefreshExpiresAt, RefreshNeverExpires: s.RefreshNeverExpires,
+		RefreshExpiresAt: s.RefreshExpiresAt, RefreshNeverExpires: s.RefreshNeverExpires, ClientAuth: s.ClientAuth,
 	}
 	g.Pending = auth.Secret(s.Pending)
 	g.Standing = s.Standing

@@ -46,6 +46,8 @@ type Provider struct {
 	Interval time.Duration // reuse interval
 	Lifetime time.Duration // of access tokens
 	Subject  string
+	// NoRefreshToken makes the provider give none.
+	NoRefreshToken bool
 	// Token, if set, answers a token request in place of the provider, or lets it pass by returning false. grant is what
 	// the provider's own answer would be made by.
 	Token func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool
@@ -266,10 +268,14 @@ func (p *Provider) issue(f *family, refresh string, renewal bool) map[string]any
 		return map[string]any{"error": "server_error"}
 	}
 	p.issued = append(p.issued, access, refresh, idToken)
-	return map[string]any{
+	tokens := map[string]any{
 		"access_token": access, "refresh_token": refresh, "id_token": idToken, "token_type": "Bearer", "scope": "openid profile offline_access",
 		"expires_in": p.Lifetime.Seconds(),
 	}
+	if p.NoRefreshToken {
+		delete(tokens, "refresh_token")
+	}
+	return tokens
 }
 
 func (p *Provider) name(kind string) string {

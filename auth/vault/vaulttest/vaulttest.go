@@ -40,7 +40,7 @@ func Grant(now time.Time) *auth.Grant {
 		},
 		Tokens: auth.TokenSet{
 			Access: "access-1", Refresh: "refresh-1", ID: "id-1", Type: "Bearer", Scope: "openid offline_access",
-			IssuedAt: now, ExpiresAt: now.Add(time.Hour), RefreshExpiresAt: now.Add(24 * time.Hour),
+			IssuedAt: now, ExpiresAt: now.Add(time.Hour), RefreshExpiresAt: now.Add(24 * time.Hour), ClientAuth: "client_secret_post",
 		},
 		Kept: map[string]any{"plan": "gold"}, DueAt: now.Add(30 * time.Minute),
 	}
@@ -254,7 +254,7 @@ func plain(g *auth.Grant) map[string]any {
 	return map[string]any{
 		"identity": g.Identity, "kept": g.Kept, "generation": g.Generation, "hash": g.SessionHash, "standing": g.Standing,
 		"access": g.Tokens.Access.Reveal(), "refresh": g.Tokens.Refresh.Reveal(), "id": g.Tokens.ID.Reveal(), "pending": g.Pending.Reveal(),
-		"type": g.Tokens.Type, "scope": g.Tokens.Scope, "issued": g.Tokens.IssuedAt.UnixMicro(), "expires": g.Tokens.ExpiresAt.UnixMicro(),
+		"type": g.Tokens.Type, "scope": g.Tokens.Scope, "client auth": g.Tokens.ClientAuth, "issued": g.Tokens.IssuedAt.UnixMicro(), "expires": g.Tokens.ExpiresAt.UnixMicro(),
 		"refresh expires": g.Tokens.RefreshExpiresAt.UnixMicro(), "due": g.DueAt.UnixMicro(), "presenting": g.PresentingAt.UnixMicro(),
 		"created": g.CreatedAt.UnixMicro(), "seen": g.SeenAt.UnixMicro(), "agent": g.UserAgent, "ip": g.IP,
 	}

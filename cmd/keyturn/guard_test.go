@@ -1,0 +1,301 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oauth2-proxy/mockoidc"
+
+	"keyturn/auth/provider/scripted"
+)
+
+func TestHeadersOfEveryAnswer(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	for _, path := range []string{"/", "/dashboard", "/api/session", "/nothing", "/auth/nobody", "/healthz", "/dev-provider/nothing"} {
+		a := alice.do(t, "GET", path, nil)
+		policy := a.header.Get("Content-Security-Policy")
+		if a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Referrer-Policy") != "no-referrer" ||
+			!strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") || !slices.Contains(a.header.Values("Cache-Control"), "no-store") {
+			t.Errorf("%s: %v", path, a.header)
+		}
+	}
+	page := alice.do(t, "GET", "/dashboard", nil)
+	for _, inline := range []string{" style=", " onclick=", "<script>", "hx-on", "js:"} {
+		if strings.Contains(page.body, inline) {
+			t.Errorf("the dashboard has %q", inline)
+		}
+	}
+	if missing := alice.do(t, "GET", "/api/nothing", nil); missing.status != 404 || missing.json(t)["error"].(map[string]any)["code"] != "not_found" {
+		t.Errorf("%d %s", missing.status, missing.body)
+	}
+}
+
+func TestCookies(t *testing.T) {
+	t.Parallel()
+	cookie := func(p *program, at string) *http.Cookie {
+		a := p.person().staying().do(t, "GET", at+"/auth/oidc", nil)
+		cookies := (&http.Response{Header: a.header}).Cookies()
+		if len(cookies) != 1 {
+			t.Fatalf("%d cookies (status %d): %s", len(cookies), a.status, a.body)
+		}
+		return cookies[0]
+	}
+	_, plain := atScripted(t, nil)
+	if c := cookie(plain, plain.base); c.Name != "keyturn_session" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Secure || c.Path != "/" {
+		t.Errorf("over http: %v", c)
+	}
+	listener, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().String()
+	listener.Close()
+	idp := scripted.New(t)
+	p := &program{dir: filepath.Join(t.TempDir(), "data"), log: &lockedBuffer{}, args: []string{
+		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
+		"--base-url=https://keyturn.example.com",
+	}}
+	launch(t, p, addr)
+	if c := cookie(p, "http://"+addr); c.Name != "__Host-keyturn_session" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || !c.Secure || c.Path != "/" || c.Domain != "" {
+		t.Errorf("over https: %v", c)
+	}
+	if a := p.person().do(t, "GET", "http://"+addr+"/", nil); a.header.Get("Strict-Transport-Security") == "" {
+		t.Error("no HSTS over https")
+	}
+}
+
+// callback goes as far as the provider's redirect back, and returns it.
+func callback(t *testing.T, b *person, path string) string {
+	t.Helper()
+	begun := b.staying().do(t, "GET", path, nil)
+	back := b.staying().do(t, "GET", begun.header.Get("Location"), nil).header.Get("Location")
+	if !strings.Contains(back, "code=") {
+		t.Fatalf("no way back from %s: %q", path, back)
+	}
+	return back
+}
+
+func TestASignInIsBoundToItsBrowserAndUsedOnce(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice, mallory := p.person(), p.person()
+	back := callback(t, alice, "/auth/oidc?return_to=/dashboard?x=1")
+	if a := mallory.do(t, "GET", back, nil); a.status != http.StatusBadRequest || mallory.do(t, "GET", "/api/session", nil).status != 401 {
+		t.Errorf("in another browser: %d", a.status)
+	}
+	planted := alice.Jar.Cookies(parsedURL(t, p.base))[0].Value
+	if a := alice.staying().do(t, "GET", back, nil); a.status != 303 || a.header.Get("Location") != "/dashboard?x=1" {
+		t.Errorf("the sign-in: %d to %q", a.status, a.header.Get("Location"))
+	}
+	if now := alice.Jar.Cookies(parsedURL(t, p.base))[0].Value; now == planted {
+		t.Error("the session token is the one from before the sign-in")
+	}
+	if a := alice.do(t, "GET", back, nil); a.status != http.StatusBadRequest {
+		t.Errorf("replayed: %d", a.status)
+	}
+	if g := alice.generation(t); g != 1 {
+		t.Errorf("generation %v", g)
+	}
+	for _, query := range []string{"?code=x", "?code=x&state=", "?code=x&state=nothing", "?state=a&state=b&code=x", "?error=access_denied&state=x"} {
+		if a := alice.do(t, "GET", "/auth/oidc/callback"+query, nil); a.status != http.StatusBadRequest {
+			t.Errorf("%s: %d", query, a.status)
+		}
+	}
+}
+
+func TestSeveralTabsSignIn(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	var backs []string
+	for range 6 {
+		backs = append(backs, callback(t, alice, "/auth/oidc"))
+	}
+	if a := alice.do(t, "GET", backs[0], nil); a.status != http.StatusBadRequest {
+		t.Errorf("the sixth oldest pending sign-in: %d", a.status)
+	}
+	for n, back := range backs[1:] {
+		if a := alice.do(t, "GET", back, nil); a.status != 200 || a.url.Path != "/dashboard" {
+			t.Errorf("tab %d: %d at %s", n+2, a.status, a.url)
+		}
+	}
+}
+
+func TestFormPost(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	back := parsedURL(t, callback(t, alice, "/auth/oidc"))
+	// The browser sends a cross-site POST without the SameSite=Lax cookie.
+	a := p.person().staying().do(t, "POST", "/auth/oidc/callback", back.Query(), "Origin", "https://id.example", "Sec-Fetch-Site", "cross-site")
+	if a.status != http.StatusSeeOther || !strings.HasPrefix(a.header.Get("Location"), "/auth/oidc/callback?") || len(a.header.Values("Set-Cookie")) != 0 {
+		t.Fatalf("%d to %q, %v", a.status, a.header.Get("Location"), a.header)
+	}
+	if done := alice.do(t, "GET", a.header.Get("Location"), nil); done.url.Path != "/dashboard" {
+		t.Errorf("the sign-in ends at %s (%d)", done.url, done.status)
+	}
+}
+
+func TestAnErrorOfTheProviderIsAPageWithAnotherTry(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	back := parsedURL(t, callback(t, alice, "/auth/oidc"))
+	a := alice.do(t, "GET", "/auth/oidc/callback?"+url.Values{
+		"state": {back.Query().Get("state")}, "error": {"access_denied"}, "error_description": {"<script>alert(1)</script>"},
+	}.Encode(), nil)
+	if a.status != http.StatusBadRequest || !strings.Contains(a.body, "was cancelled") || !strings.Contains(a.body, `href="/auth/oidc"`) || strings.Contains(a.body, "<script>alert") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+func TestASecondSignInEndsTheFirstGrant(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	first := idp.Issued()[1]
+	alice.do(t, "GET", "/auth/oidc", nil)
+	if revoked := idp.Revoked(); len(revoked) != 1 || revoked[0] != first {
+		t.Errorf("revoked %d tokens", len(revoked))
+	}
+	if g := alice.generation(t); g != 1 {
+		t.Errorf("generation %v", g)
+	}
+}
+
+// The second, independent implementation: mockoidc, which does not rotate.
+func TestWithMockOIDC(t *testing.T) {
+	t.Parallel()
+	idp, err := mockoidc.Run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = idp.Shutdown() })
+	idp.AccessTTL, idp.RefreshTTL = time.Minute, time.Hour
+	p := startProgram(t, "KEYTURN_ISSUER="+idp.Issuer(), "KEYTURN_CLIENT_ID="+idp.ClientID, "KEYTURN_CLIENT_SECRET="+idp.ClientSecret)
+	alice := p.person()
+	if a := alice.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
+		t.Fatalf("the sign-in ends at %s: %s\n%s", a.url, a.body, p.log)
+	}
+	for n := range 3 {
+		time.Sleep(1100 * time.Millisecond) // its tokens of one second are the same
+		if a := alice.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "renewed" || a.json(t)["generation"] != float64(n+2) {
+			t.Fatalf("%d %s\n%s", a.status, a.body, p.log)
+		}
+	}
+}
+
+// client_credentials is what the article's route does: client id, secret and audience.
+func TestClientCredentials(t *testing.T) {
+	t.Parallel()
+	asked := make(chan url.Values, 5)
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Token = func(w http.ResponseWriter, r *http.Request, _ func() map[string]any) bool {
+			asked <- r.PostForm
+			_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "for-the-api", "token_type": "Bearer", "expires_in": 600})
+			return true
+		}
+	}, "KEYTURN_GRANT_TYPE=client_credentials", "KEYTURN_API_IDENTIFIER=https://api.example/", "KEYTURN_SCOPES=openid offline_access read:things")
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	a := alice.do(t, "POST", "/api/renew-token", nil)
+	if got := a.json(t); got["access_token"] != "for-the-api" || got["outcome"] != "renewed" || got["generation"] != 2.0 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if form := <-asked; form.Get("grant_type") != "client_credentials" || form.Get("audience") != "https://api.example/" || form.Get("scope") != "read:things" || form.Has("refresh_token") {
+		t.Errorf("asked with %v", form)
+	}
+}
+
+func TestWithoutARefreshToken(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 2 * time.Second; idp.NoRefreshToken = true })
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	if token := alice.token(t); token["renewable"] != false || token["next_renewal_at"] != nil || token["state"] != "fresh" {
+		t.Errorf("%v", token)
+	}
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != 200 || a.json(t)["error"].(map[string]any)["code"] != "not_renewable" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	time.Sleep(2100 * time.Millisecond)
+	if token := alice.token(t); token["state"] != "needs_sign_in" {
+		t.Errorf("%v", token)
+	}
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != 401 || a.json(t)["error"].(map[string]any)["code"] != "sign_in_required" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if page := alice.do(t, "GET", "/dashboard", nil); page.status != 200 || !strings.Contains(page.body, "Sign in again") {
+		t.Errorf("the dashboard (%d) offers no new sign-in", page.status)
+	}
+}
+
+func TestLargeBodiesAreRefused(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	large := url.Values{"x": {strings.Repeat("a", 1<<20)}}
+	for _, path := range []string{"/api/renew-token", "/api/trigger-renew-token?query=update-token-data", "/auth/dev/callback", "/auth/signout"} {
+		if a := alice.do(t, "POST", path, large); a.status != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	if g := alice.generation(t); g != 1 {
+		t.Errorf("generation %v", g)
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if a := p.person().do(t, "GET", path, nil); a.status != 200 {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, "keyset.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a := p.person().do(t, "GET", "/readyz", nil); a.status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz with a broken keyset: %d %s", a.status, a.body)
+	}
+}
+
+func TestStartErrorsAreOneLine(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	unwritable := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(unwritable, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{
+		"--leeway":       {"--leeway", "soon"},
+		"--addr":         {"--addr", taken.Addr().String()},
+		"--database":     {"--database", "postgres://user:hunter2@localhost/x"},
+		"--data-dir":     {"--data-dir", filepath.Join(unwritable, "dir")},
+		"--dev-provider": {"--dev-provider", "--base-url", "https://keyturn.example.com"},
+	} {
+		p := &program{dir: filepath.Join(t.TempDir(), "data")}
+		output := runExpectingFailure(t, p, args...)
+		if strings.Count(output, "\n") != 1 || !strings.Contains(output, name) || strings.Contains(output, "hunter2") {
+			t.Errorf("%v: %s", args, output)
+		}
+	}
+}
