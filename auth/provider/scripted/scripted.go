@@ -53,6 +53,8 @@ type Provider struct {
 	Token func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool
 	// Claims, if set, edits the claims of an id token before it is signed.
 	Claims func(claims map[string]any, refresh bool)
+	// IDToken, if set, edits an id token after it was signed.
+	IDToken func(signed string) string
 	// Document, if set, edits the discovery document.
 	Document func(document map[string]any)
 
@@ -266,6 +268,9 @@ func (p *Provider) issue(f *family, refresh string, renewal bool) map[string]any
 	idToken, err := jwt.Signed(signer).Claims(claims).Serialize()
 	if err != nil {
 		return map[string]any{"error": "server_error"}
+	}
+	if p.IDToken != nil {
+		idToken = p.IDToken(idToken)
 	}
 	p.issued = append(p.issued, access, refresh, idToken)
 	tokens := map[string]any{

@@ -1,0 +1,292 @@
+package provider_test
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/markbates/goth"
+
+	"keyturn/auth"
+	"keyturn/auth/provider"
+	"keyturn/auth/provider/scripted"
+)
+
+func newOIDC(t *testing.T, idp *scripted.Provider, edit func(*provider.Config)) *provider.OIDC {
+	t.Helper()
+	config := provider.Config{
+		Name: "work", Type: "oidc", Issuer: idp.URL, ClientID: scripted.ClientID, ClientSecret: scripted.ClientSecret,
+		Scopes: []string{"openid", "offline_access"}, CallbackURL: "http://rp.example/auth/work/callback", Audience: "https://api.example/",
+		AuthParams: map[string]string{"access_type": "offline"},
+	}
+	if edit != nil {
+		edit(&config)
+	}
+	p, err := provider.NewOIDC(config, provider.Options{RenewTimeout: 5 * time.Second, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// signIn goes to the provider and back, and finishes with the callback after an edit.
+func signIn(t *testing.T, p *provider.OIDC, edit func(url.Values)) (auth.SignedIn, error) {
+	t.Helper()
+	session, err := p.Begin(t.Context(), "the-state", "")
+	if err != nil {
+		return auth.SignedIn{}, err
+	}
+	restored, err := p.UnmarshalSession(session.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Finish(t.Context(), restored, callbackOf(t, session, edit))
+}
+
+func callbackOf(t *testing.T, session goth.Session, edit func(url.Values)) url.Values {
+	t.Helper()
+	target, err := session.GetAuthURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	back, err := url.Parse(response.Header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := back.Query()
+	if edit != nil {
+		edit(query)
+	}
+	return query
+}
+
+func TestSignInAsksWithPKCEStateAndNonce(t *testing.T) {
+	t.Parallel()
+	p := newOIDC(t, scripted.New(t), nil)
+	seen := map[string]bool{}
+	for range 20 {
+		session, err := p.Begin(t.Context(), "the-state", "login")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := session.GetAuthURL()
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := u.Query()
+		if q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || len(q.Get("code_challenge")) != 43 || q.Get("state") != "the-state" ||
+			q.Get("redirect_uri") != "http://rp.example/auth/work/callback" || q.Get("scope") != "openid offline_access" || q.Get("audience") != "https://api.example/" ||
+			q.Get("access_type") != "offline" || q.Get("prompt") != "login" || len(q.Get("nonce")) < 22 {
+			t.Fatalf("%v", q)
+		}
+		for _, name := range []string{"code_challenge", "nonce"} {
+			if seen[q.Get(name)] {
+				t.Fatalf("%s is used twice", name)
+			}
+			seen[q.Get(name)] = true
+		}
+	}
+}
+
+func TestSignIn(t *testing.T) {
+	t.Parallel()
+	done, err := signIn(t, newOIDC(t, scripted.New(t), nil), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := done.Identity; i.Subject != "alice" || i.Name != "Alice" || i.Email != "alice@example.com" || i.Provider != "work" || i.Claims["locale"] != "en" {
+		t.Errorf("%+v", i)
+	}
+	if done.IDToken == "" || done.Answer.Access == "" || done.Answer.Refresh == "" || done.Answer.Lifetime != time.Hour {
+		t.Errorf("%+v", done.Answer)
+	}
+}
+
+func TestIDTokensThatAreRefusedAtSignIn(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(map[string]any){
+		"another nonce":                func(c map[string]any) { c["nonce"] = "other" },
+		"no nonce":                     func(c map[string]any) { delete(c, "nonce") },
+		"another iss":                  func(c map[string]any) { c["iss"] = "https://evil.example" },
+		"another aud":                  func(c map[string]any) { c["aud"] = "other" },
+		"no aud":                       func(c map[string]any) { delete(c, "aud") },
+		"no iat":                       func(c map[string]any) { delete(c, "iat") },
+		"no sub":                       func(c map[string]any) { delete(c, "sub") },
+		"an overlong sub":              func(c map[string]any) { c["sub"] = strings.Repeat("x", 256) },
+		"no exp":                       func(c map[string]any) { delete(c, "exp") },
+		"exp is a word":                func(c map[string]any) { c["exp"] = "soon" },
+		"expired":                      func(c map[string]any) { c["exp"] = time.Now().Add(-time.Minute).Unix() },
+		"issued in the future":         func(c map[string]any) { c["iat"] = time.Now().Add(time.Hour).Unix() },
+		"a wrong at_hash":              func(c map[string]any) { c["at_hash"] = "AAAAAAAAAAAAAAAAAAAAAA" },
+		"another azp":                  func(c map[string]any) { c["azp"] = "other" },
+		"several audiences and no azp": func(c map[string]any) { c["aud"] = []string{scripted.ClientID, "other"} },
+		"another sub than userinfo's":  func(c map[string]any) { c["sub"] = "mallory" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			idp.Claims = func(claims map[string]any, _ bool) { edit(claims) }
+			_, err := signIn(t, newOIDC(t, idp, nil), nil)
+			var refusal *provider.SignInError
+			if !errors.As(err, &refusal) || !strings.HasPrefix(refusal.Code, "invalid_") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func TestForgedIDTokensAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, forge := range map[string]func(string) string{
+		"alg none": func(token string) string {
+			return "eyJhbGciOiJub25lIn0." + strings.Split(token, ".")[1] + "."
+		},
+		"HS256": func(token string) string {
+			return "eyJhbGciOiJIUzI1NiJ9." + strings.Split(token, ".")[1] + ".AAAA"
+		},
+		"a bad signature": func(token string) string { return token[:len(token)-8] + "AAAAAAAA" },
+		"nothing":         func(string) string { return "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			idp.IDToken = forge
+			if _, err := signIn(t, newOIDC(t, idp, nil), nil); err == nil {
+				t.Error("it is believed")
+			}
+		})
+	}
+}
+
+func TestCallbacksThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		edit     func(url.Values)
+		document func(map[string]any)
+		code     string
+	}{
+		"a wrong iss":                 {func(q url.Values) { q.Set("iss", "https://evil.example") }, nil, "issuer_mismatch"},
+		"no iss where it is promised": {nil, func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true }, "issuer_mismatch"},
+		"an error":                    {func(q url.Values) { q.Set("error", "access_denied") }, nil, "access_denied"},
+		"no code":                     {func(q url.Values) { q.Del("code") }, nil, "no_code"},
+		"another code":                {func(q url.Values) { q.Set("code", "guess") }, nil, "code_exchange_failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			idp.Document = c.document
+			_, err := signIn(t, newOIDC(t, idp, nil), c.edit)
+			var refusal *provider.SignInError
+			if !errors.As(err, &refusal) || refusal.Code != c.code {
+				t.Errorf("error %v, want %s", err, c.code)
+			}
+		})
+	}
+}
+
+func TestDiscoveryOfAnotherIssuerIsRefused(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.Document = func(d map[string]any) { d["issuer"] = "https://evil.example" }
+	if _, err := signIn(t, newOIDC(t, idp, nil), nil); err == nil {
+		t.Error("it is believed")
+	}
+}
+
+// A provider that is down at start is discovered when it is first needed, with one call for all who need it.
+func TestDiscoveryWhenFirstNeeded(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	up := atomic.Bool{}
+	idp := scripted.New(t)
+	idp.Document = func(map[string]any) { calls.Add(1); time.Sleep(100 * time.Millisecond) }
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !up.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		response, err := http.Get(idp.URL + r.URL.Path)
+		if err != nil {
+			return
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		_, _ = w.Write([]byte(strings.ReplaceAll(string(body), idp.URL, "http://"+r.Host)))
+	}))
+	t.Cleanup(front.Close)
+	p := newOIDC(t, idp, func(c *provider.Config) { c.Issuer = front.URL })
+	if _, err := p.Begin(t.Context(), "s", ""); err == nil {
+		t.Fatal("it began without a provider")
+	}
+	up.Store(true)
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if _, err := p.Begin(t.Context(), "s", ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if calls.Load() != 1 {
+		t.Errorf("%d discovery calls, want 1", calls.Load())
+	}
+}
+
+func TestItIsAGothProvider(t *testing.T) {
+	t.Parallel()
+	var p goth.Provider = newOIDC(t, scripted.New(t), nil)
+	session, err := p.BeginAuth("the-state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.FetchUser(session); err == nil {
+		t.Error("a user before the sign-in")
+	}
+	if _, err := session.Authorize(p, callbackOf(t, session, nil)); err != nil {
+		t.Fatal(err)
+	}
+	user, err := p.FetchUser(session)
+	if err != nil || user.UserID != "alice" || user.RefreshToken == "" || user.IDToken == "" {
+		t.Fatalf("%v, %v", user.UserID, err)
+	}
+	token, err := p.RefreshToken(user.RefreshToken)
+	if err != nil || token.AccessToken == user.AccessToken || token.RefreshToken == user.RefreshToken {
+		t.Errorf("renewed: %v", err)
+	}
+}
+
+func TestReservedParametersCannotBeSet(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"state", "nonce", "redirect_uri", "code_challenge", "client_id", "scope"} {
+		if _, err := provider.NewOIDC(provider.Config{AuthParams: map[string]string{name: "x"}}, provider.Options{}); err == nil {
+			t.Errorf("%s can be set", name)
+		}
+	}
+}
+
+func TestEndOfSession(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.Document = func(d map[string]any) { d["end_session_endpoint"] = idp.URL + "/end?x=1" }
+	u, err := url.Parse(newOIDC(t, idp, nil).EndSessionURL(t.Context(), "the-id-token", "http://rp.example/", "s"))
+	if q := u.Query(); err != nil || q.Get("id_token_hint") != "the-id-token" || q.Get("client_id") != scripted.ClientID ||
+		q.Get("post_logout_redirect_uri") != "http://rp.example/" || q.Get("state") != "s" || q.Get("x") != "1" {
+		t.Errorf("%v, %v", u, err)
+	}
+}
