@@ -127,6 +127,10 @@ func (p *Provider) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /login", p.showSignIn)
 	mux.Handle("POST /login", http.NewCrossOriginProtection().Handler(http.HandlerFunc(p.signIn)))
+	mux.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		p.errorPage(w, r, http.StatusMethodNotAllowed, "This address does not work that way.", "Start again from the application.")
+	})
 	mux.HandleFunc("GET /signed-out", p.signedOut)
 	mux.HandleFunc("GET /.well-known/openid-configuration", p.discovery)
 	mux.Handle("/userinfo", asUnauthorized(p.op))

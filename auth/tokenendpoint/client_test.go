@@ -1,0 +1,167 @@
+package tokenendpoint
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+)
+
+func clientOf(t *testing.T, method AuthMethod, handler http.HandlerFunc) *Client {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return &Client{
+		HTTP: NewHTTPClient(0), TokenURL: server.URL, ClientID: "the client", ClientSecret: "a+b %/ü", AuthMethod: method, Now: time.Now,
+	}
+}
+
+var refresh = url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"the-refresh-token"}}
+
+func TestClientAuthentication(t *testing.T) {
+	t.Parallel()
+	for method, want := range map[AuthMethod][4]string{ // Basic user and password; client_id and client_secret of the form
+		ClientSecretBasic: {"the+client", "a%2Bb+%25%2F%C3%BC", "", ""},
+		ClientSecretPost:  {"", "", "the client", "a+b %/ü"},
+		NoAuthentication:  {"", "", "the client", ""},
+	} {
+		client := clientOf(t, method, func(w http.ResponseWriter, r *http.Request) {
+			id, secret, _ := r.BasicAuth()
+			if got := [4]string{id, secret, r.PostFormValue("client_id"), r.PostFormValue("client_secret")}; got != want {
+				t.Errorf("%s: %q, want %q", method, got, want)
+			}
+			if r.URL.RawQuery != "" || r.PostFormValue("refresh_token") != "the-refresh-token" {
+				t.Errorf("%s: query %q, form %v", method, r.URL.RawQuery, r.PostForm)
+			}
+			fmt.Fprint(w, `{"access_token":"a"}`)
+		})
+		if _, err := client.Exchange(t.Context(), refresh); err != nil {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+	if len(refresh) != 2 {
+		t.Error("the caller's form was changed")
+	}
+}
+
+func TestADrippingAnswerEndsWithTheDeadline(t *testing.T) {
+	t.Parallel()
+	client := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, r *http.Request) {
+		for _, c := range []byte(`{"access_token":"` + strings.Repeat("a", 1000)) {
+			_, _ = w.Write([]byte{c})
+			w.(http.Flusher).Flush()
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := client.Exchange(ctx, refresh)
+	var refusal *auth.ProviderError
+	if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryUnknown {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestACompressedAnswerIsNotInflated(t *testing.T) {
+	t.Parallel()
+	var bomb bytes.Buffer
+	w := gzip.NewWriter(&bomb)
+	_, _ = io.CopyN(w, zeros{}, 64<<20)
+	_ = w.Close()
+	client := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "" {
+			t.Errorf("asked for %q", r.Header.Get("Accept-Encoding"))
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(bomb.Bytes())
+	})
+	_, err := client.Exchange(t.Context(), refresh)
+	var refusal *auth.ProviderError
+	if !errors.As(err, &refusal) || refusal.Failure.Code != auth.CodeUnreadable {
+		t.Errorf("%v", err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestErrorsHoldNoSecret(t *testing.T) {
+	t.Parallel()
+	client := clientOf(t, ClientSecretPost, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, `{"error":"invalid_grant","error_description":"no: %s\n\u001b[31m %s %s"}`,
+			r.PostFormValue("refresh_token"), r.PostFormValue("client_secret"), strings.Repeat("x", 500))
+	})
+	_, err := client.Exchange(t.Context(), refresh)
+	if text := fmt.Sprint(err); strings.Contains(text, "the-refresh-token") || strings.Contains(text, "a+b") || strings.ContainsAny(text, "\n\x1b") || len(text) > 300 {
+		t.Errorf("%q", text)
+	}
+	unreachable := &Client{HTTP: NewHTTPClient(0), TokenURL: "http://127.0.0.1:1/token?secret=x", AuthMethod: NoAuthentication, Now: time.Now}
+	_, err = unreachable.Exchange(t.Context(), refresh)
+	var refusal *auth.ProviderError
+	if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryNotSent || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	client := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, r *http.Request) {
+		if r.PostFormValue("token") != "the-refresh-token" || r.PostFormValue("token_type_hint") != "refresh_token" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+	})
+	if err := client.Revoke(t.Context(), client.TokenURL, "the-refresh-token", "refresh_token"); err != nil {
+		t.Error(err)
+	}
+	if err := client.Revoke(t.Context(), client.TokenURL, "other", "refresh_token"); err == nil {
+		t.Error("a refusal is no error")
+	}
+}
+
+func TestMembersAreExact(t *testing.T) {
+	t.Parallel()
+	answer, err := read(&response{status: 200, body: []byte(`{"Access_Token":"no","access_token":"yes","REFRESH_TOKEN":"no","refresh_expires_in":0,"x":{"access_token":"no"}}`)}, time.Now())
+	if err != nil || answer.Access != "yes" || answer.Refresh != "" || !answer.RefreshNeverExpires {
+		t.Errorf("%v, %v", answer, err)
+	}
+	for body, want := range map[string]time.Duration{
+		`{"access_token":"a","refresh_token_expires_in":15811200}`:  183 * 24 * time.Hour,
+		`{"access_token":"a","refresh_expires_in":"1800"}`:          30 * time.Minute,
+		`{"access_token":"a","x_refresh_token_expires_in":8726400}`: 101 * 24 * time.Hour,
+	} {
+		if answer, err := read(&response{status: 200, body: []byte(body)}, time.Now()); err != nil || answer.RefreshLifetime != want {
+			t.Errorf("%s: %v, %v", body, answer.RefreshLifetime, err)
+		}
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	for _, seed := range []string{`{"access_token":"a","expires_in":1e400}`, "access_token=a&expires_in=1", "\uFEFF{", "<html>", `{"error":{}}`, "[[[["} {
+		f.Add(200, []byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		answer, err := read(&response{status: status, header: http.Header{}, body: body}, time.Now())
+		if err == nil && answer.Access == "" {
+			t.Error("tokens without an access token")
+		}
+		if answer.Lifetime < 0 || answer.RefreshLifetime < 0 {
+			t.Error("a negative lifetime")
+		}
+	})
+}

@@ -1,0 +1,93 @@
+package static
+
+import (
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func get(method, url string, header ...string) *http.Response {
+	r := httptest.NewRequest(method, url, nil)
+	for n := 0; n+1 < len(header); n += 2 {
+		r.Header.Set(header[n], header[n+1])
+	}
+	w := httptest.NewRecorder()
+	Handler().ServeHTTP(w, r)
+	return w.Result()
+}
+
+func TestAssetsAreKeptForEver(t *testing.T) {
+	t.Parallel()
+	url := URL("app.css")
+	plain, zipped := get("GET", url), get("GET", url, "Accept-Encoding", "br, gzip")
+	body, err := io.ReadAll(plain.Body)
+	if err != nil || plain.StatusCode != 200 || plain.Header.Get("Cache-Control") != "public, max-age=31536000, immutable" || plain.Header.Get("Content-Type") != "text/css; charset=utf-8" {
+		t.Errorf("%d %v, %v", plain.StatusCode, plain.Header, err)
+	}
+	reader, err := gzip.NewReader(zipped.Body)
+	if err != nil || zipped.Header.Get("Content-Encoding") != "gzip" {
+		t.Fatal(err, zipped.Header)
+	}
+	if inflated, err := io.ReadAll(reader); err != nil || string(inflated) != string(body) {
+		t.Errorf("compressed it is something else: %v", err)
+	}
+	if same := get("GET", url, "If-None-Match", plain.Header.Get("ETag")); same.StatusCode != http.StatusNotModified {
+		t.Errorf("the same again: %d", same.StatusCode)
+	}
+	for path, status := range map[string]int{"/static/app.css": 404, "/static/": 404, "/static/../static.go": 404, "/static/app.0.css": 404} {
+		if got := get("GET", path); got.StatusCode != status {
+			t.Errorf("%s: %d", path, got.StatusCode)
+		}
+	}
+	if refused := get("POST", url); refused.StatusCode != http.StatusMethodNotAllowed || refused.Header.Get("Allow") == "" {
+		t.Errorf("POST: %d", refused.StatusCode)
+	}
+}
+
+// Everything a page needs stays under 60 KB on the wire.
+func TestPageBudget(t *testing.T) {
+	t.Parallel()
+	var total int64
+	for name := range assets().urls {
+		n, err := io.Copy(io.Discard, get("GET", URL(name), "Accept-Encoding", "gzip").Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += n
+	}
+	if total > 50<<10 {
+		t.Errorf("the assets are %d bytes", total)
+	}
+}
+
+func TestVendoredFilesAreAsPublished(t *testing.T) {
+	t.Parallel()
+	sums, err := os.ReadFile("vendor/SHA256SUMS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := map[string]bool{}
+	for line := range strings.Lines(string(sums)) {
+		fields := strings.Fields(line)
+		content, err := os.ReadFile(filepath.Join("vendor", fields[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(content)
+		if hex.EncodeToString(sum[:]) != fields[0] {
+			t.Errorf("%s was changed", fields[1])
+		}
+		listed[filepath.Clean(fields[1])] = true
+	}
+	found, err := filepath.Glob("vendor/*/*")
+	if err != nil || len(found) != len(listed) {
+		t.Errorf("%d files, %d checksums, %v", len(found), len(listed), err)
+	}
+}

@@ -1,0 +1,120 @@
+package views
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/a-h/templ"
+	"golang.org/x/net/html"
+)
+
+func render(t *testing.T, view templ.Component) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := view.Render(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+const hostile = `<script>alert(1)</script>" onmouseover="x`
+
+func hostileDashboard(state string) DashboardPage {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	return DashboardPage{
+		Person: Person{Name: hostile, Email: hostile, Subject: hostile, Provider: hostile},
+		Token: TokenCard{
+			State: state, Now: now, IssuedAt: now, ExpiresAt: now.Add(2 * time.Minute), DueAt: now.Add(time.Minute), Generation: 7,
+			Scope: []string{hostile}, Renewable: state == "fresh" || state == "due", SignInURL: "/auth/work", Result: &Result{Text: hostile},
+			Problem: &StandingProblem{Text: hostile, Whose: "provider", NextTryAt: now},
+		},
+		Grant:   GrantFacts{Issuer: hostile, Provider: hostile, Scope: []string{hostile}},
+		History: []HistoryRow{{At: now, Trigger: "manual", Outcome: "kept", ErrorCode: hostile, Detail: hostile, Warning: hostile, OldToken: "aaaaaa", NewToken: "aaaaaa"}},
+	}
+}
+
+// inline lists what a strict Content-Security-Policy would refuse.
+func inline(t *testing.T, page string) (found []string) {
+	t.Helper()
+	tokens := html.NewTokenizer(strings.NewReader(page))
+	for kind := tokens.Next(); kind != html.ErrorToken; kind = tokens.Next() {
+		token := tokens.Token()
+		script := token.Data == "script" && kind == html.StartTagToken
+		for _, a := range token.Attr {
+			if strings.HasPrefix(a.Key, "on") || a.Key == "style" || strings.HasPrefix(a.Key, "hx-on") || strings.HasPrefix(a.Val, "js") {
+				found = append(found, token.String())
+			}
+			script = script && a.Key != "src"
+		}
+		if script || token.Data == "style" {
+			found = append(found, token.String())
+		}
+	}
+	return found
+}
+
+func TestForeignTextIsShownSafely(t *testing.T) {
+	t.Parallel()
+	for _, state := range []string{"fresh", "due", "expired", "needs_sign_in"} {
+		for name, page := range map[string]string{
+			"dashboard": render(t, Dashboard(hostileDashboard(state))),
+			"sign-in":   render(t, SignIn(SignInPage{Problem: &Problem{Title: hostile, Detail: hostile, Next: hostile}, Providers: []ProviderButton{{hostile, hostile, "/auth/x"}}})),
+			"error":     render(t, Error(ErrorPage{Status: 400, Problem: Problem{Title: hostile, Detail: hostile}, Action: "/"})),
+			"notice":    render(t, Notice(Problem{Title: hostile})),
+			"dev":       render(t, DevSignIn(DevSignInPage{Action: "/x", AuthRequestID: hostile, ClientName: hostile, People: []DevPerson{{hostile, hostile, hostile}}})),
+		} {
+			if found := inline(t, page); found != nil {
+				t.Errorf("%s, %s: %q", name, state, found)
+			}
+		}
+	}
+}
+
+func TestEachStateHasAWordAndAShape(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string][]string{
+		"fresh": {"●", "Fresh", `id="refresh-token"`}, "due": {"◐", "Due", `id="refresh-token"`}, "expired": {"○", "Expired"},
+		"needs_sign_in": {"⚑", "Needs sign-in", `id="sign-in-again"`, `href="/auth/work"`},
+	} {
+		html := render(t, Token(hostileDashboard(state).Token))
+		for _, text := range want {
+			if !strings.Contains(html, text) {
+				t.Errorf("%s: no %q", state, text)
+			}
+		}
+	}
+}
+
+func TestTheButtonIsAFormToo(t *testing.T) {
+	t.Parallel()
+	html := render(t, Token(hostileDashboard("fresh").Token))
+	const target = `"/api/trigger-renew-token?query=update-token-data"`
+	for _, text := range []string{`method="post"`, "action=" + target, "hx-post=" + target, `hx-target="#token-card"`, `data-expires-at="2026-03-01T12:02:00Z"`, ">2:00<"} {
+		if !strings.Contains(html, text) {
+			t.Errorf("no %s in\n%s", text, html)
+		}
+	}
+}
+
+func TestTheFragmentSwapsThreeParts(t *testing.T) {
+	t.Parallel()
+	page := hostileDashboard("fresh")
+	html := render(t, TokenWithHistory(page.Token, page.History, page.Grant))
+	if strings.Count(html, `hx-swap-oob="true"`) != 2 || strings.Contains(html, "<html") {
+		t.Error(html)
+	}
+	if strings.Contains(render(t, Dashboard(page)), "hx-swap-oob") {
+		t.Error("the whole page swaps parts")
+	}
+}
+
+func TestAFirstVisitIsExplained(t *testing.T) {
+	t.Parallel()
+	page := hostileDashboard("fresh")
+	page.History = nil
+	if html := render(t, Dashboard(page)); !strings.Contains(html, "This is generation 1") {
+		t.Error("the empty history explains nothing")
+	}
+}
