@@ -189,4 +189,3 @@ func claims(t *testing.T, token any) map[string]any {
 	}
 	return object
 }
-

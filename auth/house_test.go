@@ -1,0 +1,195 @@
+package auth_test
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider"
+	"keyturn/auth/provider/scripted"
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/sqlite"
+)
+
+// house is a Rotator over a real vault and a scripted provider, with one grant signed in.
+type house struct {
+	idp     *scripted.Provider
+	db      *sqlite.DB
+	rotator *auth.Rotator
+	grants  *auth.Grants
+	grant   *auth.Grant
+	log     *syncBuffer
+	config  auth.RotatorConfig
+}
+
+type options struct {
+	lifetime  time.Duration
+	timeout   time.Duration
+	onUnknown auth.OnUnknown
+	maxAge    time.Duration
+	callbacks *auth.Callbacks
+	idp       func(*scripted.Provider)
+}
+
+func newHouse(t *testing.T, o options) *house {
+	t.Helper()
+	h := &house{idp: scripted.New(t), log: &syncBuffer{}}
+	if o.lifetime != 0 {
+		h.idp.Lifetime = o.lifetime
+	}
+	if o.idp != nil {
+		o.idp(h.idp)
+	}
+	if o.timeout == 0 {
+		o.timeout = 5 * time.Second
+	}
+	if o.onUnknown == "" {
+		o.onUnknown = auth.RetryNow
+	}
+	if o.maxAge == 0 {
+		o.maxAge = 30 * time.Minute
+	}
+	if o.callbacks == nil {
+		callbacks := auth.DefaultCallbacks()
+		o.callbacks = &callbacks
+	}
+	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	h.db = openVault(t, filepath.Join(t.TempDir(), "keyturn.db"), log)
+	config := provider.Config{
+		Name: "work", Type: "oidc", Label: "Work", Issuer: h.idp.URL, ClientID: scripted.ClientID, ClientSecret: scripted.ClientSecret,
+		Scopes: []string{"openid", "offline_access"}, GrantType: auth.GrantRefreshToken, MaxAge: o.maxAge, Leeway: time.Minute,
+		OnUnknown: o.onUnknown, CallbackURL: "http://rp.example/auth/work/callback",
+	}
+	set, err := provider.New([]provider.Config{config}, provider.Options{RenewTimeout: o.timeout, Now: time.Now, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.grants = auth.NewGrants(h.db, set, *o.callbacks, time.Now, log)
+	h.config = auth.RotatorConfig{
+		Vault: h.db, Providers: set, Grants: h.grants, Callbacks: *o.callbacks, RenewTimeout: o.timeout, Now: time.Now, Log: log,
+	}
+	h.rotator = auth.NewRotator(h.config)
+	h.grant = h.signIn(t, set)
+	t.Cleanup(func() {
+		for _, issued := range h.idp.Issued() {
+			if strings.Contains(h.log.String(), issued) {
+				t.Errorf("the log holds a token: %s", issued)
+			}
+		}
+	})
+	return h
+}
+
+func openVault(t *testing.T, path string, log *slog.Logger) *sqlite.DB {
+	t.Helper()
+	if err := keyset.Create(path + ".keys"); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyset.Open(path + ".keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Sealer: vault.Sealer{Keys: keys}, Now: time.Now, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// signIn goes the whole way over HTTP.
+func (h *house) signIn(t *testing.T, set *provider.Set) *auth.Grant {
+	t.Helper()
+	p, _ := set.Get("work")
+	session, err := p.Begin(t.Context(), "state", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, _ := session.GetAuthURL()
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	back, err := url.Parse(response.Header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signedIn, err := p.Finish(t.Context(), session, back.Query())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := h.grants.Begin(t.Context(), signedIn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func (h *house) renew(t *testing.T) auth.Result {
+	t.Helper()
+	result, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func (h *house) stored(t *testing.T) *auth.Grant {
+	t.Helper()
+	g, err := h.db.Get(t.Context(), h.grant.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func (h *house) expect(t *testing.T, result auth.Result, outcome auth.Outcome, generation int64) {
+	t.Helper()
+	if result.Outcome != outcome || result.Grant.Generation != generation {
+		t.Fatalf("%s (%s), generation %d; want %s, generation %d",
+			result.Outcome, result.Failure.Code, result.Grant.Generation, outcome, generation)
+	}
+	if stored := h.stored(t); stored.Generation != generation || stored.Tokens.Access != result.Grant.Tokens.Access {
+		t.Fatalf("stored is generation %d with %v, answered %v", stored.Generation, stored.Tokens.Access, result.Grant.Tokens.Access)
+	}
+}
+
+// slow makes every renewal take its time at the provider.
+func slow(d time.Duration) func(*scripted.Provider) {
+	return func(p *scripted.Provider) {
+		p.Token = func(http.ResponseWriter, *http.Request, func() map[string]any) bool { time.Sleep(d); return false }
+	}
+}
+
+func waitUntilExpired(t *testing.T, h *house) {
+	t.Helper()
+	if wait := time.Until(h.stored(t).Tokens.ExpiresAt); wait > 0 {
+		time.Sleep(wait)
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
+
+var _ io.Writer = (*syncBuffer)(nil)
