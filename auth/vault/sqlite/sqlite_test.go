@@ -23,7 +23,7 @@ type testDB struct {
 	clock *vaulttest.Clock
 }
 
-func open(t *testing.T, clock *vaulttest.Clock) testDB {
+func open(t testing.TB, clock *vaulttest.Clock) testDB {
 	t.Helper()
 	dir := t.TempDir()
 	if err := keyset.Create(filepath.Join(dir, "keyset.json")); err != nil {
@@ -53,7 +53,7 @@ func TestVault(t *testing.T) {
 	vaulttest.Run(t, func(t *testing.T, clock *vaulttest.Clock) auth.Vault { return open(t, clock) })
 }
 
-func create(t *testing.T, db testDB) *auth.Grant {
+func create(t testing.TB, db testDB) *auth.Grant {
 	t.Helper()
 	g := vaulttest.Grant(db.clock.Now())
 	if err := db.Create(t.Context(), g); err != nil {

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"database/sql"
+	"net/http"
+	"path/filepath"
+	"testing"
+)
+
+// A database that another process locks: what only reads goes on, what must write says so, and nothing is lost.
+func TestALockedDatabase(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(p.dir, "keyturn.db")+"?_txlock=immediate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	lock, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := alice.do(t, "GET", "/dashboard", nil); a.status != 200 {
+		t.Errorf("the dashboard: %d", a.status)
+	}
+	a := alice.do(t, "POST", "/api/renew-token", nil)
+	if a.status != http.StatusServiceUnavailable || a.json(t)["error"].(map[string]any)["code"] != "storage_unavailable" {
+		t.Errorf("a renewal: %d %s", a.status, a.body)
+	}
+	if a := p.person().do(t, "GET", "/readyz", nil); a.status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz: %d", a.status)
+	}
+	if err := lock.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" || a.json(t)["generation"] != 2.0 {
+		t.Errorf("afterwards: %d %s", a.status, a.body)
+	}
+}
