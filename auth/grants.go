@@ -84,6 +84,16 @@ func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
 	return g, nil
 }
 
+// Forget deletes a grant that a newer sign-in of the same person at the same provider takes the place of. Its tokens are not
+// revoked: to many providers the two are one grant, and with any token of it they would revoke the new ones.
+func (s *Grants) Forget(ctx context.Context, id string) error {
+	if _, err := s.vault.Delete(context.WithoutCancel(ctx), id); err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("forget grant: %w", err)
+	}
+	s.log.InfoContext(ctx, "grant replaced by a new sign-in", "grant", id)
+	return nil
+}
+
 // Revoke revokes tokens of a grant that is gone at the provider, within a bound of its own. A failure is logged:
 // there is nobody left to whom it matters.
 func (s *Grants) Revoke(ctx context.Context, providerName, grantID string, tokens TokenSet) {

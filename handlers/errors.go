@@ -114,7 +114,7 @@ type apiError struct {
 
 // SessionFailed answers a request whose session could not be loaded or saved.
 func SessionFailed(a Config) func(w http.ResponseWriter, r *http.Request, err error) {
-	handlers := &app{a}
+	handlers := &app{Config: a}
 	e := echo.New()
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		handlers.failed(storageProblem(err), e.NewContext(r, w))

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -34,12 +35,15 @@ type Config struct {
 }
 
 // app is the handlers over their configuration.
-type app struct{ Config }
+type app struct {
+	Config
+	insisting sync.Map // names of the providers that give a refresh token only with prompt=consent
+}
 
 // New returns the whole site as one handler. Sessions are loaded around echo, because inside it an error after a change of
 // the session would commit twice; static files, health and the embedded provider need none.
 func New(config Config) http.Handler {
-	a := &app{config}
+	a := &app{Config: config}
 	e := a.routes()
 	signedIn := a.Sessions.Handler(e)
 	inTurn := a.Sessions.InTurn(signedIn)

@@ -77,8 +77,15 @@ func (a *app) beginSignIn(c echo.Context) error {
 	if !slices.Contains(prompts, prompt) {
 		prompt = ""
 	}
+	if _, insists := a.insisting.Load(p.Name()); insists && prompt == "" {
+		prompt = "consent"
+	}
+	return a.goToProvider(c, p, localPath(c.QueryParam("return_to")), prompt, false)
+}
+
+// goToProvider sends the browser to the provider. asked says that it was just there and came back without a refresh token.
+func (a *app) goToProvider(c echo.Context, p provider.Provider, returnTo, prompt string, asked bool) error {
 	ctx := c.Request().Context()
-	returnTo := localPath(c.QueryParam("return_to"))
 	state := rand.Text()
 	s, err := p.Begin(ctx, state, prompt)
 	if err != nil {
@@ -88,7 +95,7 @@ func (a *app) beginSignIn(c echo.Context) error {
 	if err != nil {
 		return a.signInFailed(c, p, returnTo, err)
 	}
-	err = a.Sessions.Await(ctx, state, session.Pending{Provider: p.Name(), Session: s.Marshal(), ReturnTo: returnTo})
+	err = a.Sessions.Await(ctx, state, session.Pending{Provider: p.Name(), Session: s.Marshal(), ReturnTo: returnTo, Prompt: prompt, Asked: asked})
 	if err != nil {
 		return storageProblem(err)
 	}
@@ -143,6 +150,13 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if err := a.enter(c, signedIn); err != nil {
 		return err
 	}
+	switch {
+	case signedIn.Answer.Refresh != "" && pending.Asked:
+		a.insisting.Store(p.Name(), true)
+	case signedIn.Answer.Refresh == "" && pending.Prompt == "" && p.WantsConsent(ctx):
+		// Signed in already: should the second round fail, this one stands.
+		return a.goToProvider(c, p, pending.ReturnTo, "consent", true)
+	}
 	if pending.ReturnTo != "" {
 		return c.Redirect(http.StatusSeeOther, pending.ReturnTo)
 	}
@@ -174,13 +188,20 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	if err != nil {
 		return storageProblem(err)
 	}
-	a.Sessions.SignIn(ctx, session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject})
-	if had {
+	now := session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
+	a.Sessions.SignIn(ctx, now)
+	if !had {
+		return nil
+	}
+	if before.Provider == now.Provider && before.Subject == now.Subject {
+		err = a.Grants.Forget(ctx, before.GrantID)
+	} else {
 		wait, cancel := context.WithTimeout(ctx, endWait)
 		defer cancel()
-		if _, err := a.Grants.End(wait, before.GrantID); err != nil {
-			a.Log.ErrorContext(ctx, "the grant before this sign-in could not be ended; upkeep removes it", "error", err)
-		}
+		_, err = a.Grants.End(wait, before.GrantID)
+	}
+	if err != nil {
+		a.Log.ErrorContext(ctx, "the grant before this sign-in could not be ended; upkeep removes it", "error", err)
 	}
 	return nil
 }

@@ -282,6 +282,9 @@ func (t *tokenAnswers) answer(now time.Time) (auth.Answer, error) {
 	return tokenendpoint.Parse(t.status, t.header, t.body, now)
 }
 
+// WantsConsent implements Provider: the table has what a brand needs.
+func (b *brand) WantsConsent(context.Context) bool { return false }
+
 // Renew implements auth.Provider.
 func (b *brand) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) (auth.Answer, error) {
 	answer, err := b.renewal.Exchange(ctx, renewalForm(b.config, tokens, withScope))

@@ -232,6 +232,13 @@ func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access
 	return claims, nil
 }
 
+// WantsConsent implements Provider.
+func (p *OIDC) WantsConsent(ctx context.Context) bool {
+	m, err := p.metadata(ctx)
+	return err == nil && p.config.GrantType != auth.GrantClientCredentials && p.config.authParams()["prompt"] == "" &&
+		slices.Contains(m.scopes(p.config), oidc.ScopeOfflineAccess)
+}
+
 // Renew implements auth.Provider.
 func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) (auth.Answer, error) {
 	m, err := p.metadata(ctx)

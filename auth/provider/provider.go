@@ -67,6 +67,9 @@ type Provider interface {
 	Begin(ctx context.Context, state, prompt string) (goth.Session, error)
 	// Finish exchanges the callback's parameters for tokens and a verified identity.
 	Finish(ctx context.Context, session goth.Session, callback url.Values) (auth.SignedIn, error)
+	// WantsConsent says that a sign-in which brought no refresh token may bring one with prompt=consent, which OpenID
+	// Connect Core section 11 asks for with the scope offline_access. Most providers do not insist.
+	WantsConsent(ctx context.Context) bool
 	// EndSessionURL is where to send the browser at sign-out (OpenID Connect RP-Initiated Logout), "" if nowhere.
 	EndSessionURL(ctx context.Context, idToken auth.Secret, returnTo, state string) string
 	// Origins are the origins that a sign-out may send the browser to, as far as they are known without a call.

@@ -160,18 +160,42 @@ func TestAnErrorOfTheProviderIsAPageWithAnotherTry(t *testing.T) {
 	}
 }
 
-func TestASecondSignInEndsTheFirstGrant(t *testing.T) {
+// To many providers two sign-ins of one person are one grant: to revoke the first's tokens would end the second as well.
+func TestASecondSignInTakesTheFirstOnesPlace(t *testing.T) {
 	t.Parallel()
 	idp, p := atScripted(t, nil)
 	alice := p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
 	first := idp.Issued()[1]
 	alice.do(t, "GET", "/auth/oidc", nil)
-	if revoked := idp.Revoked(); len(revoked) != 1 || revoked[0] != first {
-		t.Errorf("revoked %d tokens", len(revoked))
+	if revoked := idp.Revoked(); len(revoked) != 0 {
+		t.Errorf("the same person's tokens were revoked: %d", len(revoked))
+	}
+	second := idp.Issued()[4]
+	idp.Change(func() { idp.Subject = "bob" })
+	alice.do(t, "GET", "/auth/oidc", nil)
+	if revoked := idp.Revoked(); len(revoked) != 1 || revoked[0] != second || revoked[0] == first {
+		t.Errorf("after another person's sign-in %d tokens are revoked", len(revoked))
 	}
 	if g := alice.generation(t); g != 1 {
 		t.Errorf("generation %v", g)
+	}
+}
+
+// OpenID Connect Core section 11: a provider may insist on prompt=consent before it gives a refresh token.
+func TestAProviderThatInsistsOnConsent(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) { idp.InsistsOnConsent = true })
+	alice, bob := p.person(), p.person()
+	if a := alice.do(t, "GET", "/auth/oidc?return_to=/dashboard", nil); a.url.Path != "/dashboard" || alice.token(t)["renewable"] != true {
+		t.Errorf("the sign-in ends at %s, %v", a.url, alice.token(t))
+	}
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	before := len(idp.Issued())
+	if bob.do(t, "GET", "/auth/oidc", nil); len(idp.Issued()) != before+3 || bob.token(t)["renewable"] != true {
+		t.Error("what was learned is asked for again")
 	}
 }
 

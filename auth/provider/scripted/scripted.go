@@ -42,12 +42,12 @@ const (
 // Provider is a scripted provider. Its fields are set before it is first called, or under Change.
 type Provider struct {
 	*httptest.Server
-	Class    Class
-	Interval time.Duration // reuse interval
-	Lifetime time.Duration // of access tokens
-	Subject  string
-	// NoRefreshToken makes the provider give none.
-	NoRefreshToken bool
+	Class            Class
+	Interval         time.Duration // reuse interval
+	Lifetime         time.Duration // of access tokens
+	Subject          string
+	NoRefreshToken   bool // it gives none
+	InsistsOnConsent bool // it gives one with prompt=consent only
 	// Token, if set, answers a token request in place of the provider, or lets it pass by returning false. grant is what
 	// the provider's own answer would be made by.
 	Token func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool
@@ -207,7 +207,11 @@ func (p *Provider) exchange(w http.ResponseWriter, form url.Values) {
 		answer(w, http.StatusBadRequest, map[string]any{"error": "invalid_grant"})
 		return
 	}
-	answer(w, http.StatusOK, p.issue(&family{nonce: request.Get("nonce")}, "", false))
+	tokens := p.issue(&family{nonce: request.Get("nonce")}, "", false)
+	if p.InsistsOnConsent && request.Get("prompt") != "consent" {
+		delete(tokens, "refresh_token")
+	}
+	answer(w, http.StatusOK, tokens)
 }
 
 // renew is the heart of the ledger; p.mu is held.
