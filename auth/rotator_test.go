@@ -119,6 +119,7 @@ func TestARenewalOutlivesWhoeverAskedForIt(t *testing.T) {
 func TestAValidTokenDoesNotWait(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, options{maxAge: time.Millisecond, idp: slow(2 * time.Second)})
+	time.Sleep(2 * time.Millisecond)
 	began := time.Now()
 	view, err := h.rotator.Fresh(t.Context(), h.grant.ID)
 	if err != nil || view.State != auth.StateDue || !view.Running {

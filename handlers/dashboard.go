@@ -61,8 +61,7 @@ func (a *app) tokenCard(view auth.View, said *views.Result) views.TokenCard {
 	g := view.Grant
 	card := views.TokenCard{
 		State: string(view.State), Now: a.Now(), IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.ExpiresAt, DueAt: view.NextAt,
-		Generation: g.Generation, Type: g.Tokens.Type, Scope: strings.Fields(g.Tokens.Scope), Renewable: view.Renewable,
-		NextRenewalAt: view.NextAt, RefreshExpiresAt: g.Tokens.RefreshExpiresAt, Result: said, Renewing: view.Running,
+		Generation: g.Generation, Renewable: view.Renewable, NextRenewalAt: view.NextAt, Result: said, Renewing: view.Running,
 	}
 	if failure := g.Standing.Failure; failure.Code != "" {
 		card.Problem = &views.StandingProblem{
@@ -90,7 +89,7 @@ func promptFor(code string) string {
 func (a *app) grantFacts(c echo.Context, view auth.View) views.GrantFacts {
 	g := view.Grant
 	return views.GrantFacts{
-		SignedInAt: g.CreatedAt, LastSeenAt: g.SeenAt, SessionEndsAt: a.Sessions.EndsAt(c.Request().Context()),
+		SignedInAt: g.CreatedAt, SessionEndsAt: a.Sessions.EndsAt(c.Request().Context()),
 		Provider: a.label(g), Issuer: g.Identity.Issuer, Scope: strings.Fields(g.Tokens.Scope), NextRenewalAt: view.NextAt,
 		RefreshExpiresAt: g.Tokens.RefreshExpiresAt, RefreshNeverExpires: g.Tokens.RefreshNeverExpires, Renewable: view.Renewable,
 	}

@@ -60,21 +60,18 @@ type DashboardPage struct {
 
 // TokenCard is the present access token. Times are absolute; Now lets the browser correct its clock.
 type TokenCard struct {
-	State            string // fresh, due, expired or needs_sign_in
-	Now              time.Time
-	IssuedAt         time.Time
-	ExpiresAt        time.Time
-	DueAt            time.Time // zero: never automatically
-	Generation       int64
-	Type             string
-	Scope            []string
-	Renewable        bool
-	NextRenewalAt    time.Time // zero: never
-	RefreshExpiresAt time.Time // zero: unknown or never
-	Result           *Result   // the answer to a click
-	Problem          *StandingProblem
-	SignInURL        string // where to sign in again, when that is what helps
-	Renewing         bool   // a renewal runs beside this page
+	State         string // fresh, due, expired or needs_sign_in
+	Now           time.Time
+	IssuedAt      time.Time
+	ExpiresAt     time.Time
+	DueAt         time.Time // zero: never automatically
+	Generation    int64
+	Renewable     bool
+	NextRenewalAt time.Time // zero: never
+	Result        *Result   // the answer to a click
+	Problem       *StandingProblem
+	SignInURL     string // where to sign in again, when that is what helps
+	Renewing      bool   // a renewal runs beside this page
 }
 
 // Result is what came of a click.
@@ -92,11 +89,11 @@ type StandingProblem struct {
 
 // GrantFacts is what is known about the sign-in.
 type GrantFacts struct {
-	SignedInAt, LastSeenAt, SessionEndsAt time.Time
-	Provider, Issuer                      string
-	Scope                                 []string
-	NextRenewalAt, RefreshExpiresAt       time.Time
-	RefreshNeverExpires, Renewable        bool
+	SignedInAt, SessionEndsAt       time.Time
+	Provider, Issuer                string
+	Scope                           []string
+	NextRenewalAt, RefreshExpiresAt time.Time
+	RefreshNeverExpires, Renewable  bool
 }
 
 // HistoryRow is one renewal. OldToken and NewToken are fingerprints.

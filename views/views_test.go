@@ -27,7 +27,7 @@ func hostileDashboard(state string) DashboardPage {
 		Person: Person{Name: hostile, Email: hostile, Subject: hostile, Provider: hostile},
 		Token: TokenCard{
 			State: state, Now: now, IssuedAt: now, ExpiresAt: now.Add(2 * time.Minute), DueAt: now.Add(time.Minute), Generation: 7,
-			Scope: []string{hostile}, Renewable: state == "fresh" || state == "due", SignInURL: "/auth/work", Result: &Result{Text: hostile},
+			Renewable: state == "fresh" || state == "due", SignInURL: "/auth/work", Result: &Result{Text: hostile},
 			Problem: &StandingProblem{Text: hostile, Whose: "provider", NextTryAt: now},
 		},
 		Grant:   GrantFacts{Issuer: hostile, Provider: hostile, Scope: []string{hostile}},

@@ -46,7 +46,6 @@ type metadata struct {
 type discovery struct {
 	issuer string
 	client *http.Client
-	now    func() time.Time
 
 	calls singleflight.Group
 	mu    sync.Mutex

@@ -33,7 +33,6 @@ type File struct {
 type Key struct {
 	ID      uint32
 	Primary bool
-	Enabled bool
 }
 
 // Create writes a new keyset with one AES-256-GCM key, readable by the owner only. It never replaces a file.
@@ -113,7 +112,7 @@ func (f *File) Rotate() (Key, error) {
 	if err := os.Rename(temporary, f.path); err != nil {
 		return Key{}, fmt.Errorf("rotate keyset: %w", err)
 	}
-	return Key{ID: id, Primary: true, Enabled: true}, f.load()
+	return Key{ID: id, Primary: true}, f.load()
 }
 
 // Keys lists the keys, none of their material.
@@ -124,7 +123,7 @@ func (f *File) Keys() []Key {
 	var keys []Key
 	for _, key := range info.GetKeyInfo() {
 		keys = append(keys, Key{
-			ID: key.GetKeyId(), Primary: key.GetKeyId() == info.GetPrimaryKeyId(), Enabled: key.GetStatus().String() == "ENABLED",
+			ID: key.GetKeyId(), Primary: key.GetKeyId() == info.GetPrimaryKeyId(),
 		})
 	}
 	return keys
