@@ -24,7 +24,15 @@ type Grant struct {
 	// PresentingAt is when the refresh token was last marked as being presented; zero when no call is under way.
 	// Found set by whoever takes the lease, it says that a call was struck in the middle and its outcome is unknown.
 	PresentingAt time.Time
+	LeasedUntil  time.Time // when the lease that somebody holds runs out; zero when nobody holds one
 }
+
+// StruckAt says whether, at now, a call for the grant was struck in the middle: its refresh token is marked as being
+// presented, and nobody holds the lease.
+func (g *Grant) StruckAt(now time.Time) bool { return !g.PresentingAt.IsZero() && !g.LeasedAt(now) }
+
+// LeasedAt says whether somebody renews the grant at now.
+func (g *Grant) LeasedAt(now time.Time) bool { return g.LeasedUntil.After(now) }
 
 // NewGrantID returns a fresh random grant id.
 func NewGrantID() string { return rand.Text() }

@@ -51,6 +51,7 @@ const (
 	CodeOutcomeUnknown      = "outcome_unknown"          // nobody knows whether the provider took the refresh token; it is kept for later
 	CodeReplayed            = "replayed_after_no_answer" // warning: the first call had no readable answer
 	CodeReplayedAfterCrash  = "replayed_after_crash"     // warning: an earlier call was struck in the middle
+	CodeStoredLate          = "stored_late"              // warning: the database did not take the new tokens at once
 	CodeNotRenewable        = "not_renewable"            // the provider gave no refresh token
 	CodeProviderUnavailable = "provider_not_configured"  // the grant's provider is not among the settings any more
 	CodeDiscovery           = "discovery_failed"         // the provider's metadata could not be read
@@ -64,6 +65,7 @@ type Renewal struct {
 	ID         int64 // ascending in the order of recording; set by the vault
 	GrantID    string
 	Generation int64 // of the token set in use after it
+	Shared     int   // how many other requests waited for it and shared its answer
 	At         time.Time
 	Trigger    Trigger
 	Outcome    Outcome
@@ -79,6 +81,14 @@ type Renewal struct {
 	NewScope   string
 	OldExpiry  time.Time
 	NewExpiry  time.Time
+}
+
+// From is the generation that the renewal began with.
+func (r *Renewal) From() int64 {
+	if r.Outcome.Succeeded() {
+		return r.Generation - 1
+	}
+	return r.Generation
 }
 
 // Delivery is how far a request to the token endpoint came.
@@ -142,4 +152,5 @@ type Provider interface {
 // Providers finds a configured provider by name.
 type Providers interface {
 	Lookup(name string) (Provider, bool)
+	Names() []string
 }

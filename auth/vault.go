@@ -25,21 +25,33 @@ type Vault interface {
 	// Lease gives owner the sole right to renew the grant for the time ttl, and returns the grant as it is under the
 	// lease. ErrLeased while another owner's lease runs, ErrNotFound when the grant is gone. An owner may lease again.
 	Lease(ctx context.Context, id, owner string, ttl time.Duration) (*Grant, error)
-	// Extend makes owner's lease run for ttl from now; ErrStale when owner holds it no more.
+	// Extend makes owner's lease run for ttl from now, also one that has run out and that nobody took since; ErrStale
+	// when another owner has.
 	Extend(ctx context.Context, id, owner string, ttl time.Duration) error
-	// Present marks the refresh token as being presented now; ErrStale when owner holds the lease no more.
+	// Present marks the refresh token as being presented now; ErrStale when owner's lease has run out.
 	Present(ctx context.Context, id, owner string, at time.Time) error
-	// Release ends owner's lease, and the mark of Present, without a change; no error if owner held none.
+	// Release ends owner's lease without a change, and leaves the mark of Present; no error if owner held none.
 	Release(ctx context.Context, id, owner string) error
 
 	// Replace stores what a renewal left, together with its record, in one transaction, and ends the lease. It
-	// replaces exactly the generation that it came from: a grant whose Generation is one up replaces the one before
-	// it, a failed try's replaces its own. ErrStale when the stored generation is another or owner lost the lease,
-	// ErrNotFound when the grant is gone. It sets the record's ID.
+	// replaces exactly the generation that it came from (Renewal.From). ErrStale when the stored generation is another
+	// or owner's lease has run out, ErrNotFound when the grant is gone. It sets the record's ID, and clears the mark of
+	// Present.
 	Replace(ctx context.Context, owner string, g *Grant, r *Renewal) error
 	// Amend stores a grant again at its generation, and the record of the renewal that made it, without a lease.
 	// ErrStale and ErrNotFound as with Replace.
 	Amend(ctx context.Context, g *Grant, r *Renewal) error
+	// Shared adds n to the count of those who shared the renewal that brought the grant's generation. No error if its
+	// record is gone.
+	Shared(ctx context.Context, id string, generation int64, n int) error
+
+	// Due lists grants of a provider that are due at now, have a live session and no lease, the longest due first, at
+	// most limit, and only those that follow after, which is zero for the first. Among them are grants whose token set
+	// is from the future, because the clock was set back since.
+	Due(ctx context.Context, provider string, now time.Time, after Candidate, limit int) ([]Candidate, error)
+	// Struck lists grants of a provider that have a live session, and whose refresh token was being presented when the
+	// holder of the lease died or lost it; at most limit.
+	Struck(ctx context.Context, provider string, limit int) ([]Candidate, error)
 
 	// Delete removes a grant, its lease and its history, and returns it as it was; ErrNotFound when it is gone. A grant
 	// that does not open is removed as well and comes back without identity and tokens.
@@ -47,4 +59,29 @@ type Vault interface {
 	// History lists the newest renewals of a grant, newest first, at most limit, those older than the record before
 	// when before is not 0.
 	History(ctx context.Context, id string, before int64, limit int) ([]Renewal, error)
+}
+
+// Candidate is a grant that the Scheduler may hand to the Rotator.
+type Candidate struct {
+	ID    string
+	DueAt time.Time
+}
+
+// Unstored is what a renewal left and the vault has not taken yet.
+type Unstored struct {
+	Grant  *Grant
+	Record *Renewal
+}
+
+// Spool keeps on disk, sealed, what the vault would not take, so that it outlives the process. Implementations are
+// safe for concurrent use, by several processes too.
+type Spool interface {
+	// Put stores an entry in place of an older one of the same grant. It is on disk when Put returns.
+	Put(u Unstored) error
+	// Find returns the entry of a grant; ErrNotFound when there is none.
+	Find(id string) (Unstored, error)
+	// All returns every entry that can be read. The error says that there are others.
+	All() ([]Unstored, error)
+	// Remove drops the entry of a grant, if there is one.
+	Remove(id string) error
 }

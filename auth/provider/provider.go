@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/markbates/goth"
@@ -87,6 +88,7 @@ type Options struct {
 // Set is the configured providers. It is safe for concurrent use.
 type Set struct {
 	list   []Provider
+	names  []string // in the same order
 	byName map[string]Provider
 }
 
@@ -104,7 +106,7 @@ func New(configs []Config, options Options) (*Set, error) {
 		if _, ok := set.byName[config.Name]; ok {
 			return nil, fmt.Errorf("provider %q: the name is taken", config.Name)
 		}
-		set.list = append(set.list, p)
+		set.list, set.names = append(set.list, p), append(set.names, config.Name)
 		set.byName[config.Name] = p
 	}
 	return set, nil
@@ -124,6 +126,11 @@ func (s *Set) All() []Provider { return s.list }
 func (s *Set) Get(name string) (Provider, bool) {
 	p, ok := s.byName[name]
 	return p, ok
+}
+
+// Names implements auth.Providers.
+func (s *Set) Names() []string {
+	return slices.Clone(s.names)
 }
 
 // Lookup implements auth.Providers.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"keyturn/auth/vault/filelock"
 	"os"
 	"path/filepath"
 	"sync"
@@ -85,11 +86,12 @@ func (f *File) AEAD(reload bool) (tink.AEAD, error) {
 func (f *File) Rotate() (Key, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	unlock, err := lock(f.path)
+	// The lock is on the folder, because the file itself is replaced.
+	lock, err := filelock.Wait(filepath.Dir(f.path))
 	if err != nil {
 		return Key{}, fmt.Errorf("rotate keyset: %w", err)
 	}
-	defer unlock()
+	defer lock.Release()
 	if err := f.load(); err != nil {
 		return Key{}, err
 	}

@@ -45,16 +45,18 @@ type DB struct {
 	get      *sql.Stmt
 	find     *sql.Stmt
 	marks    marks
+	owners   owners
 	stop     context.CancelFunc
 	tidiness sync.WaitGroup
 }
 
 // Open opens the file, creating it readable by the owner only, migrates it and begins to keep it tidy until Close.
 func Open(ctx context.Context, options Options) (*DB, error) {
-	db := &DB{Options: options}
+	db := &DB{Options: options, owners: owners{prefix: options.Path + ".owner-"}}
 	if err := db.open(ctx); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", options.Path, errors.Join(err, db.closePools()))
 	}
+	db.report(db.freeLeases(ctx))
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.tidiness.Go(func() { db.keepTidy(ctx) })
 	return db, nil
@@ -107,6 +109,10 @@ func migrate(ctx context.Context, write *sql.DB) error {
 	if err != nil {
 		return err
 	}
+	// Not asking for the write lock without need lets Keyturn start while somebody else holds it.
+	if pending, err := provider.HasPending(ctx); err != nil || !pending {
+		return err
+	}
 	_, err = provider.Up(ctx)
 	return err
 }
@@ -143,6 +149,8 @@ func HoldsGrants(ctx context.Context, path string) (holds bool, err error) {
 func (db *DB) Close() error {
 	db.stop()
 	db.tidiness.Wait()
+	db.report(db.owners.release())
+	db.report(db.freeLeases(context.Background()))
 	return db.closePools()
 }
 

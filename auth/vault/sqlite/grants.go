@@ -15,13 +15,13 @@ var _ auth.Vault = (*DB)(nil)
 // keepRenewals is how many renewals of a grant the history keeps.
 const keepRenewals = 200
 
-const grantColumns = `id, session_hash, provider, subject, sealed, generation, due_at, presenting_at,
+const grantColumns = `id, session_hash, provider, subject, sealed, generation, due_at, presenting_at, lease_until,
 	created_at, seen_at, user_agent, ip`
 
 const selectGrant = `SELECT ` + grantColumns + ` FROM grants WHERE id = ?`
 
 const renewalColumns = `grant_id, generation, at, trigger_name, outcome, micros, code, detail, warning,
-	old_token, new_token, old_refresh, new_refresh, old_scope, new_scope, old_expiry, new_expiry`
+	old_token, new_token, old_refresh, new_refresh, old_scope, new_scope, old_expiry, new_expiry, shared`
 
 // Create implements auth.Vault.
 func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
@@ -30,9 +30,9 @@ func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
 		return err
 	}
 	return db.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO grants (`+grantColumns+`, state) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-			g.ID, g.SessionHash, g.Identity.Provider, g.Identity.Subject, sealed, g.Generation, micros(g.DueAt), 0,
-			micros(g.CreatedAt), micros(g.SeenAt), g.UserAgent, g.IP, state(g))
+		_, err := tx.ExecContext(ctx, `INSERT INTO grants (`+grantColumns+`, state, issued_at) VALUES (?,?,?,?,?,?,?,0,0,?,?,?,?,?,?)`,
+			g.ID, g.SessionHash, g.Identity.Provider, g.Identity.Subject, sealed, g.Generation, micros(g.DueAt),
+			micros(g.CreatedAt), micros(g.SeenAt), g.UserAgent, g.IP, state(g), micros(g.Tokens.IssuedAt))
 		return err
 	})
 }
@@ -44,6 +44,9 @@ func (db *DB) Get(ctx context.Context, id string) (*auth.Grant, error) {
 
 // Lease implements auth.Vault.
 func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g *auth.Grant, err error) {
+	if err := db.owners.claim(owner); err != nil {
+		return nil, err
+	}
 	now := db.Now()
 	err = db.inTx(ctx, func(tx *sql.Tx) error {
 		// A lease that ends later than any lease could was taken before the clock was set back.
@@ -73,13 +76,13 @@ func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) e
 
 // Present implements auth.Vault.
 func (db *DB) Present(ctx context.Context, id, owner string, at time.Time) error {
-	return db.underLease(ctx, `UPDATE grants SET presenting_at = ? WHERE id = ? AND lease_owner = ?`, micros(at), id, owner)
+	return db.underLease(ctx, `UPDATE grants SET presenting_at = ? WHERE id = ? AND lease_owner = ? AND lease_until > ?`,
+		micros(at), id, owner, micros(db.Now()))
 }
 
 // Release implements auth.Vault.
 func (db *DB) Release(ctx context.Context, id, owner string) error {
-	err := db.underLease(ctx, `UPDATE grants SET lease_owner = '', lease_until = 0, presenting_at = 0
-		WHERE id = ? AND lease_owner = ?`, id, owner)
+	err := db.underLease(ctx, `UPDATE grants SET lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ?`, id, owner)
 	if errors.Is(err, auth.ErrStale) {
 		return nil
 	}
@@ -98,14 +101,11 @@ func (db *DB) underLease(ctx context.Context, statement string, args ...any) err
 
 // Replace implements auth.Vault.
 func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
-	from := g.Generation
-	if r.Outcome.Succeeded() {
-		from--
-	}
 	return db.rewrite(ctx, g, func(tx *sql.Tx, sealed []byte) error {
-		n, err := affected(tx.ExecContext(ctx, `UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?,
-			presenting_at = 0, lease_owner = '', lease_until = 0 WHERE id = ? AND generation = ? AND lease_owner = ?`,
-			sealed, g.Generation, state(g), micros(g.DueAt), g.ID, from, owner))
+		n, err := affected(tx.ExecContext(ctx, `UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?,
+			presenting_at = 0, lease_owner = '', lease_until = 0
+			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ?`,
+			sealed, g.Generation, state(g), micros(g.DueAt), micros(g.Tokens.IssuedAt), g.ID, r.From(), owner, micros(db.Now())))
 		if err != nil || n == 0 {
 			return noRow(err)
 		}
@@ -180,16 +180,17 @@ func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) 
 func (db *DB) scan(row *sql.Row) (*auth.Grant, error) {
 	var g auth.Grant
 	var sealed []byte
-	var due, presenting, created, seen int64
+	var due, presenting, leased, created, seen int64
 	err := row.Scan(&g.ID, &g.SessionHash, &g.Identity.Provider, &g.Identity.Subject, &sealed, &g.Generation, &due, &presenting,
-		&created, &seen, &g.UserAgent, &g.IP)
+		&leased, &created, &seen, &g.UserAgent, &g.IP)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, auth.ErrNotFound
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read grant: %w", err)
 	}
-	g.DueAt, g.PresentingAt, g.CreatedAt, g.SeenAt = fromMicros(due), fromMicros(presenting), fromMicros(created), fromMicros(seen)
+	g.DueAt, g.PresentingAt, g.LeasedUntil = fromMicros(due), fromMicros(presenting), fromMicros(leased)
+	g.CreatedAt, g.SeenAt = fromMicros(created), fromMicros(seen)
 	return &g, db.Sealer.Open(&g, sealed)
 }
 
@@ -209,7 +210,7 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 		var r auth.Renewal
 		var at, us, oldExpiry, newExpiry int64
 		err := rows.Scan(&r.ID, &r.GrantID, &r.Generation, &at, &r.Trigger, &r.Outcome, &us, &r.Code, &r.Detail, &r.Warning,
-			&r.OldToken, &r.NewToken, &r.OldRefresh, &r.NewRefresh, &r.OldScope, &r.NewScope, &oldExpiry, &newExpiry)
+			&r.OldToken, &r.NewToken, &r.OldRefresh, &r.NewRefresh, &r.OldScope, &r.NewScope, &oldExpiry, &newExpiry, &r.Shared)
 		if err != nil {
 			return nil, fmt.Errorf("read history: %w", err)
 		}
@@ -220,11 +221,20 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 	return list, rows.Err()
 }
 
+// Shared implements auth.Vault.
+func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) error {
+	return db.inTx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE renewals SET shared = shared + ? WHERE id =
+			(SELECT max(id) FROM renewals WHERE grant_id = ? AND generation = ? AND outcome IN ('rotated', 'renewed'))`, n, id, generation)
+		return err
+	})
+}
+
 // addRenewal records a renewal and drops what is beyond the history's bound.
 func addRenewal(ctx context.Context, tx *sql.Tx, r *auth.Renewal) error {
-	result, err := tx.ExecContext(ctx, `INSERT INTO renewals (`+renewalColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+	result, err := tx.ExecContext(ctx, `INSERT INTO renewals (`+renewalColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		r.GrantID, r.Generation, micros(r.At), r.Trigger, r.Outcome, r.Duration.Microseconds(), r.Code, r.Detail, r.Warning,
-		r.OldToken, r.NewToken, r.OldRefresh, r.NewRefresh, r.OldScope, r.NewScope, micros(r.OldExpiry), micros(r.NewExpiry))
+		r.OldToken, r.NewToken, r.OldRefresh, r.NewRefresh, r.OldScope, r.NewScope, micros(r.OldExpiry), micros(r.NewExpiry), r.Shared)
 	if err != nil {
 		return err
 	}

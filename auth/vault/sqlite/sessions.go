@@ -28,14 +28,10 @@ func (db *DB) Sessions() Sessions { return Sessions{db} }
 // FindCtx implements scs.CtxStore. It does not write: a last-seen mark that has grown old is left for the keeper.
 func (s Sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
 	now := s.db.Now()
-	notSeenSince := int64(math.MinInt64)
-	if s.db.SessionIdle > 0 {
-		notSeenSince = micros(now.Add(-s.db.SessionIdle))
-	}
 	var data []byte
 	var p session.Person
 	var seen int64
-	err := s.db.find.QueryRowContext(ctx, hash, micros(now), notSeenSince).Scan(&data, &p.GrantID, &p.Provider, &p.Subject, &seen)
+	err := s.db.find.QueryRowContext(ctx, hash, micros(now), s.db.seenSince(now)).Scan(&data, &p.GrantID, &p.Provider, &p.Subject, &seen)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, false, nil
 	}
@@ -48,6 +44,14 @@ func (s Sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 		s.db.marks.seen(hash, now)
 	}
 	return data, true, nil
+}
+
+// seenSince is when a session must have been seen last, at the least, to live at now.
+func (db *DB) seenSince(now time.Time) int64 {
+	if db.SessionIdle <= 0 {
+		return math.MinInt64
+	}
+	return micros(now.Add(-db.SessionIdle))
 }
 
 // CommitCtx implements scs.CtxStore as session.Store asks. To save a session that is gone meanwhile is no error and

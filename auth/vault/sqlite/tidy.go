@@ -47,6 +47,7 @@ func (db *DB) keepTidy(ctx context.Context) {
 		select {
 		case <-mark.C:
 			db.report(db.writeMarks(ctx))
+			db.report(db.freeLeases(ctx))
 		case <-tidy.C:
 			db.report(db.Tidy(ctx))
 		case <-ctx.Done():
@@ -85,16 +86,12 @@ func (db *DB) writeMarks(ctx context.Context) error {
 // Tidy removes sessions that have expired or idled away, and grants whose session is gone, in small batches.
 func (db *DB) Tidy(ctx context.Context) error {
 	now := db.Now()
-	idle := int64(0)
-	if db.SessionIdle > 0 {
-		idle = micros(now.Add(-db.SessionIdle))
-	}
 	for _, removal := range []struct {
 		statement string
 		args      []any
 	}{
 		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE expires_at <= ? LIMIT ?)`, []any{micros(now), tidyBatch}},
-		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE seen_at <= ? LIMIT ?)`, []any{idle, tidyBatch}},
+		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE seen_at <= ? LIMIT ?)`, []any{db.seenSince(now), tidyBatch}},
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= ?
 			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id) LIMIT ?)`, []any{micros(now.Add(-orphanAge)), tidyBatch}},
 	} {

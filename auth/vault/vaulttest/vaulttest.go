@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"keyturn/auth"
+	"keyturn/auth/session"
 )
 
 // Clock is a clock that a test sets. It is safe for concurrent use.
@@ -60,13 +61,15 @@ func Renewed(g *auth.Grant, now time.Time) (*auth.Grant, *auth.Renewal) {
 	}
 }
 
-// Run runs the suite. open returns a fresh and empty vault that reads the clock.
-func Run(t *testing.T, open func(t *testing.T, clock *Clock) auth.Vault) {
+// Run runs the suite. open returns a fresh and empty vault that reads the clock, and the store of sessions beside it, whose
+// idle limit is IdleLimit.
+func Run(t *testing.T, open func(t *testing.T, clock *Clock) (auth.Vault, session.Store)) {
 	test := func(name string, run func(t *testing.T, f fixture)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			clock := NewClock()
-			f := fixture{Vault: open(t, clock), clock: clock, grant: Grant(clock.Now())}
+			f := fixture{clock: clock, grant: Grant(clock.Now())}
+			f.Vault, f.sessions = open(t, clock)
 			must(t, f.Create(t.Context(), f.grant))
 			run(t, f)
 		})
@@ -133,8 +136,24 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) auth.Vault) {
 			t.Errorf("presenting at %v, want %v", g.PresentingAt, at)
 		}
 		must(t, f.Release(t.Context(), f.grant.ID, "alive"))
-		if g := f.lease(t, "next", time.Second); !g.PresentingAt.IsZero() {
-			t.Errorf("after the release still presenting at %v", g.PresentingAt)
+		g, err := f.Get(t.Context(), f.grant.ID)
+		must(t, err)
+		if !g.StruckAt(f.clock.Now()) {
+			t.Error("the release hides that a call was struck")
+		}
+		next, record := Renewed(f.lease(t, "next", time.Second), f.clock.Now())
+		must(t, f.Replace(t.Context(), "next", next, record))
+		if g := f.lease(t, "last", time.Second); !g.PresentingAt.IsZero() {
+			t.Errorf("after a renewal still presenting at %v", g.PresentingAt)
+		}
+	})
+	test("whoever looks sees who renews", func(t *testing.T, f fixture) {
+		f.lease(t, "me", time.Second)
+		must(t, f.Present(t.Context(), f.grant.ID, "me", f.clock.Now()))
+		g, err := f.Get(t.Context(), f.grant.ID)
+		must(t, err)
+		if now := f.clock.Now(); !g.LeasedAt(now) || g.StruckAt(now) || !g.StruckAt(now.Add(time.Second)) {
+			t.Errorf("leased until %v, presenting since %v", g.LeasedUntil, g.PresentingAt)
 		}
 	})
 	test("a renewal replaces its own generation, once, and frees the lease", func(t *testing.T, f fixture) {
@@ -163,6 +182,14 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) auth.Vault) {
 		is(t, f.Replace(t.Context(), "paused", late, lateRecord), auth.ErrStale)
 		must(t, f.Replace(t.Context(), "winner", winner, record))
 		is(t, f.Replace(t.Context(), "paused", late, lateRecord), auth.ErrStale)
+	})
+	test("a holder whose lease ran out cannot write, even if nobody took it", func(t *testing.T, f fixture) {
+		late, record := Renewed(f.lease(t, "paused", time.Second), f.clock.Now())
+		f.clock.Advance(2 * time.Second)
+		is(t, f.Replace(t.Context(), "paused", late, record), auth.ErrStale)
+		is(t, f.Present(t.Context(), f.grant.ID, "paused", f.clock.Now()), auth.ErrStale)
+		f.lease(t, "paused", time.Second)
+		must(t, f.Replace(t.Context(), "paused", late, record))
 	})
 	test("a failed try stays at its generation and frees the lease", func(t *testing.T, f fixture) {
 		g := f.lease(t, "me", time.Minute)
@@ -219,10 +246,24 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) auth.Vault) {
 				len(first), len(rest), first[0].Generation, rest[len(rest)-1].Generation)
 		}
 	})
+	test("those who shared a renewal are counted", func(t *testing.T, f fixture) {
+		next, record := Renewed(f.lease(t, "me", time.Minute), f.clock.Now())
+		record.Shared = 2
+		must(t, f.Replace(t.Context(), "me", next, record))
+		must(t, f.Shared(t.Context(), next.ID, next.Generation, 3))
+		must(t, f.Shared(t.Context(), next.ID, 99, 3))
+		history, err := f.History(t.Context(), next.ID, 0, 1)
+		must(t, err)
+		if history[0].Shared != 5 {
+			t.Errorf("shared by %d, want 5", history[0].Shared)
+		}
+	})
+	schedule(test)
 	t.Run("what is returned is the caller's own", func(t *testing.T) {
 		t.Parallel()
 		clock := NewClock()
-		v, g := open(t, clock), Grant(clock.Now())
+		v, _ := open(t, clock)
+		g := Grant(clock.Now())
 		must(t, v.Create(t.Context(), g))
 		one, err := v.Get(t.Context(), g.ID)
 		must(t, err)
@@ -238,8 +279,9 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) auth.Vault) {
 // fixture is a vault with one grant in it.
 type fixture struct {
 	auth.Vault
-	clock *Clock
-	grant *auth.Grant
+	sessions session.Store
+	clock    *Clock
+	grant    *auth.Grant
 }
 
 func (f fixture) lease(t *testing.T, owner string, ttl time.Duration) *auth.Grant {

@@ -24,6 +24,7 @@ CREATE TABLE grants (
     generation    INTEGER NOT NULL,
     state         TEXT NOT NULL, -- active or refused
     due_at        INTEGER NOT NULL,
+    issued_at     INTEGER NOT NULL, -- of the access token: one from the future betrays a clock that was set back
     lease_owner   TEXT NOT NULL DEFAULT '',
     lease_until   INTEGER NOT NULL DEFAULT 0,
     presenting_at INTEGER NOT NULL DEFAULT 0,
@@ -32,8 +33,10 @@ CREATE TABLE grants (
     user_agent    TEXT NOT NULL,
     ip            TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX grants_due ON grants (due_at) WHERE due_at > 0;
-CREATE INDEX grants_presenting ON grants (presenting_at) WHERE presenting_at > 0;
+CREATE INDEX grants_due ON grants (provider, due_at, id) WHERE due_at > 0;
+CREATE INDEX grants_issued ON grants (provider, issued_at) WHERE due_at > 0;
+CREATE INDEX grants_presenting ON grants (provider, presenting_at) WHERE presenting_at > 0;
+CREATE INDEX grants_leased ON grants (lease_owner) WHERE lease_owner <> '';
 CREATE INDEX grants_person ON grants (provider, subject);
 
 CREATE TABLE renewals (
@@ -54,7 +57,8 @@ CREATE TABLE renewals (
     old_scope    TEXT NOT NULL,
     new_scope    TEXT NOT NULL,
     old_expiry   INTEGER NOT NULL,
-    new_expiry   INTEGER NOT NULL
+    new_expiry   INTEGER NOT NULL,
+    shared       INTEGER NOT NULL -- how many other requests waited for it
 );
 CREATE INDEX renewals_grant ON renewals (grant_id, id);
 

@@ -1,0 +1,195 @@
+// Package spool keeps on disk, sealed, what the database would not take.
+package spool
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"syscall"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+// reserveSize is set aside on the disk for the time when it is full. An entry takes a few KiB.
+const reserveSize = 1 << 20
+
+const reserveName = ".reserve"
+
+// Dir is a folder of entries, one file a grant. It implements auth.Spool.
+type Dir struct {
+	path   string
+	sealer vault.Sealer
+	mu     sync.Mutex
+}
+
+var _ auth.Spool = (*Dir)(nil)
+
+// Open makes the folder, for the owner only, and sets the reserve aside. A disk without room for that is no error.
+func Open(path string, sealer vault.Sealer) (*Dir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("open spool: %w", err)
+	}
+	d := &Dir{path: path, sealer: sealer}
+	d.reserve()
+	return d, nil
+}
+
+// entry is a file of the spool. Its field names are a storage format: add, never rename.
+type entry struct {
+	Grant  auth.Grant   `json:"grant"` // without what is sealed
+	Sealed []byte       `json:"sealed"`
+	Record auth.Renewal `json:"record"`
+}
+
+// Put implements auth.Spool. When the disk is full it takes the room of the reserve.
+func (d *Dir) Put(u auth.Unstored) error {
+	sealed, err := d.sealer.Seal(u.Grant)
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	text, err := json.Marshal(entry{Grant: outside(*u.Grant), Sealed: sealed, Record: *u.Record})
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err = d.write(u.Grant.ID, text)
+	if errors.Is(err, syscall.ENOSPC) {
+		if remove := os.Remove(filepath.Join(d.path, reserveName)); remove == nil {
+			err = d.write(u.Grant.ID, text)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+// outside is what of a grant is in the clear in the database as well.
+func outside(g auth.Grant) auth.Grant {
+	return auth.Grant{
+		ID: g.ID, SessionHash: g.SessionHash, Identity: auth.Identity{Provider: g.Identity.Provider, Subject: g.Identity.Subject},
+		Generation: g.Generation, DueAt: g.DueAt, CreatedAt: g.CreatedAt, SeenAt: g.SeenAt, UserAgent: g.UserAgent, IP: g.IP,
+	}
+}
+
+// write replaces an entry's file whole.
+func (d *Dir) write(id string, text []byte) error {
+	path, err := d.file(id)
+	if err != nil {
+		return err
+	}
+	temporary, err := os.CreateTemp(d.path, ".entry-*")
+	if err != nil {
+		return err
+	}
+	_, err = temporary.Write(text)
+	err = errors.Join(err, temporary.Sync(), temporary.Close())
+	if err == nil {
+		err = os.Rename(temporary.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temporary.Name()))
+	}
+	return d.sync()
+}
+
+// sync makes a rename or removal outlast a loss of power.
+func (d *Dir) sync() error {
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+var idShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+
+func (d *Dir) file(id string) (string, error) {
+	if !idShape.MatchString(id) {
+		return "", fmt.Errorf("no id of a grant: %q", id)
+	}
+	return filepath.Join(d.path, id+".json"), nil
+}
+
+// Find implements auth.Spool.
+func (d *Dir) Find(id string) (auth.Unstored, error) {
+	path, err := d.file(id)
+	if err != nil {
+		return auth.Unstored{}, fmt.Errorf("spool: %w", err)
+	}
+	return d.read(path)
+}
+
+func (d *Dir) read(path string) (auth.Unstored, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return auth.Unstored{}, auth.ErrNotFound
+	}
+	if err != nil {
+		return auth.Unstored{}, fmt.Errorf("spool: %w", err)
+	}
+	var e entry
+	if err := json.Unmarshal(text, &e); err != nil {
+		return auth.Unstored{}, fmt.Errorf("spool: %s: %w", filepath.Base(path), err)
+	}
+	if err := d.sealer.Open(&e.Grant, e.Sealed); err != nil {
+		return auth.Unstored{}, fmt.Errorf("spool: %s: %w", filepath.Base(path), err)
+	}
+	return auth.Unstored{Grant: &e.Grant, Record: &e.Record}, nil
+}
+
+// All implements auth.Spool.
+func (d *Dir) All() ([]auth.Unstored, error) {
+	paths, err := filepath.Glob(filepath.Join(d.path, "*.json"))
+	var all []auth.Unstored
+	for _, path := range paths {
+		u, unreadable := d.read(path)
+		switch {
+		case unreadable == nil:
+			all = append(all, u)
+		case !errors.Is(unreadable, auth.ErrNotFound):
+			err = errors.Join(err, unreadable)
+		}
+	}
+	return all, err
+}
+
+// Remove implements auth.Spool. With the last entry the reserve is set aside anew.
+func (d *Dir) Remove(id string) error {
+	path, err := d.file(id)
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	d.reserve()
+	return d.sync()
+}
+
+// reserve sets room aside, if there is any.
+func (d *Dir) reserve() {
+	path := filepath.Join(d.path, reserveName)
+	if info, err := os.Stat(path); err == nil && info.Size() >= reserveSize {
+		return
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return
+	}
+	_, err = file.Write(make([]byte, reserveSize)) // zeros that are written take room, unlike a hole
+	if errors.Join(err, file.Close()) != nil {
+		_ = os.Remove(path)
+	}
+}

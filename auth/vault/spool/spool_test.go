@@ -1,0 +1,155 @@
+package spool
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/vaulttest"
+)
+
+func sealer(t *testing.T) vault.Sealer {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	if err := keyset.Create(path); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyset.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vault.Sealer{Keys: keys}
+}
+
+func unstored() auth.Unstored {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	g := vaulttest.Grant(now)
+	next, record := vaulttest.Renewed(g, now)
+	next.Tokens.Access, next.Tokens.Refresh, next.Pending = "CANARY-access", "CANARY-refresh", "CANARY-pending"
+	return auth.Unstored{Grant: next, Record: record}
+}
+
+func TestAnEntryComesBackAsItWas(t *testing.T) {
+	t.Parallel()
+	dir, keys := filepath.Join(t.TempDir(), "spool"), sealer(t)
+	d, err := Open(dir, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := unstored()
+	if err := d.Put(u); err != nil {
+		t.Fatal(err)
+	}
+	// Another process reads it.
+	other, err := Open(dir, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := other.All()
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d entries, %v", len(all), err)
+	}
+	if diff := cmp.Diff(u, all[0]); diff != "" {
+		t.Errorf("the entry changed on the way (-put +read):\n%s", diff)
+	}
+	if found, err := other.Find(u.Grant.ID); err != nil || found.Grant.Tokens.Refresh != "CANARY-refresh" {
+		t.Errorf("found %v, %v", found.Grant, err)
+	}
+	if err := other.Remove(u.Grant.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.Find(u.Grant.ID); !errors.Is(err, auth.ErrNotFound) {
+		t.Errorf("after the removal: %v", err)
+	}
+	if err := d.Remove(u.Grant.ID); err != nil {
+		t.Errorf("removing twice: %v", err)
+	}
+}
+
+func TestTheFilesHoldNoSecretAndBelongToTheOwner(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "spool")
+	d, err := Open(dir, sealer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Put(unstored()); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%d files, %v; want the entry and the reserve", len(files), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(filepath.Join(dir, file.Name()))
+		if err != nil || strings.Contains(string(text), "CANARY") || strings.Contains(string(text), "alice@example.com") {
+			t.Errorf("%s holds a secret (%v)", file.Name(), err)
+		}
+		if info, err := file.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s is open to others", file.Name())
+		}
+	}
+}
+
+func TestAnUnreadableEntryDoesNotHideTheOthers(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "spool")
+	d, err := Open(dir, sealer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Put(unstored()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "torn.json"), []byte(`{"grant":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := d.All(); len(all) != 1 || err == nil {
+		t.Errorf("%d entries, error %v; want the whole one, and an error for the torn one", len(all), err)
+	}
+	if _, err := d.Find("../keyset"); err == nil {
+		t.Error("a path was taken for an id")
+	}
+}
+
+func TestOnAFullDiskTheReserveIsUsed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no small file system to fill on this machine: %v: %s", err, output)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	d, err := Open(filepath.Join(dir, "spool"), sealer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	filler, err := os.Create(filepath.Join(dir, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk := make([]byte, 4096); err == nil; {
+		_, err = filler.Write(chunk)
+	}
+	if err := filler.Close(); err != nil {
+		t.Fatal(err)
+	}
+	u := unstored()
+	for range 20 {
+		u.Grant.ID = auth.NewGrantID()
+		if err := d.Put(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all, err := d.All(); len(all) != 20 || err != nil {
+		t.Errorf("%d entries, %v", len(all), err)
+	}
+}

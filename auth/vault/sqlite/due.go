@@ -1,0 +1,64 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"keyturn/auth"
+)
+
+// clockTolerance is how far in the future a token may have been issued before the clock counts as set back.
+const clockTolerance = time.Minute
+
+// live is the condition that a grant has a session that has neither ended nor idled away.
+const live = ` AND EXISTS (SELECT 1 FROM sessions s INDEXED BY sessions_grant
+		WHERE s.grant_id = g.id AND s.grant_id <> '' AND s.expires_at > ? AND s.seen_at > ?)`
+
+const (
+	selectDue = `SELECT g.id, g.due_at FROM grants g INDEXED BY grants_due
+		WHERE g.provider = ? AND g.due_at > 0 AND g.due_at <= ? AND (g.due_at, g.id) > (?, ?) AND g.lease_until <= ?` + live + `
+		ORDER BY g.due_at, g.id LIMIT ?`
+	selectStrays = `SELECT g.id, g.due_at FROM grants g INDEXED BY grants_issued
+		WHERE g.provider = ? AND g.issued_at > ? AND g.due_at > 0 AND g.due_at > ? AND g.lease_until <= ?` + live + `
+		ORDER BY g.issued_at LIMIT ?`
+	selectStruck = `SELECT g.id, g.due_at FROM grants g INDEXED BY grants_presenting
+		WHERE g.provider = ? AND g.presenting_at > 0 AND g.lease_until <= ? AND g.state = 'active'` + live + `
+		ORDER BY g.presenting_at LIMIT ?`
+)
+
+// Due implements auth.Vault. Each of its two statements is a range of one index.
+func (db *DB) Due(ctx context.Context, provider string, now time.Time, after auth.Candidate, limit int) ([]auth.Candidate, error) {
+	at, seen := micros(now), db.seenSince(now)
+	list, err := db.candidates(ctx, selectDue, provider, at, micros(after.DueAt), after.ID, at, at, seen, limit)
+	if err != nil || after.ID != "" || len(list) == limit {
+		return list, err
+	}
+	strays, err := db.candidates(ctx, selectStrays, provider, micros(now.Add(clockTolerance)), at, at, at, seen, limit-len(list))
+	return append(list, strays...), err
+}
+
+// Struck implements auth.Vault.
+func (db *DB) Struck(ctx context.Context, provider string, limit int) ([]auth.Candidate, error) {
+	now := db.Now()
+	return db.candidates(ctx, selectStruck, provider, micros(now), micros(now), db.seenSince(now), limit)
+}
+
+func (db *DB) candidates(ctx context.Context, query string, args ...any) ([]auth.Candidate, error) {
+	rows, err := db.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("find grants to renew: %w", err)
+	}
+	defer rows.Close()
+	var list []auth.Candidate
+	for rows.Next() {
+		var c auth.Candidate
+		var due int64
+		if err := rows.Scan(&c.ID, &due); err != nil {
+			return nil, fmt.Errorf("find grants to renew: %w", err)
+		}
+		c.DueAt = fromMicros(due)
+		list = append(list, c)
+	}
+	return list, rows.Err()
+}

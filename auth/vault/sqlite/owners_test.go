@@ -1,0 +1,76 @@
+package sqlite
+
+import (
+	"database/sql"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/vault/vaulttest"
+)
+
+// second opens the same file as another process would.
+func second(t *testing.T, db testDB) *DB {
+	t.Helper()
+	other, err := Open(t.Context(), Options{
+		Path: db.Path, Sealer: db.Sealer, SessionIdle: db.SessionIdle, Now: db.clock.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return other
+}
+
+func TestTheLeaseOfADeadProcessIsFreeAtOnce(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	g := create(t, db)
+	other := second(t, db)
+	if _, err := other.Lease(t.Context(), g.ID, "other", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.freeLeases(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Lease(t.Context(), g.ID, "me", time.Minute); !errors.Is(err, auth.ErrLeased) {
+		t.Fatalf("the lease of a living process: %v, want ErrLeased", err)
+	}
+	// What the system does when a process is killed.
+	if err := other.owners.release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.freeLeases(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Lease(t.Context(), g.ID, "me", time.Minute); err != nil {
+		t.Errorf("the lease of a dead process: %v", err)
+	}
+	if err := other.Close(); err != nil {
+		t.Error(err)
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(db.Path), "*.owner-*"))
+	if err != nil || len(left) > 1 {
+		t.Errorf("%d owners' files are left, %v; want one at most", len(left), err)
+	}
+}
+
+func TestOpeningDoesNotNeedTheWriteLock(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	locker, err := sql.Open("sqlite", dsn(db.Path, "exclusive"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locker.Close()
+	lock, err := locker.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Rollback()
+	if err := second(t, db).Close(); err != nil {
+		t.Error(err)
+	}
+}
