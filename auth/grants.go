@@ -50,7 +50,7 @@ func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 		Tokens:    in.Answer.TokenSet(TokenSet{ID: in.IDToken}, policy.Assumed),
 		CreatedAt: now, SeenAt: now, UserAgent: in.UserAgent, IP: in.IP,
 	}
-	g.DueAt = policy.NextAt(g)
+	g.DueAt = policy.PlanAt(g)
 	account := g.Tokens
 	s.callbacks.token(ctx, s.log, TokenEvent{Account: &account, Profile: in.Identity.Profile(), Grant: g})
 	if err := s.vault.Create(ctx, g); err != nil {

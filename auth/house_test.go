@@ -17,6 +17,7 @@ import (
 	"keyturn/auth/provider/scripted"
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/spool"
 	"keyturn/auth/vault/sqlite"
 )
 
@@ -74,8 +75,12 @@ func newHouse(t *testing.T, o options) *house {
 		t.Fatal(err)
 	}
 	h.grants = auth.NewGrants(h.db, set, *o.callbacks, time.Now, log)
+	unstored, err := spool.Open(filepath.Join(t.TempDir(), "spool"), h.db.Sealer)
+	if err != nil {
+		t.Fatal(err)
+	}
 	h.config = auth.RotatorConfig{
-		Vault: h.db, Providers: set, Grants: h.grants, Callbacks: *o.callbacks, RenewTimeout: o.timeout, Now: time.Now, Log: log,
+		Vault: h.db, Spool: unstored, Providers: set, Grants: h.grants, Callbacks: *o.callbacks, RenewTimeout: o.timeout, Now: time.Now, Log: log,
 	}
 	h.rotator = auth.NewRotator(h.config)
 	h.grant = h.signIn(t, set)

@@ -1,6 +1,9 @@
 package auth
 
-import "time"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 // minInterval is the least time between two automatic renewals of one grant whose provider does not say how long its
 // access tokens live: without it a wrong guess would be a loop.
@@ -24,6 +27,9 @@ type Policy struct {
 	Leeway    time.Duration // renew when this little is left; never more than a quarter of the token's lifetime
 	Assumed   time.Duration // lifetime of an access token that does not say; 0: DefaultAssumedLifetime
 	GrantType GrantType
+
+	Spread      bool // somebody renews in the background: spread what began together
+	Concurrency int  // token endpoint calls at once at the provider; 0: DefaultConcurrency
 }
 
 // Renewable says whether a renewal of the grant may succeed.
@@ -54,6 +60,20 @@ func (p Policy) NextAt(g *Grant) time.Time {
 		next = last.Add(minInterval)
 	}
 	return next
+}
+
+// PlanAt is when the Scheduler renews the grant: NextAt, and by chance a little later, so that grants which signed in
+// together do not renew together. The delay is at most a tenth of the token's age then, and half of what it has left.
+func (p Policy) PlanAt(g *Grant) time.Time {
+	next := p.NextAt(g)
+	if !p.Spread || next.IsZero() || g.Standing.Failures > 0 {
+		return next
+	}
+	room := min(g.Tokens.ExpiresAt.Sub(next)/2, next.Sub(g.Tokens.IssuedAt)/10)
+	if room <= 0 {
+		return next
+	}
+	return next.Add(rand.N(room)) //nolint:gosec // spreads load; nothing secret depends on it
 }
 
 // Due says whether an automatic renewal should begin at now. A wall clock that was set back shows in a token set from the

@@ -3,20 +3,12 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"reflect"
 	"time"
-)
-
-const (
-	storeTimeout = time.Minute     // how long a new token set is offered to a database that will not take it
-	checkTimeout = 5 * time.Second // bound on the verification of a new id token, keys included
-	checkAgain   = 30 * time.Second
 )
 
 // attempt is one renewal under way, under the grant's lease.
 type attempt struct {
+	flight   *flight
 	before   *Grant
 	provider Provider
 	policy   Policy
@@ -26,8 +18,13 @@ type attempt struct {
 }
 
 // renew runs one renewal of a leased grant and ends the lease.
-func (r *Rotator) renew(ctx context.Context, g *Grant, trigger Trigger) (Result, error) {
-	a := attempt{before: g, trigger: trigger, began: r.Now()}
+func (r *Rotator) renew(ctx context.Context, f *flight, g *Grant, trigger Trigger) {
+	f.result, f.err = r.attempt(ctx, f, g, trigger)
+	f.idle = f.err == nil && f.result.Outcome == ""
+}
+
+func (r *Rotator) attempt(ctx context.Context, f *flight, g *Grant, trigger Trigger) (Result, error) {
+	a := attempt{flight: f, before: g, trigger: trigger, began: r.Now()}
 	var ok bool
 	if a.provider, ok = r.Providers.Lookup(g.Identity.Provider); !ok {
 		return r.decline(ctx, g, OutcomeKept, Failure{Code: CodeProviderUnavailable, Party: PartyOperator})
@@ -43,6 +40,11 @@ func (r *Rotator) renew(ctx context.Context, g *Grant, trigger Trigger) (Result,
 		return r.decline(ctx, g, "", Failure{})
 	}
 	if struck {
+		if u, err := r.Spool.Find(g.ID); err == nil && u.Record.From() == g.Generation {
+			// Whoever was struck has the answer, and could not store it.
+			defer func() { _ = r.Spool.Remove(g.ID) }()
+			return r.finish(ctx, u.Grant, u.Record)
+		}
 		a.replay = CodeReplayedAfterCrash
 		if !trigger.Forced() {
 			a.trigger = TriggerRecovery
@@ -67,7 +69,9 @@ func (r *Rotator) renew(ctx context.Context, g *Grant, trigger Trigger) (Result,
 
 // decline ends the lease of a grant that there is nothing to do for.
 func (r *Rotator) decline(ctx context.Context, g *Grant, outcome Outcome, why Failure) (Result, error) {
-	return Result{View: View{Grant: g}, Outcome: outcome, Failure: why}, r.Vault.Release(ctx, g.ID, r.owner)
+	free := *g
+	free.LeasedUntil = time.Time{}
+	return Result{View: View{Grant: &free}, Outcome: outcome, Failure: why}, r.Vault.Release(ctx, g.ID, r.owner)
 }
 
 // adopt answers with what another process stored meanwhile.
@@ -87,17 +91,24 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 		if err := r.Vault.Present(ctx, a.before.ID, r.owner, r.Now()); err != nil {
 			return Answer{}, err
 		}
-		call, cancel := context.WithTimeout(ctx, r.RenewTimeout)
+		a.flight.calling.Store(true)
+		r.Counters.presented(a.before.Identity.Provider, a.replay != "")
+		began := time.Now()
+		call, cancel := withPatience(ctx, r.RenewTimeout)
 		answer, err := a.provider.Renew(call, a.before.Tokens, withScope)
 		cancel()
 		var refusal *ProviderError
-		if err == nil || !errors.As(err, &refusal) || refusal.Salvage != nil {
+		if err != nil && !errors.As(err, &refusal) {
+			return answer, err
+		}
+		r.lane(a.before.Identity.Provider).report(began, refusal)
+		if refusal == nil || refusal.Salvage != nil {
 			return answer, err
 		}
 		switch {
 		case refusal.Delivery == DeliveryAnswered && withScope && judge(refusal.Failure, 0).again:
 			withScope = false
-		case refusal.Delivery == DeliveryUnknown && a.replay == "" && r.replayNow(*a):
+		case refusal.Delivery == DeliveryUnknown && r.replayNow(*a):
 			a.replay = CodeReplayed
 			if stored, err := r.Vault.Get(ctx, a.before.ID); err == nil && stored.Generation != a.before.Generation {
 				return Answer{}, ErrStale
@@ -108,9 +119,12 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 	}
 }
 
-// replayNow says whether to present the refresh token once more at once. With retry_at_expiry that has to wait as long as
-// the access token is of use, unless a person asks.
+// replayNow says whether to present the refresh token once more at once: not a third time for one event, nor where the
+// try before this one has done so. With retry_at_expiry it has to wait as long as the access token is of use.
 func (r *Rotator) replayNow(a attempt) bool {
+	if a.replay != "" || a.before.Standing.Failure.Replay != "" {
+		return false
+	}
 	return a.provider.OnUnknown() != RetryAtExpiry || !a.before.Tokens.ValidAt(r.Now())
 }
 
@@ -121,7 +135,7 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	g.Generation++
 	g.Tokens = answer.TokenSet(a.before.Tokens, a.policy.Assumed)
 	g.Pending = answer.ID
-	g.PresentingAt = time.Time{}
+	g.PresentingAt, g.LeasedUntil = time.Time{}, time.Time{}
 	g.Standing = Standing{Outcome: OutcomeRenewed, TriedAt: now, AutomaticAt: a.before.Standing.AutomaticAt}
 	if g.Tokens.Refresh != a.before.Tokens.Refresh {
 		g.Standing.Outcome = OutcomeRotated
@@ -129,32 +143,29 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	if !a.trigger.Forced() {
 		g.Standing.AutomaticAt = now
 	}
-	g.DueAt = a.policy.NextAt(&g)
+	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
 	record.Warning = a.replay
-	err := r.store(ctx, &g, &record)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		// Ending wins: the tokens that arrive for an ended grant are revoked.
-		r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, g.Tokens)
-		return Result{}, err
+	return r.finish(ctx, &g, &record)
+}
+
+// finish stores what a renewal left, and answers with it.
+func (r *Rotator) finish(ctx context.Context, g *Grant, record *Renewal) (Result, error) {
+	switch err := r.store(ctx, g, record); {
 	case errors.Is(err, ErrStale):
 		return r.adopt(ctx, g.ID)
 	case err != nil:
 		return Result{}, err
 	}
-	if err := r.settle(ctx, a.provider, &g, &record); err != nil {
-		return Result{}, err
-	}
-	r.logged(ctx, &record)
-	return Result{View: View{Grant: &g}, Outcome: record.Outcome, Failure: g.Standing.Failure, Took: record.Duration}, nil
+	r.recorded(ctx, g.Identity.Provider, record)
+	return Result{View: View{Grant: g}, Outcome: record.Outcome, Failure: g.Standing.Failure, Took: record.Duration}, nil
 }
 
 // failed records a try that brought no tokens; the existing ones stay.
 func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError) (Result, error) {
 	now := r.Now()
 	g := *a.before
-	g.PresentingAt = time.Time{}
+	g.PresentingAt, g.LeasedUntil = time.Time{}, time.Time{}
 	st := &g.Standing
 	v := judge(refusal.Failure, st.InvalidRequests)
 	if v.outcome == OutcomeRefused {
@@ -192,136 +203,10 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	if !a.trigger.Forced() {
 		st.AutomaticAt = now
 	}
-	g.DueAt = a.policy.NextAt(&g)
+	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
 	record.Code, record.Detail, record.Warning = st.Failure.Code, st.Failure.Detail, a.replay
-	err := r.store(ctx, &g, &record)
-	if errors.Is(err, ErrStale) {
-		return r.adopt(ctx, g.ID)
-	}
-	if err != nil {
-		return Result{}, err
-	}
-	r.logged(ctx, &record)
-	return Result{View: View{Grant: &g}, Outcome: v.outcome, Failure: st.Failure, Took: record.Duration}, nil
-}
-
-// store writes what a renewal left. New tokens are offered to a failing database for a while: they exist nowhere else.
-func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
-	deadline := time.Now().Add(storeTimeout)
-	for delay := 50 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
-		err := r.Vault.Replace(ctx, r.owner, g, record)
-		if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrStale) {
-			return err
-		}
-		if !record.Outcome.Succeeded() || time.Now().After(deadline) {
-			return fmt.Errorf("store renewal: %w", err)
-		}
-		r.Log.ErrorContext(ctx, "new tokens cannot be stored yet", "grant", g.ID, "error", err)
-		time.Sleep(delay)
-	}
-}
-
-// settle checks the id token that came with stored tokens, runs the Token callback and stores what follows.
-func (r *Rotator) settle(ctx context.Context, provider Provider, g *Grant, record *Renewal) error {
-	stored := *g
-	if g.Pending != "" {
-		r.verify(ctx, provider, g, record)
-	}
-	if !g.Standing.Refused {
-		r.Callbacks.token(ctx, r.Log, TokenEvent{Trigger: record.Trigger, Grant: g})
-	}
-	if reflect.DeepEqual(&stored, g) {
-		return nil
-	}
-	err := r.Vault.Amend(ctx, g, record)
-	if errors.Is(err, ErrStale) {
-		return nil // a newer generation brings its own id token
-	}
-	return err
-}
-
-// verify judges the pending id token of a grant (spec section 5.1, last paragraph).
-func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant, record *Renewal) {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	claims, err := provider.VerifyIDToken(ctx, g, g.Pending)
-	switch {
-	case err == nil:
-		g.Tokens.ID, g.Pending = g.Pending, ""
-		g.Identity = g.Identity.updated(claims)
-	case errors.Is(err, ErrKeysUnavailable):
-		r.Log.WarnContext(ctx, "new id token not checked yet", "grant", g.ID, "error", err)
-	case errors.Is(err, ErrOtherIdentity):
-		r.Log.ErrorContext(ctx, "security: renewal brought another identity; grant ended", "grant", g.ID, "provider", g.Identity.Provider)
-		r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, g.Tokens)
-		g.Tokens = TokenSet{IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.IssuedAt}
-		g.Pending, g.DueAt = "", time.Time{}
-		why := Failure{Code: CodeIdentityChanged, Party: PartyPerson}
-		g.Standing.Outcome, g.Standing.Refused, g.Standing.Failure = OutcomeRefused, true, why
-		record.Outcome, record.Code = OutcomeRefused, CodeIdentityChanged
-	default:
-		r.Log.ErrorContext(ctx, "security: new id token rejected; the old one stays", "grant", g.ID, "provider", g.Identity.Provider, "error", err)
-		g.Pending = ""
-		record.Warning = CodeIDTokenRejected
-	}
-}
-
-// checkPending repeats, beside the request, a verification for which the keys were out of reach.
-func (r *Rotator) checkPending(ctx context.Context, provider Provider, g *Grant) {
-	if g.Pending == "" {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if f := r.flights[g.ID]; r.draining || f != nil && f.ended.IsZero() || time.Now().Before(r.checking[g.ID]) {
-		return
-	}
-	r.checking[g.ID] = time.Now().Add(checkAgain)
-	ctx, id := context.WithoutCancel(ctx), g.ID
-	r.running.Go(func() {
-		err := r.recheck(ctx, provider, id)
-		if err != nil {
-			r.Log.ErrorContext(ctx, "pending id token could not be settled", "grant", id, "error", err)
-		}
-	})
-	time.AfterFunc(checkAgain, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.checking, id)
-	})
-}
-
-func (r *Rotator) recheck(ctx context.Context, provider Provider, id string) error {
-	g, err := r.Vault.Get(ctx, id)
-	if err != nil || g.Pending == "" {
-		return err
-	}
-	latest, err := r.Vault.History(ctx, id, 0, 1)
-	if err != nil || len(latest) == 0 {
-		return err
-	}
-	r.verify(ctx, provider, g, &latest[0])
-	if err := r.Vault.Amend(ctx, g, &latest[0]); err != nil && !errors.Is(err, ErrStale) {
-		return err
-	}
-	return nil
-}
-
-// updated is the identity with newer claims about the same person.
-func (i Identity) updated(claims map[string]any) Identity {
-	merged := maps.Clone(i.Claims)
-	if merged == nil {
-		merged = map[string]any{}
-	}
-	maps.Copy(merged, claims)
-	i.Claims = merged
-	for name, field := range map[string]*string{"name": &i.Name, "email": &i.Email, "picture": &i.Picture} {
-		if value, ok := claims[name].(string); ok && value != "" {
-			*field = value
-		}
-	}
-	return i
+	return r.finish(ctx, &g, &record)
 }
 
 // record is the history's row for the renewal that turned a.before into g.
@@ -329,15 +214,16 @@ func (a attempt) record(g *Grant, now time.Time) Renewal {
 	before, after := a.before.Tokens, g.Tokens
 	return Renewal{
 		GrantID: g.ID, Generation: g.Generation, At: a.began, Trigger: a.trigger, Outcome: g.Standing.Outcome,
-		Duration: now.Sub(a.began),
+		Duration: now.Sub(a.began), Shared: int(a.flight.sharers.Load()),
 		OldToken: before.Access.Fingerprint(), NewToken: after.Access.Fingerprint(),
 		OldRefresh: before.Refresh.Fingerprint(), NewRefresh: after.Refresh.Fingerprint(),
 		OldScope: before.Scope, NewScope: after.Scope, OldExpiry: before.ExpiresAt, NewExpiry: after.ExpiresAt,
 	}
 }
 
-// logged writes the event; what an operator must mend is an error.
-func (r *Rotator) logged(ctx context.Context, record *Renewal) {
+// recorded counts a renewal and writes the event; what an operator must mend is an error.
+func (r *Rotator) recorded(ctx context.Context, provider string, record *Renewal) {
+	r.Counters.renewed(provider, record)
 	log := r.Log.InfoContext
 	switch {
 	case record.Outcome.Succeeded():

@@ -10,19 +10,13 @@ import (
 	"time"
 )
 
-const (
-	// leaseTTL is how soon after its holder's death a grant is free again. A running call extends its lease well before.
-	leaseTTL    = 6 * time.Second
-	leaseExtend = 2 * time.Second
-	// afterglow is how long an ended call is remembered for requests that had arrived before it ended.
-	afterglow = 2 * time.Second
-	// waitSlack lets a call that ends at its own time-out still answer those who wait just as long.
-	waitSlack = 500 * time.Millisecond
-)
+// waitSlack lets a call that ends at its own time-out still answer those who wait just as long.
+const waitSlack = 500 * time.Millisecond
 
 // RotatorConfig is what a Rotator is made of. All fields are needed.
 type RotatorConfig struct {
 	Vault        Vault
+	Spool        Spool
 	Providers    Providers
 	Grants       *Grants // revokes tokens that arrive for a grant that is gone
 	Callbacks    Callbacks
@@ -35,29 +29,30 @@ type RotatorConfig struct {
 // share the answer. A call outlives the request that asked for it. It is safe for concurrent use.
 type Rotator struct {
 	RotatorConfig
-	owner string // of leases: this process
+	Counters *Counters
+
+	owner string          // of leases: this process
+	quit  context.Context // ends when draining begins
+	leave context.CancelFunc
 
 	mu       sync.Mutex
 	flights  map[string]*flight
+	lanes    map[string]*lane
+	shelf    map[string]shelved
+	storing  bool                 // somebody keeps trying to empty the shelf
 	checking map[string]time.Time // grants whose pending id token is being checked, and when that may be tried again
 	draining bool
 	running  sync.WaitGroup
-}
-
-// flight is one renewal that runs in this process, or has just ended.
-type flight struct {
-	done   chan struct{}
-	ended  time.Time // with a monotonic reading; set before done is closed
-	result Result
-	err    error
 }
 
 // View is a grant and what it is good for now.
 type View struct {
 	Grant   *Grant
 	State   State
+	RipeAt  time.Time // when the token set becomes due
 	NextAt  time.Time // next automatic renewal; zero: never
 	Running bool      // a renewal runs beside this answer
+	Problem Failure   // why it is not renewed, if it is not: the latest try's failure, or the provider's state
 
 	Renewable bool
 }
@@ -70,12 +65,15 @@ type Result struct {
 	Took    time.Duration
 }
 
-// NewRotator returns a Rotator.
+// NewRotator returns a Rotator. It takes up what an earlier process left in the spool.
 func NewRotator(config RotatorConfig) *Rotator {
-	return &Rotator{
-		RotatorConfig: config, owner: rand.Text(),
-		flights: map[string]*flight{}, checking: map[string]time.Time{},
+	r := &Rotator{
+		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(),
+		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
 	}
+	r.quit, r.leave = context.WithCancel(context.Background())
+	r.restore()
+	return r
 }
 
 // Fresh reads a grant and renews it if it is due. While its access token is valid the renewal runs beside and Fresh
@@ -83,7 +81,7 @@ func NewRotator(config RotatorConfig) *Rotator {
 // grant all the same: its State says so. The error is the vault's.
 func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	asked := time.Now()
-	g, err := r.Vault.Get(ctx, id)
+	g, err := r.read(ctx, id)
 	if err != nil {
 		return View{}, err
 	}
@@ -94,12 +92,23 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	now := r.Now()
 	policy := provider.Policy()
 	r.checkPending(ctx, provider, g)
-	if struck := !g.PresentingAt.IsZero() && policy.Renewable(g); !struck && !policy.Due(g, now) {
+	if struck := g.StruckAt(now) && policy.Renewable(g); !struck && !policy.Due(g, now) {
 		return r.view(g), nil
 	}
-	f := r.join(ctx, id, TriggerAutomatic, asked)
-	if f == nil || g.Tokens.ValidAt(now) {
+	valid := g.Tokens.ValidAt(now)
+	var leave func()
+	if valid {
+		// Nobody waits: without a free place at the provider a later request, or the Scheduler, does it.
+		if leave, ok = r.lane(g.Identity.Provider).try(); !ok {
+			return r.view(g), nil
+		}
+	}
+	f, joined := r.join(ctx, id, TriggerAutomatic, asked, leave)
+	if f == nil || valid {
 		return r.view(g), nil
+	}
+	if joined {
+		f.sharers.Add(1)
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.RenewTimeout+waitSlack)
 	defer cancel()
@@ -124,17 +133,24 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 	ctx, cancel := context.WithTimeout(ctx, r.RenewTimeout+waitSlack)
 	defer cancel()
 	for {
-		f := r.join(ctx, id, trigger, asked)
+		f, joined := r.join(ctx, id, trigger, asked, nil)
 		if f == nil {
 			return r.unanswered(ctx, id, Failure{Code: CodeShuttingDown, Party: PartyKeyturn})
+		}
+		if joined {
+			f.sharers.Add(1)
 		}
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return r.unanswered(context.WithoutCancel(ctx), id, Failure{Code: CodeTimeout, Party: PartyProvider})
+			why := Failure{Code: CodeTimeout, Party: PartyProvider}
+			if !f.calling.Load() {
+				why = Failure{Code: CodeBusy, Party: PartyKeyturn}
+			}
+			return r.unanswered(context.WithoutCancel(ctx), id, why)
 		}
-		// A flight that found nothing due has not answered somebody who wants a renewal in any case.
-		if f.err == nil && trigger.Forced() && f.result.Outcome == "" {
+		// A flight that tried nothing has not answered somebody who wants a renewal in any case.
+		if f.err == nil && trigger.Forced() && f.idle {
 			asked = f.ended
 			continue
 		}
@@ -148,7 +164,7 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 
 // unanswered is the result when the renewal did not end in time: the existing tokens, and why.
 func (r *Rotator) unanswered(ctx context.Context, id string, why Failure) (Result, error) {
-	g, err := r.Vault.Get(ctx, id)
+	g, err := r.read(ctx, id)
 	if err != nil {
 		return Result{}, err
 	}
@@ -160,6 +176,7 @@ func (r *Rotator) Drain(ctx context.Context) error {
 	r.mu.Lock()
 	r.draining = true
 	r.mu.Unlock()
+	r.leave()
 	if err := waitGroup(ctx, &r.running); err != nil {
 		return fmt.Errorf("renewals still running: %w", err)
 	}
@@ -168,133 +185,51 @@ func (r *Rotator) Drain(ctx context.Context) error {
 
 // view is what the grant is good for now, without a look at the vault.
 func (r *Rotator) view(g *Grant) View {
+	now := r.Now()
 	r.mu.Lock()
 	f := r.flights[g.ID]
 	running := f != nil && f.ended.IsZero()
 	r.mu.Unlock()
-	v := View{Grant: g, Running: running}
-	if provider, ok := r.Providers.Lookup(g.Identity.Provider); ok {
-		policy := provider.Policy()
-		v.NextAt, v.Renewable = policy.NextAt(g), policy.Renewable(g)
-		v.State = policy.State(g, r.Now(), running)
+	v := View{Grant: g, Running: running || g.LeasedAt(now), Problem: g.Standing.Failure}
+	provider, ok := r.Providers.Lookup(g.Identity.Provider)
+	if !ok {
+		v.State = StateFresh
+		if !g.Tokens.ValidAt(now) {
+			v.State = StateExpired
+		}
 		return v
 	}
-	v.State = StateFresh
-	if !g.Tokens.ValidAt(r.Now()) {
-		v.State = StateExpired
+	policy := provider.Policy()
+	v.RipeAt, v.NextAt, v.Renewable = policy.RipeAt(g.Tokens), policy.NextAt(g), policy.Renewable(g)
+	if policy.Spread && !v.NextAt.IsZero() && g.DueAt.After(v.NextAt) {
+		v.NextAt = g.DueAt
+	}
+	v.State = policy.State(g, now, v.Running)
+	if v.Renewable && (v.State == StateDue || v.State == StateExpired) {
+		if why, until, ailing := r.lane(g.Identity.Provider).ailing(); ailing {
+			if v.Problem.Code == "" {
+				v.Problem = why
+			}
+			if until.After(v.NextAt) {
+				v.NextAt = until
+			}
+		}
 	}
 	return v
 }
 
-// join returns the flight that answers a request that arrived at asked: the one that runs, one that ended later than
-// that, or a new one. It is nil when the process drains.
-func (r *Rotator) join(ctx context.Context, id string, trigger Trigger, asked time.Time) *flight {
+// lane is where the calls at a provider queue.
+func (r *Rotator) lane(name string) *lane {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if f := r.flights[id]; f != nil && (f.ended.IsZero() || f.ended.After(asked)) {
-		return f
-	}
-	if r.draining {
-		return nil
-	}
-	f := &flight{done: make(chan struct{})}
-	r.flights[id] = f
-	r.running.Go(func() {
-		f.result, f.err = r.fly(context.WithoutCancel(ctx), id, trigger)
-		r.mu.Lock()
-		f.ended = time.Now()
-		r.mu.Unlock()
-		close(f.done)
-		time.AfterFunc(afterglow, func() { r.forget(id, f) })
-	})
-	return f
-}
-
-func (r *Rotator) forget(id string, f *flight) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.flights[id] == f {
-		delete(r.flights, id)
-	}
-}
-
-// fly runs one renewal under the grant's lease, and turns a panic into an error so that nobody waits for ever.
-func (r *Rotator) fly(ctx context.Context, id string, trigger Trigger) (result Result, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("renew grant: panic: %v", p)
-			_ = r.Vault.Release(ctx, id, r.owner)
+	l := r.lanes[name]
+	if l == nil {
+		most := DefaultConcurrency
+		if provider, ok := r.Providers.Lookup(name); ok && provider.Policy().Concurrency > 0 {
+			most = provider.Policy().Concurrency
 		}
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			r.Log.ErrorContext(ctx, "renewal could not run", "grant", id, "trigger", trigger, "error", err)
-		}
-	}()
-	g, leased, err := r.acquire(ctx, id)
-	if err != nil || !leased {
-		return Result{View: View{Grant: g}, Outcome: outcomeOf(g)}, err
+		l = newLane(most, time.Now)
+		r.lanes[name] = l
 	}
-	defer r.keepLease(ctx, id)()
-	return r.renew(ctx, g, trigger)
-}
-
-func outcomeOf(g *Grant) Outcome {
-	if g == nil {
-		return ""
-	}
-	return g.Standing.Outcome
-}
-
-// acquire takes the grant's lease. While another process holds it, acquire waits; a newer generation that appears
-// meanwhile is the answer, and then leased is false.
-func (r *Rotator) acquire(ctx context.Context, id string) (g *Grant, leased bool, err error) {
-	g, err = r.Vault.Lease(ctx, id, r.owner, leaseTTL)
-	if !errors.Is(err, ErrLeased) {
-		return g, err == nil, err
-	}
-	before, err := r.Vault.Get(ctx, id)
-	if err != nil {
-		return nil, false, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*r.RenewTimeout+leaseTTL)
-	defer cancel()
-	for delay := 20 * time.Millisecond; ; delay = min(2*delay, 250*time.Millisecond) {
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-			return nil, false, fmt.Errorf("renew grant: %w", ErrLeased)
-		}
-		g, err = r.Vault.Lease(ctx, id, r.owner, leaseTTL)
-		switch {
-		case err == nil && g.Generation == before.Generation:
-			return g, true, nil
-		case err == nil:
-			return g, false, r.Vault.Release(ctx, id, r.owner)
-		case !errors.Is(err, ErrLeased):
-			return nil, false, err
-		}
-		if g, err = r.Vault.Get(ctx, id); err != nil || g.Generation > before.Generation {
-			return g, false, err
-		}
-	}
-}
-
-// keepLease extends the lease until the returned function is called.
-func (r *Rotator) keepLease(ctx context.Context, id string) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var extending sync.WaitGroup
-	extending.Go(func() {
-		ticker := time.NewTicker(leaseExtend)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			if err := r.Vault.Extend(ctx, id, r.owner, leaseTTL); errors.Is(err, ErrStale) {
-				return
-			}
-		}
-	})
-	return func() { cancel(); extending.Wait() }
+	return l
 }

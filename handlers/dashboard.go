@@ -28,7 +28,7 @@ func (a *app) dashboard(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	history, err := a.Vault.History(ctx, view.Grant.ID, 0, historyRows)
+	history, err := a.Rotator.History(ctx, view.Grant.ID, 0, historyRows)
 	if err != nil {
 		return storageProblem(err)
 	}
@@ -60,10 +60,10 @@ func (a *app) label(g *auth.Grant) string {
 func (a *app) tokenCard(view auth.View, said *views.Result) views.TokenCard {
 	g := view.Grant
 	card := views.TokenCard{
-		State: string(view.State), Now: a.Now(), IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.ExpiresAt, DueAt: view.NextAt,
+		State: string(view.State), Now: a.Now(), IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.ExpiresAt, DueAt: view.RipeAt,
 		Generation: g.Generation, Renewable: view.Renewable, NextRenewalAt: view.NextAt, Result: said, Renewing: view.Running,
 	}
-	if failure := g.Standing.Failure; failure.Code != "" {
+	if failure := view.Problem; failure.Code != "" {
 		card.Problem = &views.StandingProblem{
 			Text: a.failureWords(g, failure), Whose: string(failure.Party), NextTryAt: a.nextTry(view),
 		}

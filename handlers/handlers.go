@@ -22,7 +22,6 @@ type Config struct {
 	Providers    *provider.Set
 	Rotator      *auth.Rotator
 	Grants       *auth.Grants
-	Vault        auth.Vault
 	Callbacks    auth.Callbacks
 	BaseURL      string // scheme and host, without a slash at the end
 	ExposeTokens bool   // a signed-in person may fetch their own tokens

@@ -52,11 +52,11 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	case auth.CodeProviderUnavailable:
 		return "This provider is not among Keyturn's settings any more; the operator has to bring it back."
 	case auth.CodeBusy:
-		return "Another renewal of this token is taking long."
+		return "Other renewals come first, and take long."
 	case auth.CodeShuttingDown:
 		return "Keyturn is about to restart."
 	case auth.CodeStorage:
-		return "Keyturn cannot reach its database."
+		return "Keyturn's database cannot be written to at the moment, and without it no refresh token is used."
 	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope":
 		return fmt.Sprintf("%s does not accept Keyturn's settings (%s). The operator has to mend that; it is not your doing.", name, f.Code)
 	case "interaction_required", "login_required", "consent_required":
@@ -105,7 +105,7 @@ func (a *app) resultError(result auth.Result) *apiError {
 
 // nextTry is when Keyturn next tries by itself after a failure; zero when it does not.
 func (a *app) nextTry(view auth.View) time.Time {
-	if view.Grant.Standing.Failure.Code == "" {
+	if view.Problem.Code == "" || !view.NextAt.After(a.Now()) {
 		return time.Time{}
 	}
 	return view.NextAt

@@ -119,7 +119,7 @@ func statusOf(result auth.Result, now time.Time) int {
 
 // tokenFragment is the token card, with what else of the dashboard a renewal changes.
 func (a *app) tokenFragment(c echo.Context, view auth.View, said *views.Result) error {
-	history, err := a.Vault.History(c.Request().Context(), view.Grant.ID, 0, historyRows)
+	history, err := a.Rotator.History(c.Request().Context(), view.Grant.ID, 0, historyRows)
 	if err != nil {
 		return storageProblem(err)
 	}

@@ -60,7 +60,7 @@ func (a *app) session(c echo.Context) error {
 	if g.Standing.Outcome != "" {
 		token.LastOutcome = &g.Standing.Outcome
 	}
-	if failure := g.Standing.Failure; failure.Code != "" {
+	if failure := view.Problem; failure.Code != "" {
 		token.Error = &tokenError{
 			apiError: apiError{failure.Code, a.failureWords(g, failure)}, Party: failure.Party, NextTryAt: wholeOrNil(a.nextTry(view)),
 		}
@@ -81,6 +81,7 @@ type rotationAnswer struct {
 	Code         string       `json:"error_code,omitempty"`
 	Detail       string       `json:"error_detail,omitempty"`
 	Warning      string       `json:"warning,omitempty"`
+	Shared       int          `json:"shared"`    // how many other requests waited for it
 	OldToken     string       `json:"old_token"` // fingerprints
 	NewToken     string       `json:"new_token"`
 	OldRefresh   string       `json:"old_refresh_token"`
@@ -104,7 +105,7 @@ func (a *app) rotations(c echo.Context) error {
 	if c.QueryParam("before") != "" && (err != nil || before <= 0) {
 		return problem(http.StatusBadRequest, "bad_before", "The parameter before is not the id of a renewal.", "Take it from the answer before.")
 	}
-	list, err := a.Vault.History(c.Request().Context(), view.Grant.ID, before, historyRows+1)
+	list, err := a.Rotator.History(c.Request().Context(), view.Grant.ID, before, historyRows+1)
 	if err != nil {
 		return storageProblem(err)
 	}
@@ -117,7 +118,7 @@ func (a *app) rotations(c echo.Context) error {
 	for _, r := range list {
 		answer = append(answer, rotationAnswer{
 			ID: r.ID, Generation: r.Generation, At: whole(r.At), Trigger: r.Trigger, Outcome: r.Outcome,
-			Milliseconds: r.Duration.Milliseconds(), Code: r.Code, Detail: r.Detail, Warning: r.Warning,
+			Milliseconds: r.Duration.Milliseconds(), Code: r.Code, Detail: r.Detail, Warning: r.Warning, Shared: r.Shared,
 			OldToken: r.OldToken, NewToken: r.NewToken, OldRefresh: r.OldRefresh, NewRefresh: r.NewRefresh,
 			OldScope: r.OldScope, NewScope: r.NewScope, OldExpiry: whole(r.OldExpiry), NewExpiry: whole(r.NewExpiry),
 		})

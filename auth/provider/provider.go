@@ -33,6 +33,8 @@ type Config struct {
 	Leeway          time.Duration
 	AssumedLifetime time.Duration
 	OnUnknown       auth.OnUnknown
+	Spread          bool                     // renewals in the background are spread in time
+	Concurrency     int                      // token endpoint calls at once, for renewals; 0: the default
 	ClientAuth      tokenendpoint.AuthMethod // empty: from discovery
 	CallbackURL     string
 	Extra           map[string]string // what some brands need: domain, tenant, …
@@ -53,7 +55,7 @@ func (c Config) authParams() map[string]string {
 
 // Policy is when the provider's grants are due.
 func (c Config) Policy() auth.Policy {
-	return auth.Policy{MaxAge: c.MaxAge, Leeway: c.Leeway, Assumed: c.AssumedLifetime, GrantType: c.GrantType}
+	return auth.Policy{MaxAge: c.MaxAge, Leeway: c.Leeway, Assumed: c.AssumedLifetime, GrantType: c.GrantType, Spread: c.Spread, Concurrency: c.Concurrency}
 }
 
 // Provider is one provider people sign in with. The context-taking methods are what Keyturn calls; goth.Provider's are for

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"keyturn/auth/tokenendpoint"
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/spool"
 	"keyturn/auth/vault/sqlite"
 	"keyturn/handlers"
 	"keyturn/static"
@@ -24,6 +26,7 @@ import (
 type site struct {
 	handler  http.Handler
 	rotator  *auth.Rotator
+	schedule *auth.Scheduler
 	grants   *auth.Grants
 	draining atomic.Bool
 	closers  []func() error
@@ -46,6 +49,9 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	if dev != nil {
 		configs = append([]provider.Config{dev.client}, configs...)
 	}
+	for i := range configs {
+		configs[i].Spread = settings.RenewMode != modeOnDemand
+	}
 	providers, err := provider.New(configs, provider.Options{RenewTimeout: settings.RenewTimeout, Now: now, Log: log})
 	if err != nil {
 		return nil, err
@@ -56,13 +62,22 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	}
 	s.closers = append(s.closers, db.Close)
 
+	sealer := vault.Sealer{Keys: keys}
+	unstored, err := spool.Open(filepath.Join(settings.DataDir, "spool"), sealer)
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir (KEYTURN_DATA_DIR): %w", err)
+	}
 	callbacks := auth.DefaultCallbacks()
 	s.grants = auth.NewGrants(db, providers, callbacks, now, log)
 	s.rotator = auth.NewRotator(auth.RotatorConfig{
-		Vault: db, Providers: providers, Grants: s.grants, Callbacks: callbacks, RenewTimeout: settings.RenewTimeout, Now: now, Log: log,
+		Vault: db, Spool: unstored, Providers: providers, Grants: s.grants, Callbacks: callbacks, RenewTimeout: settings.RenewTimeout,
+		Now: now, Log: log,
 	})
+	s.schedule = &auth.Scheduler{
+		Vault: db, Rotator: s.rotator, Providers: providers, OnDemand: settings.RenewMode == modeOnDemand, Now: now, Log: log,
+	}
 	config := handlers.Config{
-		Providers: providers, Rotator: s.rotator, Grants: s.grants, Vault: db, Callbacks: callbacks, BaseURL: base,
+		Providers: providers, Rotator: s.rotator, Grants: s.grants, Callbacks: callbacks, BaseURL: base,
 		ExposeTokens: settings.ExposeTokens == "owner", Static: static.Handler(), Now: now, Log: log,
 		Ready: readiness(&s.draining, db.Ready, func(context.Context) error { _, err := keys.AEAD(true); return err }),
 	}
@@ -92,7 +107,7 @@ func providerConfigs(settings Settings, base string) []provider.Config {
 		configs = append(configs, provider.Config{
 			Name: p.Name, Type: p.Type, Label: p.Label, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret,
 			Scopes: p.Scopes, Audience: p.Audience, AuthParams: p.AuthParams, GrantType: p.GrantType, MaxAge: p.MaxAge,
-			Leeway: p.Leeway, AssumedLifetime: p.AssumedLifetime, OnUnknown: auth.OnUnknown(p.OnUnknown),
+			Leeway: p.Leeway, Concurrency: p.RenewConcurrency, AssumedLifetime: p.AssumedLifetime, OnUnknown: auth.OnUnknown(p.OnUnknown),
 			ClientAuth: tokenendpoint.AuthMethod(p.ClientAuth), CallbackURL: callbackURL(base, p.Name), Extra: p.Extra,
 		})
 	}

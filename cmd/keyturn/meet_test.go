@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -90,7 +91,7 @@ func TestRequestsThatMeetAtExpiry(t *testing.T) {
 					time.Sleep(c.delay)
 					return false
 				}
-			})
+			}, "--renew-mode=on-demand")
 			alice := p.person()
 			if a := alice.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
 				t.Fatalf("sign-in ends at %s: %s", a.url, a.body)
@@ -288,16 +289,16 @@ func TestSecretsStayInside(t *testing.T) {
 		t.Fatalf("only %d secrets", len(secrets))
 	}
 	places := map[string]string{"the log": p.log.String(), "the dashboard": alice.do(t, "GET", "/dashboard", nil).body, "the session": alice.do(t, "GET", "/api/session", nil).body}
-	files, err := filepath.Glob(filepath.Join(p.dir, "*"))
+	err := filepath.WalkDir(p.dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(name)
+		places[filepath.Base(name)] = string(content)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, name := range files {
-		content, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		places[filepath.Base(name)] = string(content)
 	}
 	for place, content := range places {
 		for _, secret := range secrets {

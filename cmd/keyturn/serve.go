@@ -55,6 +55,10 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 			}
 		})
 	}
+	var scheduling sync.WaitGroup
+	schedule, unschedule := context.WithCancel(ctx)
+	defer unschedule()
+	scheduling.Go(func() { s.schedule.Run(schedule) })
 	fmt.Fprintf(stdout, "Keyturn is ready: open %s\n", base)
 	select {
 	case <-ctx.Done():
@@ -64,6 +68,8 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*settings.RenewTimeout+drainGrace)
 	defer cancel()
 	s.draining.Store(true)
+	unschedule()
+	scheduling.Wait()
 	// New connections are refused while requests and renewals finish; they wait for each other.
 	var draining sync.WaitGroup
 	errs := make([]error, len(servers)+1)

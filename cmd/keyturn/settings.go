@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ type Settings struct {
 	Leeway       time.Duration // may be 0
 	RenewTimeout time.Duration
 	RenewMode    string // background or on-demand
+
+	RenewConcurrency int
 
 	// The single generic OpenID provider; if Issuer is set, Providers holds it too, under the name oidc.
 	Issuer        string
@@ -94,6 +97,12 @@ func (s setting) variables() []string {
 
 const day = 24 * time.Hour
 
+// The renew modes.
+const (
+	modeBackground = "background"
+	modeOnDemand   = "on-demand"
+)
+
 // list is the single source of names, defaults, limits and meanings: parsing, the help and the README's table follow
 // it. Its rows are bound to s.
 func (s *Settings) list() []setting {
@@ -132,9 +141,11 @@ func (s *Settings) list() []setting {
 		{name: "renew-timeout", group: renewal, preset: "10s", field: duration(&s.RenewTimeout, 1, 10*time.Minute),
 			meaning: "bound on one token endpoint call"},
 		{name: "renew-mode", group: renewal, preset: "background",
-			field: oneOf(&s.RenewMode, "background", "on-demand"),
+			field: oneOf(&s.RenewMode, modeBackground, modeOnDemand),
 			meaning: "background: grants of live sessions are also renewed with nobody watching; " +
 				"on-demand: only when a request meets them"},
+		{name: "renew-concurrency", group: renewal, preset: strconv.Itoa(auth.DefaultConcurrency), field: count(&s.RenewConcurrency, 1, 1000),
+			meaning: "most renewals at once at one provider; automatic ones leave a quarter of it to people and programs"},
 
 		{name: "issuer", group: generic, absent: "none", field: text(&s.Issuer, issuerURL),
 			meaning: "issuer URL; the provider is named oidc: /auth/oidc"},

@@ -34,6 +34,8 @@ type ProviderSettings struct {
 	Leeway          time.Duration
 	AssumedLifetime time.Duration // of an access token that does not say
 	OnUnknown       string        // retry_now or retry_at_expiry
+
+	RenewConcurrency int
 }
 
 const (
@@ -109,27 +111,28 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 func (s *Settings) defaults() ProviderSettings {
 	return ProviderSettings{
 		Type: typeOIDC, GrantType: auth.GrantRefreshToken, OnUnknown: retryNow,
-		MaxAge: s.MaxAge, Leeway: s.Leeway, AssumedLifetime: assumedLifetime,
+		MaxAge: s.MaxAge, Leeway: s.Leeway, AssumedLifetime: assumedLifetime, RenewConcurrency: s.RenewConcurrency,
 	}
 }
 
 // fields is the single list of a provider's keys.
 func (p *ProviderSettings) fields() map[string]field {
 	fields := map[string]field{
-		"name":             text(&p.Name, providerName),
-		"type":             text(&p.Type, nil),
-		"label":            text(&p.Label, nil),
-		"issuer":           text(&p.Issuer, issuerURL),
-		"client_id":        text(&p.ClientID, nil),
-		"client_secret":    secret(&p.ClientSecret),
-		"client_auth":      oneOf(&p.ClientAuth, "client_secret_basic", "client_secret_post", "none"),
-		"scopes":           scopes(&p.Scopes),
-		"audience":         text(&p.Audience, nil),
-		"grant_type":       grantType(&p.GrantType),
-		"max_age":          duration(&p.MaxAge, 1, 30*day),
-		"leeway":           duration(&p.Leeway, 0, day),
-		"assumed_lifetime": duration(&p.AssumedLifetime, 1, day),
-		"on_unknown":       oneOf(&p.OnUnknown, retryNow, retryExpiry),
+		"name":              text(&p.Name, providerName),
+		"type":              text(&p.Type, nil),
+		"label":             text(&p.Label, nil),
+		"issuer":            text(&p.Issuer, issuerURL),
+		"client_id":         text(&p.ClientID, nil),
+		"client_secret":     secret(&p.ClientSecret),
+		"client_auth":       oneOf(&p.ClientAuth, "client_secret_basic", "client_secret_post", "none"),
+		"scopes":            scopes(&p.Scopes),
+		"audience":          text(&p.Audience, nil),
+		"grant_type":        grantType(&p.GrantType),
+		"max_age":           duration(&p.MaxAge, 1, 30*day),
+		"leeway":            duration(&p.Leeway, 0, day),
+		"assumed_lifetime":  duration(&p.AssumedLifetime, 1, day),
+		"renew_concurrency": count(&p.RenewConcurrency, 1, 1000),
+		"on_unknown":        oneOf(&p.OnUnknown, retryNow, retryExpiry),
 	}
 	for _, key := range extraKeys() {
 		fields[key] = extra(&p.Extra, key)

@@ -56,23 +56,23 @@ providers:
 			Name: "work", Type: "oidc", Label: "Example Corp", Issuer: "https://id.example.com/", ClientID: "keyturn",
 			ClientSecret: "hush", ClientAuth: "client_secret_post", Scopes: []string{"openid", "email"},
 			Audience: "https://api.example.com/", AuthParams: map[string]string{"prompt": "consent", "access-type": "offline"},
-			GrantType: "client_credentials", MaxAge: 10 * time.Minute, AssumedLifetime: 5 * time.Minute,
+			GrantType: "client_credentials", MaxAge: 10 * time.Minute, AssumedLifetime: 5 * time.Minute, RenewConcurrency: 16,
 			OnUnknown: "retry_at_expiry",
 		},
 		{
 			Name: "local", Type: "oidc", Label: "localhost:9000", Issuer: "http://localhost:9000", ClientID: "public",
 			Scopes: strings.Fields(defaultScopes), GrantType: "refresh_token", MaxAge: 20 * time.Minute,
-			Leeway: 30 * time.Second, AssumedLifetime: time.Hour, OnUnknown: "retry_now",
+			Leeway: 30 * time.Second, AssumedLifetime: time.Hour, RenewConcurrency: 16, OnUnknown: "retry_now",
 		},
 		{
 			Name: "auth0", Type: "auth0", ClientID: "brand", ClientSecret: "from file",
 			Extra: map[string]string{"domain": "example.eu.auth0.com"}, GrantType: "refresh_token",
-			MaxAge: 20 * time.Minute, Leeway: 30 * time.Second, AssumedLifetime: time.Hour, OnUnknown: "retry_now",
+			MaxAge: 20 * time.Minute, Leeway: 30 * time.Second, AssumedLifetime: time.Hour, RenewConcurrency: 16, OnUnknown: "retry_now",
 		},
 		{
 			Name: "oidc", Type: "oidc", Label: "i.example", Issuer: "https://i.example/realm", ClientID: "id",
 			Audience: "api", Scopes: strings.Fields(defaultScopes), GrantType: "refresh_token", MaxAge: 20 * time.Minute,
-			Leeway: 30 * time.Second, AssumedLifetime: time.Hour, OnUnknown: "retry_now",
+			Leeway: 30 * time.Second, AssumedLifetime: time.Hour, RenewConcurrency: 16, OnUnknown: "retry_now",
 		},
 	}
 	if diff := diffProviders(want, s.Providers); diff != "" {

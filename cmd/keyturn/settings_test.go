@@ -61,7 +61,7 @@ func TestDefaults(t *testing.T) {
 		Database:   databaseDSN{Engine: "sqlite", Path: filepath.Join(".keyturn", "keyturn.db")},
 		KeysetFile: filepath.Join(".keyturn", "keyset.json"), SessionLifetime: 24 * time.Hour, SessionIdle: 8 * time.Hour,
 		ExposeTokens: "owner", MaxAge: 30 * time.Minute, Leeway: time.Minute, RenewTimeout: 10 * time.Second,
-		RenewMode: "background", Scopes: []string{"openid", "profile", "email", "offline_access"},
+		RenewMode: "background", RenewConcurrency: 16, Scopes: []string{"openid", "profile", "email", "offline_access"},
 		GrantType: "refresh_token", DevProvider: toggleAuto, DevTokenLifetime: 2 * time.Minute,
 		DevReuseInterval: 10 * time.Second, LogFormat: "text", LogLevel: "info",
 	}
@@ -96,6 +96,8 @@ func exampleValues(name string) (flag, env, file string) {
 	case "session-lifetime", "session-idle", "max-age", "leeway", "renew-timeout", "dev-token-lifetime",
 		"dev-reuse-interval":
 		return "11s", "12s", "13s"
+	case "renew-concurrency":
+		return "1", "2", "3"
 	default:
 		return "a", "b", "c"
 	}

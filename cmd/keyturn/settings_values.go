@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -99,6 +100,21 @@ func duration(target *time.Duration, least, most time.Duration) field {
 				return errors.New("is too long; " + allowed)
 			}
 			*target = d
+			return nil
+		},
+	}
+}
+
+// count takes a whole number from least to most.
+func count(target *int, least, most int) field {
+	return field{
+		show: func() string { return strconv.Itoa(*target) },
+		set: func(v value) error {
+			n, err := strconv.Atoi(strings.TrimSpace(v.text))
+			if err != nil || n < least || n > most {
+				return fmt.Errorf("is not such a number; allowed: a whole number from %d to %d", least, most)
+			}
+			*target = n
 			return nil
 		},
 	}

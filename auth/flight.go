@@ -1,0 +1,135 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// afterglow is how long an ended call is remembered for requests that had arrived before it ended.
+const afterglow = 2 * time.Second
+
+// flight is one renewal that runs in this process, or has just ended.
+type flight struct {
+	calling atomic.Bool  // the token endpoint is being called, or was
+	sharers atomic.Int32 // who waited besides the one that began it
+
+	done   chan struct{}
+	ended  time.Time // with a monotonic reading; set before done is closed, as is what follows
+	result Result
+	idle   bool // nothing was tried
+	err    error
+}
+
+// join returns the flight that answers a request that arrived at asked: the one that runs, one that ended later than
+// that, or a new one; joined tells which. It is nil when the process drains. leave ends the turn that the caller has
+// taken in the provider's lane; nil: the flight takes its own.
+func (r *Rotator) join(ctx context.Context, id string, trigger Trigger, asked time.Time, leave func()) (f *flight, joined bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f = r.flights[id]
+	if joined = f != nil && (f.ended.IsZero() || f.ended.After(asked)); joined || r.draining {
+		if leave != nil {
+			leave()
+		}
+		if !joined {
+			f = nil
+		}
+		return f, joined
+	}
+	f = &flight{done: make(chan struct{})}
+	r.flights[id] = f
+	r.running.Go(func() {
+		r.fly(context.WithoutCancel(ctx), f, id, trigger, leave)
+		r.mu.Lock()
+		f.ended = time.Now()
+		r.mu.Unlock()
+		close(f.done)
+		time.AfterFunc(afterglow, func() { r.forget(id, f) })
+	})
+	return f, false
+}
+
+func (r *Rotator) forget(id string, f *flight) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.flights[id] == f {
+		delete(r.flights, id)
+	}
+}
+
+// fly runs one renewal, and turns a panic into an error so that nobody waits for ever.
+func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger, leave func()) {
+	defer func() {
+		if leave != nil {
+			leave()
+		}
+		if p := recover(); p != nil {
+			// The lease and the mark stay: whoever comes when the lease has run out takes the call for a struck one.
+			f.err = fmt.Errorf("renew grant: panic: %v", p)
+		}
+		if f.err != nil && !errors.Is(f.err, ErrNotFound) {
+			r.Log.ErrorContext(ctx, "renewal could not run", "grant", id, "trigger", trigger, "error", f.err)
+		}
+	}()
+	g, err := r.read(ctx, id)
+	if err != nil {
+		f.err = err
+		return
+	}
+	if r.onShelf(id) {
+		f.stays(g, trigger, Failure{Code: CodeStorage, Party: PartyKeyturn})
+		return
+	}
+	if leave == nil {
+		if leave, err = r.queue(ctx, g, trigger); err != nil {
+			f.stays(g, trigger, r.whyNot(g, err))
+			return
+		}
+	}
+	leased, held, err := r.acquire(ctx, id)
+	switch {
+	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnreadable):
+		f.err = err
+	case errors.Is(err, ErrLeased):
+		f.stays(g, trigger, Failure{Code: CodeBusy, Party: PartyKeyturn})
+	case err != nil:
+		// Without the lease and the mark no refresh token is presented.
+		r.Log.ErrorContext(ctx, "renewal could not begin", "grant", id, "trigger", trigger, "error", err)
+		f.stays(g, trigger, Failure{Code: CodeStorage, Party: PartyKeyturn})
+	case !held:
+		r.Counters.shared(1 + int(f.sharers.Load()))
+		f.result = Result{View: View{Grant: leased}, Outcome: leased.Standing.Outcome, Failure: leased.Standing.Failure}
+		if err := r.Vault.Shared(ctx, id, leased.Generation, 1+int(f.sharers.Load())); err != nil {
+			r.Log.WarnContext(ctx, "shared renewal not noted", "grant", id, "error", err)
+		}
+	default:
+		defer r.keepLease(ctx, id)()
+		r.renew(ctx, f, leased, trigger)
+	}
+}
+
+// queue waits for a turn at the grant's provider, as long as the process does not drain.
+func (r *Rotator) queue(ctx context.Context, g *Grant, trigger Trigger) (leave func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.quit, cancel)()
+	return r.lane(g.Identity.Provider).enter(ctx, trigger.Forced())
+}
+
+// whyNot is why a renewal got no turn.
+func (r *Rotator) whyNot(g *Grant, err error) Failure {
+	if errors.Is(err, errResting) {
+		why, _, _ := r.lane(g.Identity.Provider).ailing()
+		return why
+	}
+	return Failure{Code: CodeShuttingDown, Party: PartyKeyturn}
+}
+
+// stays ends a flight that tried nothing.
+func (f *flight) stays(g *Grant, trigger Trigger, why Failure) {
+	f.result = Result{View: View{Grant: g}, Outcome: OutcomeKept, Failure: why}
+	f.idle = !trigger.Forced()
+}

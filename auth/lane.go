@@ -1,0 +1,220 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// DefaultConcurrency is how many token endpoint calls may run at once at one provider.
+	DefaultConcurrency = 16
+
+	ailsAfter   = 3                // failures in a row before a provider counts as ailing
+	longestRest = 30 * time.Second // between two probes of an ailing provider
+)
+
+// errResting says that an ailing provider is left alone for now.
+var errResting = errors.New("the provider is ailing and rests")
+
+// lane bounds the calls at one provider. What people and programs ask for may use all of it; automatic renewals leave
+// a quarter free, have less while the provider fails and more again with each success, and rest when it fails for
+// everybody: then one call at a time probes it. It is safe for concurrent use.
+type lane struct {
+	now func() time.Time // with a monotonic reading
+
+	mu       sync.Mutex
+	most     int // calls at once
+	allowed  int // automatic ones at once, at present
+	busy     int // calls now
+	unasked  int // automatic ones among them
+	asking   []*turn
+	waiting  []*turn // automatic ones, for which a request waits
+	freed    chan struct{}
+	failures int // in a row
+	failedAt time.Time
+	restsTo  time.Time
+	why      Failure
+}
+
+// turn is somebody who waits in a lane.
+type turn struct {
+	come chan struct{}
+	err  error // set before come is closed
+}
+
+func newLane(most int, now func() time.Time) *lane {
+	l := &lane{now: now, most: most, freed: make(chan struct{}, 1)}
+	l.allowed = l.ceiling()
+	return l
+}
+
+// ceiling is how many automatic calls may run at once when all is well.
+func (l *lane) ceiling() int { return max(1, l.most*3/4) }
+
+// enter waits for a turn and returns how to end it. asked says that a person or a program asks for the renewal;
+// otherwise the error is errResting while the provider rests. The error may be the context's.
+func (l *lane) enter(ctx context.Context, asked bool) (leave func(), err error) {
+	l.mu.Lock()
+	if !asked && l.resting() {
+		l.mu.Unlock()
+		return nil, errResting
+	}
+	t := &turn{come: make(chan struct{})}
+	if asked {
+		l.asking = append(l.asking, t)
+	} else {
+		l.waiting = append(l.waiting, t)
+	}
+	l.admit()
+	l.mu.Unlock()
+	select {
+	case <-t.come:
+	case <-ctx.Done():
+		if l.withdraw(t) {
+			return nil, ctx.Err()
+		}
+		<-t.come
+	}
+	if t.err != nil {
+		return nil, t.err
+	}
+	return l.leaving(asked), nil
+}
+
+// try takes a turn for an automatic call if one is free now, behind those who wait.
+func (l *lane) try() (leave func(), ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.resting() || len(l.asking)+len(l.waiting) > 0 || l.busy >= l.most || l.unasked >= l.allowed {
+		return nil, false
+	}
+	l.busy++
+	l.unasked++
+	return l.leaving(false), true
+}
+
+func (l *lane) leaving(asked bool) func() {
+	return sync.OnceFunc(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.busy--
+		if !asked {
+			l.unasked--
+		}
+		l.admit()
+		l.signal()
+	})
+}
+
+// admit gives turns to those who wait, as many as there are; l.mu is held.
+func (l *lane) admit() {
+	for len(l.asking) > 0 && l.busy < l.most {
+		l.busy++
+		close(l.asking[0].come)
+		l.asking = l.asking[1:]
+	}
+	for len(l.waiting) > 0 {
+		if t := l.waiting[0]; l.resting() {
+			t.err = errResting
+			close(t.come)
+		} else if l.busy < l.most && l.unasked < l.allowed {
+			l.busy++
+			l.unasked++
+			close(t.come)
+		} else {
+			return
+		}
+		l.waiting = l.waiting[1:]
+	}
+}
+
+// withdraw takes a turn out of the queue; false when it has come already.
+func (l *lane) withdraw(gone *turn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, queue := range []*[]*turn{&l.asking, &l.waiting} {
+		for i, t := range *queue {
+			if t == gone {
+				*queue = append((*queue)[:i:i], (*queue)[i+1:]...)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (l *lane) signal() {
+	select {
+	case l.freed <- struct{}{}:
+	default:
+	}
+}
+
+// resting says whether the provider is to be left alone; l.mu is held.
+func (l *lane) resting() bool { return l.now().Before(l.restsTo) }
+
+// ailing tells why the provider rests and until when; ok is false when it does not.
+func (l *lane) ailing() (why Failure, until time.Time, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.why, l.restsTo, l.resting()
+}
+
+// report learns from a call that began at began how the provider is.
+func (l *lane) report(began time.Time, refusal *ProviderError) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.signal()
+	if refusal == nil || !ails(refusal) {
+		l.failures, l.restsTo = 0, time.Time{}
+		l.allowed = min(2*l.allowed, l.ceiling())
+		l.admit()
+		return
+	}
+	now := l.now()
+	if refusal.Failure.Status == http.StatusTooManyRequests || refusal.Failure.Status == http.StatusServiceUnavailable {
+		if until := now.Add(min(refusal.RetryAfter, maxRetryAfter)); refusal.RetryAfter > 0 && until.After(l.restsTo) {
+			l.restsTo = until
+		}
+	}
+	l.why = refusal.Failure
+	l.why.Party = judge(refusal.Failure, 0).party
+	// Calls that were under way together fail together: that is one failure.
+	if began.After(l.failedAt) {
+		l.failures++
+		l.failedAt = now
+		l.allowed = max(1, l.allowed/2)
+	}
+	if l.failures >= ailsAfter {
+		bound := longestRest
+		if shift := l.failures - ailsAfter; shift < 5 {
+			bound = min(bound, backoffBase<<shift)
+		}
+		rest := bound/2 + rand.N(bound/2) //nolint:gosec // spreads load; nothing secret depends on it
+		if until := now.Add(rest); until.After(l.restsTo) {
+			l.restsTo = until
+		}
+		l.allowed = 1
+	}
+	l.admit()
+}
+
+// ails says whether a failure is likely to meet everybody, not only this grant.
+func ails(refusal *ProviderError) bool {
+	if refusal.Delivery != DeliveryAnswered {
+		return true
+	}
+	switch status := refusal.Failure.Status; {
+	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
+		return true
+	}
+	switch refusal.Failure.Code {
+	case "invalid_client", "unauthorized_client", "unsupported_grant_type", CodeRedirect, CodeDiscovery:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,136 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+const (
+	// leaseTTL is how soon after its holder's death a grant is free again, at the latest. A running call extends its
+	// lease well before.
+	leaseTTL    = 6 * time.Second
+	leaseExtend = 2 * time.Second
+	// storageWait bounds the wait for a database before a renewal begins. Nothing is lost by giving up then.
+	storageWait = 3 * time.Second
+)
+
+// acquire takes the grant's lease. While another process holds it, acquire waits; a newer generation that appears
+// meanwhile is the answer, and then held is false. The error is ErrLeased when the other process takes too long.
+func (r *Rotator) acquire(ctx context.Context, id string) (g *Grant, held bool, err error) {
+	g, err = r.lease(ctx, id)
+	if !errors.Is(err, ErrLeased) {
+		return g, err == nil, err
+	}
+	r.Counters.leaseWaits.Add(1)
+	before, err := r.Vault.Get(ctx, id)
+	if err != nil {
+		return nil, false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*r.RenewTimeout+leaseTTL)
+	defer cancel()
+	for delay := 20 * time.Millisecond; ; delay = min(2*delay, 250*time.Millisecond) {
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil, false, ErrLeased
+		}
+		if g, err = r.Vault.Get(ctx, id); err != nil || g.Generation > before.Generation {
+			return g, false, err
+		}
+		if g.LeasedAt(r.Now()) && !g.LeasedAt(r.Now().Add(2*leaseTTL)) {
+			continue
+		}
+		g, err = r.lease(ctx, id)
+		switch {
+		case err == nil && g.Generation == before.Generation:
+			return g, true, nil
+		case err == nil:
+			return g, false, r.Vault.Release(ctx, id, r.owner)
+		case !errors.Is(err, ErrLeased):
+			return nil, false, err
+		}
+	}
+}
+
+func (r *Rotator) lease(ctx context.Context, id string) (*Grant, error) {
+	ctx, cancel := context.WithTimeout(ctx, storageWait)
+	defer cancel()
+	return r.Vault.Lease(ctx, id, r.owner, leaseTTL)
+}
+
+// keepLease extends the lease until the returned function is called.
+func (r *Rotator) keepLease(ctx context.Context, id string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var extending sync.WaitGroup
+	extending.Go(func() {
+		ticker := time.NewTicker(leaseExtend)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if err := r.Vault.Extend(ctx, id, r.owner, leaseTTL); errors.Is(err, ErrStale) {
+				return
+			}
+		}
+	})
+	return func() { cancel(); extending.Wait() }
+}
+
+// patience is a context that ends after a time in which this process ran. A process that was paused, or a machine that
+// slept, finds an answer that came meanwhile, and must not throw it away for its clock's sake.
+type patience struct {
+	context.Context
+	done chan struct{}
+
+	mu  sync.Mutex
+	err error
+}
+
+// withPatience returns a context that ends with context.DeadlineExceeded when the process has run for d.
+func withPatience(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	const ticks = 40
+	p := &patience{Context: parent, done: make(chan struct{})}
+	stop := make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(max(d/ticks, time.Millisecond))
+		defer ticker.Stop()
+		for range ticks {
+			select {
+			case <-ticker.C: // those that were missed do not count
+			case <-parent.Done():
+				p.end(parent.Err())
+				return
+			case <-stop:
+				p.end(context.Canceled)
+				return
+			}
+		}
+		p.end(context.DeadlineExceeded)
+	}()
+	return p, sync.OnceFunc(func() { close(stop) })
+}
+
+func (p *patience) end(err error) {
+	p.mu.Lock()
+	p.err = err
+	p.mu.Unlock()
+	close(p.done)
+}
+
+// Deadline implements context.Context: there is none on the clock.
+func (p *patience) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// Done implements context.Context.
+func (p *patience) Done() <-chan struct{} { return p.done }
+
+// Err implements context.Context.
+func (p *patience) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}

@@ -1,0 +1,137 @@
+package auth
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	lookEvery  = 250 * time.Millisecond // how often the Scheduler looks for due grants
+	lookBatch  = 100                    // grants read at a time
+	idleFor    = 5 * time.Second        // a grant for which nothing could be tried is left alone
+	brokenFor  = time.Minute            // a grant that does not open, too
+	storageLog = time.Minute            // between two complaints about the database
+)
+
+// Scheduler hands grants to the Rotator with nobody watching: first those whose renewal was struck by a crash, then, unless
+// OnDemand, those that are due. It reads a bounded batch at a time, and each provider has a goroutine of its own, so that
+// one that fails or hangs holds up no other.
+type Scheduler struct {
+	Vault     Vault
+	Rotator   *Rotator
+	Providers Providers
+	OnDemand  bool // struck grants only
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Run works until ctx is done. Renewals that it began go on: Rotator.Drain waits for them.
+func (s *Scheduler) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, name := range s.Providers.Names() {
+		all.Go(func() {
+			t := &tender{Scheduler: s, provider: name, lane: s.Rotator.lane(name), begun: map[string]*flight{}}
+			t.run(ctx)
+		})
+	}
+	all.Wait()
+}
+
+// tender is the Scheduler at one provider.
+type tender struct {
+	*Scheduler
+	provider string
+	lane     *lane
+	begun    map[string]*flight // by grant: what runs, and what came to nothing lately
+	saidAt   time.Time          // last complaint about the database
+}
+
+func (t *tender) run(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		if err := t.look(ctx); err != nil && ctx.Err() == nil && time.Since(t.saidAt) > storageLog {
+			t.saidAt = time.Now()
+			t.Log.ErrorContext(ctx, "cannot look for grants to renew; it is tried again", "provider", t.provider, "error", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look renews what is to be renewed now; it returns when all of that has begun, or the provider rests.
+func (t *tender) look(ctx context.Context) error {
+	struck, err := t.Vault.Struck(ctx, t.provider, lookBatch)
+	if err != nil {
+		return err
+	}
+	if !t.beginAll(ctx, struck, TriggerRecovery) || t.OnDemand {
+		return nil
+	}
+	for after := (Candidate{}); ; {
+		due, err := t.Vault.Due(ctx, t.provider, t.Now(), after, lookBatch)
+		if err != nil || !t.beginAll(ctx, due, TriggerBackground) || len(due) < lookBatch {
+			return err
+		}
+		after = due[len(due)-1]
+	}
+}
+
+// beginAll begins a renewal for each, one after the other as there are turns; false when there will be none soon.
+func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger) bool {
+	t.prune()
+	for _, c := range list {
+		if t.begun[c.ID] != nil {
+			continue
+		}
+		leave, ok := t.turn(ctx)
+		if !ok {
+			return false
+		}
+		f, joined := t.Rotator.join(ctx, c.ID, trigger, time.Now(), leave)
+		if f == nil {
+			return false
+		}
+		if !joined {
+			t.begun[c.ID] = f
+		}
+	}
+	return true
+}
+
+// prune forgets what has ended, at once where it came to something.
+func (t *tender) prune() {
+	for id, f := range t.begun {
+		select {
+		case <-f.done:
+		default:
+			continue
+		}
+		if ago := time.Since(f.ended); f.err == nil && !f.idle || f.err == nil && ago > idleFor || ago > brokenFor {
+			delete(t.begun, id)
+		}
+	}
+}
+
+// turn waits for a turn at the provider; false when it rests, or ctx is done.
+func (t *tender) turn(ctx context.Context) (leave func(), ok bool) {
+	for {
+		if leave, ok := t.lane.try(); ok {
+			return leave, true
+		}
+		if _, _, ailing := t.lane.ailing(); ailing {
+			return nil, false
+		}
+		select {
+		case <-t.lane.freed:
+		case <-time.After(lookEvery):
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}

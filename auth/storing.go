@@ -1,0 +1,238 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	storeWait     = 5 * time.Second // for the database to take what a renewal left, before that goes on the shelf
+	storeInterval = 2 * time.Second // at most, between two tries to empty the shelf
+)
+
+// shelved is what a renewal left and the database has not taken yet. It is served from memory meanwhile.
+type shelved struct {
+	Unstored
+	spooled bool // it is on disk as well
+}
+
+// store writes what a renewal left, the tokens first, then checks what came with them. What the database does not take
+// goes on the shelf, and that is no error: ErrNotFound says that the grant is gone, and its new tokens revoked; ErrStale
+// that somebody else's successor is there already.
+func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
+	err := r.replace(ctx, g, record)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		// Ending wins: the tokens that arrive for an ended grant are revoked.
+		if record.Outcome.Succeeded() {
+			r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, g.Tokens)
+		}
+		return err
+	case errors.Is(err, ErrStale):
+		return err
+	case err != nil:
+		r.Log.ErrorContext(ctx, "renewal cannot be stored yet", "grant", g.ID, "generation", g.Generation, "error", err)
+		r.shelve(ctx, g, record)
+		return nil
+	}
+	return r.settleStored(ctx, g, record)
+}
+
+// replace stores a renewal under our lease. If that ran out, because the process was paused, new tokens are stored all the
+// same unless somebody else has been quicker.
+func (r *Rotator) replace(ctx context.Context, g *Grant, record *Renewal) error {
+	short, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	err := r.Vault.Replace(short, r.owner, g, record)
+	if !errors.Is(err, ErrStale) || record.OldToken == record.NewToken && record.OldRefresh == record.NewRefresh {
+		return err
+	}
+	current, held, err := r.acquire(ctx, g.ID)
+	switch {
+	case errors.Is(err, ErrLeased):
+		return fmt.Errorf("store a late answer: %w", err)
+	case err != nil:
+		return err
+	case !held:
+		return ErrStale
+	case current.Generation != record.From():
+		return errors.Join(ErrStale, r.Vault.Release(ctx, g.ID, r.owner))
+	}
+	return r.Vault.Replace(ctx, r.owner, g, record)
+}
+
+// settleStored checks what came with stored tokens.
+func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) error {
+	provider, ok := r.Providers.Lookup(g.Identity.Provider)
+	if !ok || !record.Outcome.Succeeded() {
+		return nil
+	}
+	if err := r.settle(ctx, provider, g, record); err != nil {
+		// The tokens are stored. A pending id token is looked at again by whoever next reads the grant.
+		r.Log.ErrorContext(ctx, "what came with a renewal is not settled yet", "grant", g.ID, "error", err)
+	}
+	return nil
+}
+
+// shelve keeps a renewal in memory and in the spool until the database takes it.
+func (r *Rotator) shelve(ctx context.Context, g *Grant, record *Renewal) {
+	if record.Warning == "" && record.Outcome.Succeeded() {
+		record.Warning = CodeStoredLate
+	}
+	s := shelved{Unstored: Unstored{Grant: clone(g), Record: record}}
+	s.spooled = r.spool(ctx, s.Unstored)
+	r.Counters.shelved.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shelf[g.ID] = s
+	r.startStoring()
+}
+
+func clone(g *Grant) *Grant { c := *g; return &c }
+
+func (r *Rotator) spool(ctx context.Context, u Unstored) bool {
+	err := r.Spool.Put(u)
+	if err != nil {
+		r.Log.ErrorContext(ctx, "renewal is neither stored nor spooled: it lives in memory only", "grant", u.Grant.ID, "error", err)
+	}
+	return err == nil
+}
+
+// restore takes up what an earlier process left in the spool.
+func (r *Rotator) restore() {
+	left, err := r.Spool.All()
+	if err != nil {
+		r.Log.Error("part of the spool cannot be read; it is left where it is", "error", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, u := range left {
+		r.shelf[u.Grant.ID] = shelved{Unstored: u, spooled: true}
+	}
+	if len(left) > 0 {
+		r.Log.Info("found renewals that are not stored yet", "count", len(left))
+		r.startStoring()
+	}
+}
+
+// startStoring sees to it that the shelf empties; r.mu is held.
+func (r *Rotator) startStoring() {
+	if r.storing {
+		return
+	}
+	r.storing = true
+	r.running.Go(func() {
+		for delay := 50 * time.Millisecond; !r.emptyShelf(); delay = min(2*delay, storeInterval) {
+			select {
+			case <-time.After(delay):
+			case <-r.quit.Done():
+				time.Sleep(50 * time.Millisecond) // draining waits for this, with a bound of its own
+			}
+		}
+	})
+}
+
+// emptyShelf stores what is on the shelf, and says whether there is nothing left to do: the shelf is empty, or the process
+// ends and all of it is on disk.
+func (r *Rotator) emptyShelf() bool {
+	ctx := context.Background()
+	r.mu.Lock()
+	var list []shelved
+	for _, s := range r.shelf {
+		list = append(list, s)
+	}
+	r.mu.Unlock()
+	for _, s := range list {
+		err := r.storeLate(ctx, s.Unstored)
+		if err == nil {
+			r.unshelve(ctx, s)
+			continue
+		}
+		if !s.spooled {
+			s.spooled = r.spool(ctx, s.Unstored)
+			r.mu.Lock()
+			r.shelf[s.Grant.ID] = s
+			r.mu.Unlock()
+		}
+		if !errors.Is(err, ErrLeased) {
+			r.Log.WarnContext(ctx, "the database does not take renewals yet", "waiting", len(list), "error", err)
+			break
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	done := true
+	for _, s := range r.shelf {
+		done = done && s.spooled && r.draining
+	}
+	r.storing = !done
+	return done
+}
+
+// storeLate stores one renewal from the shelf; nil when that is done with, also because it is too late for it. ErrLeased
+// says that another process has the grant now.
+func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
+	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	defer cancel()
+	current, err := r.Vault.Lease(ctx, u.Grant.ID, r.owner, leaseTTL)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if u.Record.Outcome.Succeeded() {
+			r.Grants.Revoke(ctx, u.Grant.Identity.Provider, u.Grant.ID, u.Grant.Tokens)
+		}
+		return nil
+	case err != nil:
+		return err
+	case current.Generation != u.Record.From():
+		r.Log.WarnContext(ctx, "a renewal came too late to be stored", "grant", u.Grant.ID, "generation", u.Grant.Generation)
+		return r.Vault.Release(ctx, u.Grant.ID, r.owner)
+	}
+	if err := r.Vault.Replace(ctx, r.owner, u.Grant, u.Record); err != nil {
+		return err
+	}
+	r.Log.InfoContext(ctx, "renewal stored at last", "grant", u.Grant.ID, "generation", u.Grant.Generation)
+	return r.settleStored(ctx, u.Grant, u.Record)
+}
+
+func (r *Rotator) unshelve(ctx context.Context, s shelved) {
+	if err := r.Spool.Remove(s.Grant.ID); err != nil {
+		r.Log.WarnContext(ctx, "a stored renewal stays in the spool", "grant", s.Grant.ID, "error", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.shelf, s.Grant.ID)
+}
+
+func (r *Rotator) onShelf(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.shelf[id]
+	return ok
+}
+
+// read is Vault.Get, and what is on the shelf instead of the generation that it follows.
+func (r *Rotator) read(ctx context.Context, id string) (*Grant, error) {
+	r.mu.Lock()
+	s, ok := r.shelf[id]
+	r.mu.Unlock()
+	g, err := r.Vault.Get(ctx, id)
+	if !ok || errors.Is(err, ErrNotFound) || err == nil && g.Generation != s.Record.From() {
+		return g, err
+	}
+	return clone(s.Grant), nil
+}
+
+// History is Vault.History, with what is on the shelf on top.
+func (r *Rotator) History(ctx context.Context, id string, before int64, limit int) ([]Renewal, error) {
+	r.mu.Lock()
+	s, ok := r.shelf[id]
+	r.mu.Unlock()
+	list, err := r.Vault.History(ctx, id, before, limit)
+	if ok && before == 0 && err == nil {
+		list = append([]Renewal{*s.Record}, list...)
+		list = list[:min(limit, len(list))]
+	}
+	return list, err
+}
