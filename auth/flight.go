@@ -16,6 +16,8 @@ type flight struct {
 	calling atomic.Bool  // the token endpoint is being called, or was
 	sharers atomic.Int32 // who waited besides the one that began it
 
+	turnAt time.Time // when it got its turn at the provider
+
 	done   chan struct{}
 	ended  time.Time // with a monotonic reading; set before done is closed, as is what follows
 	result Result
@@ -89,6 +91,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 			return
 		}
 	}
+	f.turnAt = time.Now()
 	leased, held, err := r.acquire(ctx, id)
 	switch {
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnreadable):

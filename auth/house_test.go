@@ -2,10 +2,13 @@ package auth_test
 
 import (
 	"bytes"
+	"database/sql"
+	"flag"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,6 +22,7 @@ import (
 	"keyturn/auth/vault/keyset"
 	"keyturn/auth/vault/spool"
 	"keyturn/auth/vault/sqlite"
+	"keyturn/auth/vault/vaulttest"
 )
 
 // house is a Rotator over a real vault and a scripted provider, with one grant signed in.
@@ -30,6 +34,16 @@ type house struct {
 	grant   *auth.Grant
 	log     *syncBuffer
 	config  auth.RotatorConfig
+	set     *provider.Set
+}
+
+// TestMain lets more tests run at once than there are processors: most of their time they wait.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
 }
 
 type options struct {
@@ -38,6 +52,10 @@ type options struct {
 	onUnknown auth.OnUnknown
 	maxAge    time.Duration
 	callbacks *auth.Callbacks
+	most      int              // renewals at once
+	spread    bool             // as in the background
+	now       func() time.Time // of everything but the provider; nil: time.Now
+	vault     func(auth.Vault) auth.Vault
 	idp       func(*scripted.Provider)
 }
 
@@ -64,26 +82,34 @@ func newHouse(t *testing.T, o options) *house {
 		o.callbacks = &callbacks
 	}
 	log := slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	h.db = openVault(t, filepath.Join(t.TempDir(), "keyturn.db"), log)
+	if o.now == nil {
+		o.now = time.Now
+	}
+	if o.vault == nil {
+		o.vault = func(v auth.Vault) auth.Vault { return v }
+	}
+	h.db = openVault(t, filepath.Join(t.TempDir(), "keyturn.db"), o.now, log)
 	config := provider.Config{
 		Name: "work", Type: "oidc", Label: "Work", Issuer: h.idp.URL, ClientID: scripted.ClientID, ClientSecret: scripted.ClientSecret,
 		Scopes: []string{"openid", "offline_access"}, GrantType: auth.GrantRefreshToken, MaxAge: o.maxAge, Leeway: time.Minute,
-		OnUnknown: o.onUnknown, CallbackURL: "http://rp.example/auth/work/callback",
+		OnUnknown: o.onUnknown, Concurrency: o.most, Spread: o.spread, CallbackURL: "http://rp.example/auth/work/callback",
 	}
-	set, err := provider.New([]provider.Config{config}, provider.Options{RenewTimeout: o.timeout, Now: time.Now, Log: log})
+	set, err := provider.New([]provider.Config{config}, provider.Options{RenewTimeout: o.timeout, Now: o.now, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.grants = auth.NewGrants(h.db, set, *o.callbacks, time.Now, log)
+	v := o.vault(h.db)
+	h.grants = auth.NewGrants(v, set, *o.callbacks, o.now, log)
 	unstored, err := spool.Open(filepath.Join(t.TempDir(), "spool"), h.db.Sealer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.config = auth.RotatorConfig{
-		Vault: h.db, Spool: unstored, Providers: set, Grants: h.grants, Callbacks: *o.callbacks, RenewTimeout: o.timeout, Now: time.Now, Log: log,
+		Vault: v, Spool: unstored, Providers: set, Grants: h.grants, Callbacks: *o.callbacks, RenewTimeout: o.timeout, Now: o.now, Log: log,
 	}
 	h.rotator = auth.NewRotator(h.config)
-	h.grant = h.signIn(t, set)
+	h.set = set
+	h.grant = h.signIn(t)
 	t.Cleanup(func() {
 		for _, issued := range h.idp.Issued() {
 			if strings.Contains(h.log.String(), issued) {
@@ -94,7 +120,7 @@ func newHouse(t *testing.T, o options) *house {
 	return h
 }
 
-func openVault(t *testing.T, path string, log *slog.Logger) *sqlite.DB {
+func openVault(t *testing.T, path string, now func() time.Time, log *slog.Logger) *sqlite.DB {
 	t.Helper()
 	if err := keyset.Create(path + ".keys"); err != nil {
 		t.Fatal(err)
@@ -103,7 +129,7 @@ func openVault(t *testing.T, path string, log *slog.Logger) *sqlite.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Sealer: vault.Sealer{Keys: keys}, Now: time.Now, Log: log})
+	db, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Sealer: vault.Sealer{Keys: keys}, Now: now, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,10 +137,10 @@ func openVault(t *testing.T, path string, log *slog.Logger) *sqlite.DB {
 	return db
 }
 
-// signIn goes the whole way over HTTP.
-func (h *house) signIn(t *testing.T, set *provider.Set) *auth.Grant {
+// signIn goes the whole way over HTTP, and leaves a live session.
+func (h *house) signIn(t *testing.T) *auth.Grant {
 	t.Helper()
-	p, _ := set.Get("work")
+	p, _ := h.set.Get("work")
 	session, err := p.Begin(t.Context(), "state", "")
 	if err != nil {
 		t.Fatal(err)
@@ -138,6 +164,7 @@ func (h *house) signIn(t *testing.T, set *provider.Set) *auth.Grant {
 	if err != nil {
 		t.Fatal(err)
 	}
+	vaulttest.SignIn(t, h.db.Sessions(), g, g.ID, h.config.Now().Add(24*time.Hour))
 	return g
 }
 
@@ -157,6 +184,20 @@ func (h *house) stored(t *testing.T) *auth.Grant {
 		t.Fatal(err)
 	}
 	return g
+}
+
+// diesAndStarts makes a new rotator, and frees the leases of the old one, as the engine does when a process has died.
+func (h *house) diesAndStarts(t *testing.T, config auth.RotatorConfig) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+h.db.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`UPDATE grants SET lease_owner = '', lease_until = 0`); err != nil {
+		t.Fatal(err)
+	}
+	h.rotator = auth.NewRotator(config)
 }
 
 func (h *house) expect(t *testing.T, result auth.Result, outcome auth.Outcome, generation int64) {

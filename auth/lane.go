@@ -164,8 +164,8 @@ func (l *lane) ailing() (why Failure, until time.Time, ok bool) {
 	return l.why, l.restsTo, l.resting()
 }
 
-// report learns from a call that began at began how the provider is.
-func (l *lane) report(began time.Time, refusal *ProviderError) {
+// report learns how the provider is from the call of somebody whose turn came at turnAt.
+func (l *lane) report(turnAt time.Time, refusal *ProviderError) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.signal()
@@ -184,7 +184,7 @@ func (l *lane) report(began time.Time, refusal *ProviderError) {
 	l.why = refusal.Failure
 	l.why.Party = judge(refusal.Failure, 0).party
 	// Calls that were under way together fail together: that is one failure.
-	if began.After(l.failedAt) {
+	if turnAt.After(l.failedAt) {
 		l.failures++
 		l.failedAt = now
 		l.allowed = max(1, l.allowed/2)

@@ -93,7 +93,6 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 		}
 		a.flight.calling.Store(true)
 		r.Counters.presented(a.before.Identity.Provider, a.replay != "")
-		began := time.Now()
 		call, cancel := withPatience(ctx, r.RenewTimeout)
 		answer, err := a.provider.Renew(call, a.before.Tokens, withScope)
 		cancel()
@@ -101,7 +100,7 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 		if err != nil && !errors.As(err, &refusal) {
 			return answer, err
 		}
-		r.lane(a.before.Identity.Provider).report(began, refusal)
+		r.lane(a.before.Identity.Provider).report(a.flight.turnAt, refusal)
 		if refusal == nil || refusal.Salvage != nil {
 			return answer, err
 		}

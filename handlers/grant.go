@@ -43,7 +43,7 @@ func (a *app) grantError(c echo.Context, err error) error {
 	case !errors.Is(err, auth.ErrNotFound):
 		return storageProblem(err)
 	}
-	if err := a.Sessions.End(c.Request().Context()); err != nil {
+	if err := a.Sessions.EndOrphan(c.Request().Context()); err != nil {
 		return storageProblem(err)
 	}
 	return errSignedOut

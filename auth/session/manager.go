@@ -24,6 +24,7 @@ type Options struct {
 // Manager is the sessions of one Keyturn. It is safe for concurrent use.
 type Manager struct {
 	scs   *scs.SessionManager
+	store Store
 	now   func() time.Time
 	locks locks
 }
@@ -48,7 +49,7 @@ func New(options Options) *Manager {
 		sm.Cookie.Name, sm.Cookie.Secure = "__Host-keyturn_session", true
 	}
 	sm.ErrorFunc = options.OnError
-	return &Manager{scs: sm, now: options.Now}
+	return &Manager{scs: sm, store: options.Store, now: options.Now}
 }
 
 // Handler loads the session for next and saves it when next changed it.
@@ -87,6 +88,17 @@ func (m *Manager) SignIn(ctx context.Context, person Person) {
 func (m *Manager) End(ctx context.Context) error {
 	FromContext(ctx).Person = Person{}
 	return m.scs.Destroy(ctx)
+}
+
+// EndOrphan ends a session whose grant is gone. One that a new sign-in has replaced while this request ran is left alone, and
+// so is its cookie: the browser has the new one by now.
+func (m *Manager) EndOrphan(ctx context.Context) error {
+	_, found, err := m.store.FindCtx(NewContext(ctx), Hash(m.scs.Token(ctx)))
+	if err != nil || !found {
+		FromContext(ctx).Person = Person{}
+		return err
+	}
+	return m.End(ctx)
 }
 
 // EndsAt is when the session ends at the latest.

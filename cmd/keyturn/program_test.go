@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,7 +37,12 @@ var built = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// TestMain lets more tests run at once than there are processors: most of their time they wait.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if path, err := built(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(path))
@@ -275,4 +281,9 @@ func eventually(t testing.TB, what string, condition func() bool) {
 			t.Fatalf("not in time: %s", what)
 		}
 	}
+}
+
+func writeJSON(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(body)
 }

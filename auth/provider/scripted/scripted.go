@@ -66,6 +66,8 @@ type Provider struct {
 	access     map[string]*token
 	presented  map[string]int
 	tokenCalls int
+	atOnce     int
+	mostAtOnce int
 	revoked    []string
 	issued     []string
 	serial     int
@@ -116,6 +118,9 @@ func (p *Provider) Change(edit func()) {
 
 // TokenCalls is how often the token endpoint was called for a renewal.
 func (p *Provider) TokenCalls() int { p.mu.Lock(); defer p.mu.Unlock(); return p.tokenCalls }
+
+// MostAtOnce is how many renewals were under way at the token endpoint at the busiest moment.
+func (p *Provider) MostAtOnce() int { p.mu.Lock(); defer p.mu.Unlock(); return p.mostAtOnce }
 
 // MostPresented is how often the refresh token that was presented most often was.
 func (p *Provider) MostPresented() (most int) {
@@ -181,6 +186,9 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	p.tokenCalls++
+	p.atOnce++
+	p.mostAtOnce = max(p.mostAtOnce, p.atOnce)
+	defer func() { p.mu.Lock(); p.atOnce--; p.mu.Unlock() }()
 	refresh := r.PostForm.Get("refresh_token")
 	p.presented[refresh]++
 	script := p.Token

@@ -1,0 +1,188 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
+)
+
+var errDiskFull = errors.New("database or disk is full")
+
+// failing is a vault that takes no more renewals when a call of the token endpoint begins, until it is mended.
+type failing struct {
+	auth.Vault
+	full, mended atomic.Bool
+}
+
+func (v *failing) Present(ctx context.Context, id, owner string, at time.Time) error {
+	err := v.Vault.Present(ctx, id, owner, at)
+	v.full.Store(!v.mended.Load())
+	return err
+}
+
+func (v *failing) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	if v.full.Load() {
+		return nil, errDiskFull
+	}
+	return v.Vault.Lease(ctx, id, owner, ttl)
+}
+
+func (v *failing) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	if v.full.Load() {
+		return errDiskFull
+	}
+	return v.Vault.Replace(ctx, owner, g, r)
+}
+
+func (v *failing) mend() { v.mended.Store(true); v.full.Store(false) }
+
+func onAFailingDisk(t *testing.T, idp func(*scripted.Provider)) (*house, *failing) {
+	t.Helper()
+	disk := &failing{}
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { disk.Vault = v; return disk }, idp: idp})
+	return h, disk
+}
+
+// rotatesOntoAFullDisk signs in and renews at a provider of the class; when the provider has rotated, the disk is full.
+func rotatesOntoAFullDisk(t *testing.T, class scripted.Class) (*house, *failing) {
+	t.Helper()
+	h, disk := onAFailingDisk(t, func(p *scripted.Provider) { p.Class, p.Interval = class, 10*time.Second })
+	result := h.renew(t)
+	if !result.Outcome.Succeeded() || result.Grant.Generation != 2 {
+		t.Fatalf("%s (%s), generation %d", result.Outcome, result.Failure.Code, result.Grant.Generation)
+	}
+	if h.stored(t).Generation != 1 {
+		t.Fatal("the disk was not full")
+	}
+	return h, disk
+}
+
+func allClasses() []scripted.Class {
+	return []scripted.Class{scripted.Static, scripted.SameSuccessor, scripted.Sibling, scripted.Strict, scripted.FamilyRevoked}
+}
+
+func waitFor(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in time: %s", what)
+		}
+	}
+}
+
+func TestTokensThatTheDatabaseDoesNotTake(t *testing.T) {
+	t.Parallel()
+	for _, class := range allClasses() {
+		t.Run(fmt.Sprint("are served and stored late, class ", class), func(t *testing.T) {
+			t.Parallel()
+			h, disk := rotatesOntoAFullDisk(t, class)
+			view, err := h.rotator.Fresh(t.Context(), h.grant.ID)
+			if err != nil || view.Grant.Generation != 2 || view.State != auth.StateFresh {
+				t.Fatalf("generation %d, %s, %v", view.Grant.Generation, view.State, err)
+			}
+			history, err := h.rotator.History(t.Context(), h.grant.ID, 0, 10)
+			if err != nil || len(history) != 1 || history[0].Warning != auth.CodeStoredLate {
+				t.Errorf("history %+v, %v", history, err)
+			}
+			if again := h.renew(t); again.Outcome != auth.OutcomeKept || again.Failure.Code != auth.CodeStorage || again.Grant.Generation != 2 {
+				t.Errorf("a click meanwhile: %s (%s), generation %d", again.Outcome, again.Failure.Code, again.Grant.Generation)
+			}
+			disk.mend()
+			waitFor(t, "the tokens in the database", func() bool { return h.stored(t).Generation == 2 })
+			if h.stored(t).Tokens.Access != view.Grant.Tokens.Access {
+				t.Error("what was stored is not what was served")
+			}
+			waitFor(t, "an empty spool", func() bool {
+				left, err := h.config.Spool.All()
+				return err == nil && len(left) == 0
+			})
+			if calls := h.idp.TokenCalls(); calls != 1 {
+				t.Errorf("%d token calls, want 1", calls)
+			}
+			if next := h.renew(t); next.Grant.Generation != 3 {
+				t.Errorf("the next click: %s (%s)", next.Outcome, next.Failure.Code)
+			}
+			if most := h.idp.MostPresented(); most != 1 && class != scripted.Static {
+				t.Errorf("a refresh token was presented %d times", most)
+			}
+		})
+		t.Run(fmt.Sprint("outlive the process, class ", class), func(t *testing.T) {
+			t.Parallel()
+			h, disk := rotatesOntoAFullDisk(t, class)
+			if err := h.rotator.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			h.diesAndStarts(t, h.config)
+			if view, err := h.rotator.Fresh(t.Context(), h.grant.ID); err != nil || view.Grant.Generation != 2 {
+				t.Fatalf("after the restart: generation %d, %v", view.Grant.Generation, err)
+			}
+			disk.mend()
+			waitFor(t, "the tokens in the database", func() bool { return h.stored(t).Generation == 2 })
+			waitFor(t, "a renewal", func() bool { return h.renew(t).Grant.Generation == 3 })
+			if most := h.idp.MostPresented(); most != 1 && class != scripted.Static {
+				t.Errorf("a refresh token was presented %d times", most)
+			}
+		})
+	}
+}
+
+// A second process that has the same data dir finds the answer in the spool, and does not ask the provider again.
+func TestAnotherProcessTakesTheAnswerFromTheSpool(t *testing.T) {
+	t.Parallel()
+	h, _ := rotatesOntoAFullDisk(t, scripted.FamilyRevoked)
+	config := h.config
+	config.Vault = h.db // this one can write
+	config.Spool = lateSpool{config.Spool}
+	h.diesAndStarts(t, config)
+	if result := h.renew(t); result.Outcome != auth.OutcomeRotated || result.Grant.Generation != 2 || h.stored(t).Generation != 2 {
+		t.Errorf("%s, generation %d", result.Outcome, result.Grant.Generation)
+	}
+	if calls := h.idp.TokenCalls(); calls != 1 {
+		t.Errorf("%d token calls, want 1", calls)
+	}
+}
+
+// lateSpool is the spool of a process that started before anything was in it.
+type lateSpool struct{ auth.Spool }
+
+func (lateSpool) All() ([]auth.Unstored, error) { return nil, nil }
+
+func TestEndingAGrantThatIsNotStoredYet(t *testing.T) {
+	t.Parallel()
+	h, disk := rotatesOntoAFullDisk(t, scripted.Strict)
+	if _, err := h.grants.End(t.Context(), h.grant.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.rotator.Fresh(t.Context(), h.grant.ID); !errors.Is(err, auth.ErrNotFound) {
+		t.Errorf("the ended grant: %v, want ErrNotFound", err)
+	}
+	disk.mend()
+	newest := h.idp.Issued()[len(h.idp.Issued())-2] // access, refresh, id
+	waitFor(t, "the revocation of the late tokens", func() bool { return slices.Contains(h.idp.Revoked(), newest) })
+	if left, err := h.config.Spool.All(); err != nil || len(left) != 0 {
+		t.Errorf("%d left in the spool, %v", len(left), err)
+	}
+}
+
+// A failure that cannot be stored counts as well: the refused refresh token is not presented again.
+func TestARefusalThatTheDatabaseDoesNotTake(t *testing.T) {
+	t.Parallel()
+	h, disk := onAFailingDisk(t, scriptedBy(oauthError(400, "invalid_grant")))
+	if result := h.renew(t); result.Outcome != auth.OutcomeRefused {
+		t.Fatalf("%s", result.Outcome)
+	}
+	h.renew(t)
+	disk.mend()
+	waitFor(t, "the refusal in the database", func() bool { return h.stored(t).Standing.Refused })
+	h.renew(t)
+	if calls := h.idp.TokenCalls(); calls != 1 {
+		t.Errorf("a refused refresh token was presented %d times", calls)
+	}
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// classes are the ways in which real authorization servers rotate.
+func classes() []scripted.Class {
+	return []scripted.Class{scripted.Static, scripted.SameSuccessor, scripted.Sibling, scripted.Strict, scripted.FamilyRevoked}
+}
+
+func ofClass(class scripted.Class, then ...func(*scripted.Provider)) func(*scripted.Provider) {
+	return func(idp *scripted.Provider) {
+		idp.Class, idp.Interval = class, 10*time.Second
+		for _, set := range then {
+			set(idp)
+		}
+	}
+}
+
+func slowly(d time.Duration) func(*scripted.Provider) {
+	return func(idp *scripted.Provider) {
+		idp.Token = func(http.ResponseWriter, *http.Request, func() map[string]any) bool {
+			time.Sleep(d)
+			return false
+		}
+	}
+}
+
+// twin starts a second process on the same data dir.
+func (p *program) twin(t *testing.T) *program {
+	t.Helper()
+	return launch(t, &program{dir: p.dir, args: p.args, log: &lockedBuffer{}}, "localhost:0")
+}
+
+// at is the same browser at another process; a cookie does not know ports.
+func (b *person) at(p *program) *person { return &person{Client: b.Client, base: p.base} }
+
+func onceEach(t *testing.T, idp *scripted.Provider) {
+	t.Helper()
+	if most := idp.MostPresented(); most != 1 && idp.Class != scripted.Static {
+		t.Errorf("a refresh token was presented %d times", most)
+	}
+}
+
+// A thousand requests at once on one session at expiry, spread over two processes: one token call.
+func TestAThousandRequestsOverTwoProcesses(t *testing.T) {
+	t.Parallel()
+	for _, class := range classes() {
+		t.Run(fmt.Sprint("class ", class), func(t *testing.T) {
+			t.Parallel()
+			idp, one := atScripted(t, ofClass(class, slowly(200*time.Millisecond), func(idp *scripted.Provider) { idp.Lifetime = 2 * time.Second }), "--renew-mode=on-demand")
+			two := one.twin(t)
+			alice := one.person()
+			alice.do(t, "GET", "/auth/oidc", nil)
+			signedIn := time.Now()
+			time.Sleep(time.Until(signedIn.Add(2100 * time.Millisecond)))
+			before := idp.TokenCalls()
+			var all sync.WaitGroup
+			for n := range soak(200, 1000, 1000) {
+				all.Go(func() {
+					b := alice.at([]*program{one, two}[n%2])
+					if a, err := b.try(t.Context(), "GET", "/api/session", nil); err != nil || a.status != 200 || a.json(t)["token"].(map[string]any)["state"] == "needs_sign_in" {
+						t.Errorf("%v, %d %s", err, a.status, a.body)
+					}
+				})
+			}
+			all.Wait()
+			if calls := idp.TokenCalls() - before; calls != 1 {
+				t.Errorf("%d token calls, want 1", calls)
+			}
+			onceEach(t, idp)
+		})
+	}
+}
+
+// 200 sessions, each with 20 requests at once at expiry: 200 token calls.
+func TestManySessionsWithManyRequests(t *testing.T) {
+	t.Parallel()
+	const requests = 20
+	sessions := soak(40, 200, 200)
+	idp, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 4 * time.Second }, "--renew-mode=on-demand", "--log-level=info")
+	people := make([]*person, sessions)
+	for i := range people {
+		people[i] = p.person()
+		people[i].staying().signInScripted(t)
+	}
+	idp.Change(func() { idp.Lifetime = time.Hour })
+	time.Sleep(4100 * time.Millisecond)
+	var all sync.WaitGroup
+	for _, b := range people {
+		for range requests {
+			all.Go(func() {
+				a, err := b.try(t.Context(), "GET", "/api/session", nil)
+				if err != nil || a.status != 200 || a.json(t)["token"].(map[string]any)["generation"] != 2.0 {
+					t.Errorf("%v, %d %s", err, a.status, a.body)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if calls := idp.TokenCalls(); calls != sessions {
+		t.Errorf("%d token calls, want %d", calls, sessions)
+	}
+	onceEach(t, idp)
+}
+
+// signInScripted signs in without looking at the dashboard, which would meet a due token.
+func (b *person) signInScripted(t *testing.T) {
+	t.Helper()
+	callback := b.do(t, "GET", b.do(t, "GET", "/auth/oidc", nil).header.Get("Location"), nil)
+	if a := b.do(t, "GET", callback.header.Get("Location"), nil); a.status != http.StatusSeeOther {
+		t.Fatalf("sign-in: %d %s", a.status, a.body)
+	}
+}
+
+// Clients that hang up at random moments of a renewal: no session lost, no token call repeated.
+func TestClientsThatHangUp(t *testing.T) {
+	t.Parallel()
+	for _, class := range classes() {
+		t.Run(fmt.Sprint("class ", class), func(t *testing.T) {
+			t.Parallel()
+			idp, p := atScripted(t, ofClass(class, slowly(10*time.Millisecond)), "--log-level=info")
+			alice := p.person()
+			alice.do(t, "GET", "/auth/oidc", nil)
+			for range soak(60, 500, 500) {
+				ctx, hangUp := context.WithTimeout(t.Context(), time.Duration(rand.IntN(20000))*time.Microsecond)
+				_, _ = alice.try(ctx, "POST", "/api/renew-token", nil)
+				hangUp()
+			}
+			a := alice.do(t, "POST", "/api/renew-token", nil)
+			if got := a.json(t); got["error"] != nil || got["generation"] != float64(idp.TokenCalls()+1) {
+				t.Errorf("after %d token calls: %s", idp.TokenCalls(), a.body)
+			}
+			onceEach(t, idp)
+		})
+	}
+}
+
+// An answer that takes longer than a lease lives, with renew-timeout raised: one call, and pages with a valid token do not
+// wait for it.
+func TestAProviderSlowerThanALease(t *testing.T) {
+	t.Parallel()
+	answers := time.Duration(soak(8, 8, 30)) * time.Second
+	idp, one := atScripted(t, slowly(answers), "--renew-timeout=40s")
+	two := one.twin(t)
+	alice := one.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	done := make(chan answer, 2)
+	for _, p := range []*program{one, two} {
+		go func() {
+			a, _ := alice.at(p).try(t.Context(), "POST", "/api/renew-token", nil)
+			done <- a
+		}()
+	}
+	eventually(t, "the token call", func() bool { return idp.TokenCalls() == 1 })
+	var slowest time.Duration
+	for range 50 {
+		for _, p := range []*program{one, two} {
+			began := time.Now()
+			if state := alice.at(p).token(t)["state"]; state != "due" {
+				t.Errorf("state %v while it renews", state)
+			}
+			slowest = max(slowest, time.Since(began))
+		}
+		time.Sleep(answers / 60)
+	}
+	if slowest > answers/4 {
+		t.Errorf("a page took %v", slowest)
+	}
+	for range 2 {
+		if a := <-done; a.status != 200 || a.json(t)["outcome"] != "rotated" || a.json(t)["generation"] != 2.0 {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	if idp.TokenCalls() != 1 {
+		t.Errorf("%d token calls, want 1", idp.TokenCalls())
+	}
+}
+
+// A process that is paused in a renewal for longer than its lease: its late answer does not overwrite what another process
+// stored, and is not lost if nobody else did.
+func TestAPausedProcess(t *testing.T) {
+	t.Parallel()
+	pause := func(t *testing.T, p *program, signal syscall.Signal) {
+		if err := p.cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, class := range classes() {
+		t.Run(fmt.Sprint("alone, class ", class), func(t *testing.T) {
+			t.Parallel()
+			idp, p := atScripted(t, ofClass(class, slowly(300*time.Millisecond)), "--renew-timeout=2s")
+			alice := p.person()
+			alice.do(t, "GET", "/auth/oidc", nil)
+			go func() { _, _ = alice.try(t.Context(), "POST", "/api/renew-token", nil) }()
+			eventually(t, "the token call", func() bool { return idp.TokenCalls() == 1 })
+			pause(t, p, syscall.SIGSTOP)
+			time.Sleep(7 * time.Second) // longer than the lease, and than the time-out
+			pause(t, p, syscall.SIGCONT)
+			eventually(t, "the late answer", func() bool { return alice.generation(t) == 2 })
+			if idp.TokenCalls() != 1 {
+				t.Errorf("%d token calls, want 1", idp.TokenCalls())
+			}
+			// The first click may still meet the end of the late renewal, and share that.
+			eventually(t, "the next renewal", func() bool { return alice.do(t, "POST", "/api/renew-token", nil).json(t)["generation"] == 3.0 })
+			onceEach(t, idp)
+		})
+	}
+	t.Run("with another that takes over", func(t *testing.T) {
+		t.Parallel()
+		idp, one := atScripted(t, ofClass(scripted.SameSuccessor, slowly(300*time.Millisecond), func(idp *scripted.Provider) { idp.Interval = time.Minute }), "--renew-timeout=2s")
+		two := one.twin(t)
+		alice := one.person()
+		alice.do(t, "GET", "/auth/oidc", nil)
+		go func() { _, _ = alice.try(t.Context(), "POST", "/api/renew-token", nil) }()
+		eventually(t, "the token call", func() bool { return idp.TokenCalls() == 1 })
+		pause(t, one, syscall.SIGSTOP)
+		eventually(t, "the other to take over", func() bool { return alice.at(two).generation(t) == 2 })
+		if a := alice.at(two).do(t, "POST", "/api/renew-token", nil).json(t); a["generation"] != 3.0 {
+			t.Errorf("the other's next renewal: %v", a)
+		}
+		pause(t, one, syscall.SIGCONT)
+		time.Sleep(time.Second)
+		if g := alice.generation(t); g != 3 {
+			t.Errorf("generation %v after the late answer, want 3", g)
+		}
+		if calls := idp.TokenCalls(); calls != 3 {
+			t.Errorf("%d token calls, want 3: one struck, its replay, and the next", calls)
+		}
+		if got := alice.do(t, "POST", "/api/renew-token", nil).json(t); got["generation"] != 4.0 {
+			t.Errorf("the next renewal: %v", got)
+		}
+	})
+}
