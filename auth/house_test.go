@@ -51,6 +51,7 @@ type options struct {
 	timeout   time.Duration
 	onUnknown auth.OnUnknown
 	maxAge    time.Duration
+	leeway    time.Duration
 	callbacks *auth.Callbacks
 	most      int              // renewals at once
 	spread    bool             // as in the background
@@ -74,6 +75,9 @@ func newHouse(t *testing.T, o options) *house {
 	if o.onUnknown == "" {
 		o.onUnknown = auth.RetryNow
 	}
+	if o.leeway == 0 {
+		o.leeway = time.Minute
+	}
 	if o.maxAge == 0 {
 		o.maxAge = 30 * time.Minute
 	}
@@ -91,7 +95,7 @@ func newHouse(t *testing.T, o options) *house {
 	h.db = openVault(t, filepath.Join(t.TempDir(), "keyturn.db"), o.now, log)
 	config := provider.Config{
 		Name: "work", Type: "oidc", Label: "Work", Issuer: h.idp.URL, ClientID: scripted.ClientID, ClientSecret: scripted.ClientSecret,
-		Scopes: []string{"openid", "offline_access"}, GrantType: auth.GrantRefreshToken, MaxAge: o.maxAge, Leeway: time.Minute,
+		Scopes: []string{"openid", "offline_access"}, GrantType: auth.GrantRefreshToken, MaxAge: o.maxAge, Leeway: o.leeway,
 		OnUnknown: o.onUnknown, Concurrency: o.most, Spread: o.spread, CallbackURL: "http://rp.example/auth/work/callback",
 	}
 	set, err := provider.New([]provider.Config{config}, provider.Options{RenewTimeout: o.timeout, Now: o.now, Log: log})
@@ -166,6 +170,39 @@ func (h *house) signIn(t *testing.T) *auth.Grant {
 	}
 	vaulttest.SignIn(t, h.db.Sessions(), g, g.ID, h.config.Now().Add(24*time.Hour))
 	return g
+}
+
+// crowd signs n more in, quickly.
+func (h *house) crowd(t *testing.T, n int) (ids []string) {
+	t.Helper()
+	for range n {
+		tokens, now := h.idp.Mint(), h.config.Now()
+		g, err := h.grants.Begin(t.Context(), auth.SignedIn{
+			Identity: auth.Identity{Provider: "work", Issuer: h.idp.URL, Subject: "alice"},
+			Answer: auth.Answer{
+				Access: auth.Secret(tokens["access_token"].(string)), Refresh: auth.Secret(tokens["refresh_token"].(string)),
+				Lifetime: h.idp.Lifetime, RequestedAt: now, Type: "Bearer",
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		vaulttest.SignIn(t, h.db.Sessions(), g, g.ID, now.Add(24*time.Hour))
+		ids = append(ids, g.ID)
+	}
+	return ids
+}
+
+// soak is the size of a test that could go on for ever: small unless KEYTURN_TEST_SOAK says short or long.
+func soak(small, short, long int) int {
+	switch os.Getenv("KEYTURN_TEST_SOAK") {
+	case "short":
+		return short
+	case "long":
+		return long
+	default:
+		return small
+	}
 }
 
 func (h *house) renew(t *testing.T) auth.Result {

@@ -157,11 +157,18 @@ func (l *lane) signal() {
 // resting says whether the provider is to be left alone; l.mu is held.
 func (l *lane) resting() bool { return l.now().Before(l.restsTo) }
 
-// ailing tells why the provider rests and until when; ok is false when it does not.
+// ailing tells what is wrong with the provider and until when it rests, which may be over; ok is false when it is well.
 func (l *lane) ailing() (why Failure, until time.Time, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.why, l.restsTo, l.resting()
+	return l.why, l.restsTo, l.resting() || l.failures >= ailsAfter
+}
+
+// rests says whether there are no turns for automatic calls now.
+func (l *lane) rests() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resting()
 }
 
 // report learns how the provider is from the call of somebody whose turn came at turnAt.

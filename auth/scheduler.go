@@ -124,7 +124,7 @@ func (t *tender) turn(ctx context.Context) (leave func(), ok bool) {
 		if leave, ok := t.lane.try(); ok {
 			return leave, true
 		}
-		if _, _, ailing := t.lane.ailing(); ailing {
+		if t.lane.rests() {
 			return nil, false
 		}
 		select {

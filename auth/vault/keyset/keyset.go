@@ -91,7 +91,7 @@ func (f *File) Rotate() (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("rotate keyset: %w", err)
 	}
-	defer lock.Release()
+	defer func() { _ = lock.Release() }()
 	if err := f.load(); err != nil {
 		return Key{}, err
 	}
