@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	storeWait     = 5 * time.Second // for the database to take what a renewal left, before that goes on the shelf
+	storeWait     = 2 * time.Second // for the database to take what a renewal left, before that goes on the shelf
 	storeInterval = 2 * time.Second // at most, between two tries to empty the shelf
 )
 

@@ -100,7 +100,7 @@ func historyRowsOf(history []auth.Renewal) []views.HistoryRow {
 	for _, r := range history {
 		rows = append(rows, views.HistoryRow{
 			At: r.At, Generation: r.Generation, Trigger: string(r.Trigger), Outcome: string(r.Outcome), Duration: r.Duration,
-			ErrorCode: r.Code, Detail: r.Detail, Warning: r.Warning, OldToken: r.OldToken, NewToken: r.NewToken,
+			ErrorCode: r.Code, Detail: r.Detail, Warning: r.Warning, Shared: r.Shared, OldToken: r.OldToken, NewToken: r.NewToken,
 			OldExpiry: r.OldExpiry, NewExpiry: r.NewExpiry,
 		})
 	}

@@ -104,6 +104,7 @@ type HistoryRow struct {
 	Duration                   time.Duration
 	ErrorCode, Detail, Warning string
 	OldToken, NewToken         string
+	Shared                     int // how many other requests waited for it
 	OldExpiry, NewExpiry       time.Time
 }
 

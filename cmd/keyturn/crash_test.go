@@ -96,7 +96,7 @@ func killedAtRandom(t *testing.T, kills, people int, args ...string) (*program, 
 // kill -9 at random moments, each followed by a restart: no session is signed out, none is stuck, generations only grow.
 func TestKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
-	_, c := killedAtRandom(t, soak(5, 40, 200), 50, "--log-level=info")
+	_, c := killedAtRandom(t, soak(5, 60, 200), 50, "--log-level=info")
 	for i, b := range c.people {
 		token := b.token(t)
 		if token["state"] == "needs_sign_in" || token["generation"].(float64) < float64(c.generation[i].Load()) {

@@ -42,6 +42,7 @@ type DB struct {
 	Options
 	read     *sql.DB
 	write    *sql.DB
+	writer   *writer
 	get      *sql.Stmt
 	find     *sql.Stmt
 	marks    marks
@@ -88,7 +89,10 @@ func (db *DB) open(ctx context.Context) error {
 	if db.get, err = db.read.PrepareContext(ctx, selectGrant); err != nil {
 		return err
 	}
-	db.find, err = db.read.PrepareContext(ctx, selectSession)
+	if db.find, err = db.read.PrepareContext(ctx, selectSession); err != nil {
+		return err
+	}
+	db.writer, err = newWriter(ctx, db.write)
 	return err
 }
 
@@ -119,8 +123,8 @@ func migrate(ctx context.Context, write *sql.DB) error {
 
 // Ready says whether the database answers and can be written to.
 func (db *DB) Ready(ctx context.Context) error {
-	return db.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE sessions SET seen_at = seen_at WHERE token_hash = ''`)
+	return db.inTx(ctx, func(tx *writer) error {
+		_, err := tx.Exec(`UPDATE sessions SET seen_at = seen_at WHERE token_hash = ''`)
 		return err
 	})
 }
@@ -156,24 +160,15 @@ func (db *DB) Close() error {
 
 func (db *DB) closePools() error {
 	var err error
+	if db.writer != nil {
+		err = db.writer.close()
+	}
 	for _, pool := range []*sql.DB{db.read, db.write} {
 		if pool != nil {
 			err = errors.Join(err, pool.Close())
 		}
 	}
 	return err
-}
-
-// inTx runs a write in one transaction.
-func (db *DB) inTx(ctx context.Context, write func(tx *sql.Tx) error) error {
-	tx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := write(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
 }
 
 func micros(t time.Time) int64 {

@@ -29,8 +29,8 @@ func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
 	if err != nil {
 		return err
 	}
-	return db.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO grants (`+grantColumns+`, state, issued_at) VALUES (?,?,?,?,?,?,?,0,0,?,?,?,?,?,?)`,
+	return db.inTx(ctx, func(tx *writer) error {
+		_, err := tx.Exec(`INSERT INTO grants (`+grantColumns+`, state, issued_at) VALUES (?,?,?,?,?,?,?,0,0,?,?,?,?,?,?)`,
 			g.ID, g.SessionHash, g.Identity.Provider, g.Identity.Subject, sealed, g.Generation, micros(g.DueAt),
 			micros(g.CreatedAt), micros(g.SeenAt), g.UserAgent, g.IP, state(g), micros(g.Tokens.IssuedAt))
 		return err
@@ -48,15 +48,15 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 		return nil, err
 	}
 	now := db.Now()
-	err = db.inTx(ctx, func(tx *sql.Tx) error {
+	err = db.inTx(ctx, func(tx *writer) error {
 		// A lease that ends later than any lease could was taken before the clock was set back.
-		taken, err := affected(tx.ExecContext(ctx, `UPDATE grants SET lease_owner = ?, lease_until = ?
+		taken, err := affected(tx.Exec(`UPDATE grants SET lease_owner = ?, lease_until = ?
 			WHERE id = ? AND (lease_owner IN ('', ?) OR lease_until <= ? OR lease_until > ?)`,
 			owner, micros(now.Add(ttl)), id, owner, micros(now), micros(now.Add(2*ttl))))
 		if err != nil {
 			return err
 		}
-		g, err = db.scan(tx.QueryRowContext(ctx, selectGrant, id))
+		g, err = db.scan(tx.QueryRow(selectGrant, id))
 		if err == nil && taken == 0 {
 			return auth.ErrLeased
 		}
@@ -90,8 +90,8 @@ func (db *DB) Release(ctx context.Context, id, owner string) error {
 }
 
 func (db *DB) underLease(ctx context.Context, statement string, args ...any) error {
-	return db.inTx(ctx, func(tx *sql.Tx) error {
-		n, err := affected(tx.ExecContext(ctx, statement, args...))
+	return db.inTx(ctx, func(tx *writer) error {
+		n, err := affected(tx.Exec(statement, args...))
 		if err == nil && n == 0 {
 			return auth.ErrStale
 		}
@@ -101,27 +101,27 @@ func (db *DB) underLease(ctx context.Context, statement string, args ...any) err
 
 // Replace implements auth.Vault.
 func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
-	return db.rewrite(ctx, g, func(tx *sql.Tx, sealed []byte) error {
-		n, err := affected(tx.ExecContext(ctx, `UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?,
+	return db.rewrite(ctx, g, func(tx *writer, sealed []byte) error {
+		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?,
 			presenting_at = 0, lease_owner = '', lease_until = 0
 			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ?`,
 			sealed, g.Generation, state(g), micros(g.DueAt), micros(g.Tokens.IssuedAt), g.ID, r.From(), owner, micros(db.Now())))
 		if err != nil || n == 0 {
 			return noRow(err)
 		}
-		return addRenewal(ctx, tx, r)
+		return addRenewal(tx, r)
 	})
 }
 
 // Amend implements auth.Vault.
 func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
-	return db.rewrite(ctx, g, func(tx *sql.Tx, sealed []byte) error {
-		n, err := affected(tx.ExecContext(ctx, `UPDATE grants SET sealed = ?, state = ?, due_at = ?
+	return db.rewrite(ctx, g, func(tx *writer, sealed []byte) error {
+		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, state = ?, due_at = ?
 			WHERE id = ? AND generation = ?`, sealed, state(g), micros(g.DueAt), g.ID, g.Generation))
 		if err != nil || n == 0 {
 			return noRow(err)
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE renewals SET outcome = ?, code = ?, detail = ?, warning = ? WHERE id = ?`,
+		_, err = tx.Exec(`UPDATE renewals SET outcome = ?, code = ?, detail = ?, warning = ? WHERE id = ?`,
 			r.Outcome, r.Code, r.Detail, r.Warning, r.ID)
 		return err
 	})
@@ -129,18 +129,18 @@ func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 
 // rewrite seals the grant and runs the write in a transaction; a write that met no row is ErrStale, or ErrNotFound when the
 // grant is gone.
-func (db *DB) rewrite(ctx context.Context, g *auth.Grant, write func(tx *sql.Tx, sealed []byte) error) error {
+func (db *DB) rewrite(ctx context.Context, g *auth.Grant, write func(tx *writer, sealed []byte) error) error {
 	sealed, err := db.Sealer.Seal(g)
 	if err != nil {
 		return err
 	}
-	return db.inTx(ctx, func(tx *sql.Tx) error {
+	return db.inTx(ctx, func(tx *writer) error {
 		err := write(tx, sealed)
 		if !errors.Is(err, auth.ErrStale) {
 			return err
 		}
 		var exists bool
-		if err := tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM grants WHERE id = ?)`, g.ID).Scan(&exists); err != nil {
+		if err := tx.QueryRow(`SELECT EXISTS (SELECT 1 FROM grants WHERE id = ?)`, g.ID).Scan(&exists); err != nil {
 			return err
 		}
 		if !exists {
@@ -159,15 +159,15 @@ func noRow(err error) error {
 
 // Delete implements auth.Vault.
 func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) {
-	err = db.inTx(ctx, func(tx *sql.Tx) error {
-		g, err = db.scan(tx.QueryRowContext(ctx, selectGrant, id))
+	err = db.inTx(ctx, func(tx *writer) error {
+		g, err = db.scan(tx.QueryRow(selectGrant, id))
 		if errors.Is(err, auth.ErrUnreadable) {
 			g, err = &auth.Grant{ID: id}, nil
 		}
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM grants WHERE id = ?`, id)
+		_, err = tx.Exec(`DELETE FROM grants WHERE id = ?`, id)
 		return err
 	})
 	if err != nil {
@@ -177,7 +177,7 @@ func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) 
 }
 
 // scan reads and opens one grant.
-func (db *DB) scan(row *sql.Row) (*auth.Grant, error) {
+func (db *DB) scan(row rowScanner) (*auth.Grant, error) {
 	var g auth.Grant
 	var sealed []byte
 	var due, presenting, leased, created, seen int64
@@ -223,16 +223,16 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 
 // Shared implements auth.Vault.
 func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) error {
-	return db.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE renewals SET shared = shared + ? WHERE id =
+	return db.inTx(ctx, func(tx *writer) error {
+		_, err := tx.Exec(`UPDATE renewals SET shared = shared + ? WHERE id =
 			(SELECT max(id) FROM renewals WHERE grant_id = ? AND generation = ? AND outcome IN ('rotated', 'renewed'))`, n, id, generation)
 		return err
 	})
 }
 
 // addRenewal records a renewal and drops what is beyond the history's bound.
-func addRenewal(ctx context.Context, tx *sql.Tx, r *auth.Renewal) error {
-	result, err := tx.ExecContext(ctx, `INSERT INTO renewals (`+renewalColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+func addRenewal(tx *writer, r *auth.Renewal) error {
+	result, err := tx.Exec(`INSERT INTO renewals (`+renewalColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
 		r.GrantID, r.Generation, micros(r.At), r.Trigger, r.Outcome, r.Duration.Microseconds(), r.Code, r.Detail, r.Warning,
 		r.OldToken, r.NewToken, r.OldRefresh, r.NewRefresh, r.OldScope, r.NewScope, micros(r.OldExpiry), micros(r.NewExpiry), r.Shared)
 	if err != nil {
@@ -241,7 +241,7 @@ func addRenewal(ctx context.Context, tx *sql.Tx, r *auth.Renewal) error {
 	if r.ID, err = result.LastInsertId(); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM renewals WHERE grant_id = ? AND id <=
+	_, err = tx.Exec(`DELETE FROM renewals WHERE grant_id = ? AND id <=
 		(SELECT id FROM renewals WHERE grant_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)`, r.GrantID, r.GrantID, keepRenewals)
 	return err
 }

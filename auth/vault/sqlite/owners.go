@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -88,8 +87,8 @@ func (o *owners) release() error {
 func (db *DB) freeLeases(ctx context.Context) error {
 	dead, err := db.owners.dead()
 	for owner, lock := range dead {
-		free := db.inTx(ctx, func(tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `UPDATE grants SET lease_owner = '', lease_until = 0 WHERE lease_owner = ?`, owner)
+		free := db.inTx(ctx, func(tx *writer) error {
+			_, err := tx.Exec(`UPDATE grants SET lease_owner = '', lease_until = 0 WHERE lease_owner = ?`, owner)
 			return err
 		})
 		if free == nil {

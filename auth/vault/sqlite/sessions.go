@@ -59,13 +59,13 @@ func (db *DB) seenSince(now time.Time) int64 {
 func (s Sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
 	request := session.FromContext(ctx)
 	p, now := request.Person, micros(s.db.Now())
-	err := s.db.inTx(ctx, func(tx *sql.Tx) (err error) {
+	err := s.db.inTx(ctx, func(tx *writer) (err error) {
 		if request.Loaded == hash {
-			_, err = tx.ExecContext(ctx, `UPDATE sessions SET data = ?, expires_at = ?, grant_id = ?, provider = ?, subject = ?
+			_, err = tx.Exec(`UPDATE sessions SET data = ?, expires_at = ?, grant_id = ?, provider = ?, subject = ?
 				WHERE token_hash = ?`, data, micros(expiry), p.GrantID, p.Provider, p.Subject, hash)
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO sessions
+		_, err = tx.Exec(`INSERT INTO sessions
 			(token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject) VALUES (?,?,?,?,?,?,?,?)`,
 			hash, data, micros(expiry), now, now, p.GrantID, p.Provider, p.Subject)
 		return err
@@ -79,8 +79,8 @@ func (s Sessions) CommitCtx(ctx context.Context, hash string, data []byte, expir
 
 // DeleteCtx implements scs.CtxStore.
 func (s Sessions) DeleteCtx(ctx context.Context, hash string) error {
-	err := s.db.inTx(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE token_hash = ?`, hash)
+	err := s.db.inTx(ctx, func(tx *writer) error {
+		_, err := tx.Exec(`DELETE FROM sessions WHERE token_hash = ?`, hash)
 		return err
 	})
 	if err != nil {

@@ -96,7 +96,11 @@ func TestABlobInAnotherRowDoesNotOpen(t *testing.T) {
 	t.Parallel()
 	db := open(t, vaulttest.NewClock())
 	one, two := create(t, db), create(t, db)
-	if _, err := db.write.Exec(`UPDATE grants SET sealed = (SELECT sealed FROM grants WHERE id = ?) WHERE id = ?`, one.ID, two.ID); err != nil {
+	err := db.inTx(t.Context(), func(tx *writer) error {
+		_, err := tx.Exec(`UPDATE grants SET sealed = (SELECT sealed FROM grants WHERE id = ?) WHERE id = ?`, one.ID, two.ID)
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := db.Get(t.Context(), two.ID); !errors.Is(err, auth.ErrUnreadable) {
@@ -223,7 +227,8 @@ func TestReadingASessionWritesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	changes := func() (n int) {
-		if err := db.write.QueryRow(`SELECT total_changes()`).Scan(&n); err != nil {
+		err := db.inTx(t.Context(), func(tx *writer) error { return tx.QueryRow(`SELECT total_changes()`).Scan(&n) })
+		if err != nil {
 			t.Fatal(err)
 		}
 		return n

@@ -68,12 +68,12 @@ func (db *DB) writeMarks(ctx context.Context) error {
 	if len(marks) == 0 {
 		return nil
 	}
-	return db.inTx(ctx, func(tx *sql.Tx) error {
+	return db.inTx(ctx, func(tx *writer) error {
 		for hash, at := range marks {
-			if _, err := tx.ExecContext(ctx, `UPDATE sessions SET seen_at = ? WHERE token_hash = ?`, micros(at), hash); err != nil {
+			if _, err := tx.Exec(`UPDATE sessions SET seen_at = ? WHERE token_hash = ?`, micros(at), hash); err != nil {
 				return err
 			}
-			_, err := tx.ExecContext(ctx, `UPDATE grants SET seen_at = ?
+			_, err := tx.Exec(`UPDATE grants SET seen_at = ?
 				WHERE id = (SELECT grant_id FROM sessions WHERE token_hash = ?)`, micros(at), hash)
 			if err != nil {
 				return err
@@ -105,8 +105,8 @@ func (db *DB) Tidy(ctx context.Context) error {
 func (db *DB) removeAll(ctx context.Context, statement string, args []any) error {
 	for {
 		var n int64
-		err := db.inTx(ctx, func(tx *sql.Tx) (err error) {
-			n, err = affected(tx.ExecContext(ctx, statement, args...))
+		err := db.inTx(ctx, func(tx *writer) (err error) {
+			n, err = affected(tx.Exec(statement, args...))
 			return err
 		})
 		if err != nil || n < tidyBatch {
@@ -135,8 +135,8 @@ func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) 
 			unreadable++
 			continue
 		}
-		err = db.inTx(ctx, func(tx *sql.Tx) error {
-			n, err := affected(tx.ExecContext(ctx, `UPDATE grants SET sealed = ? WHERE id = ? AND sealed = ?`, anew, id, sealed))
+		err = db.inTx(ctx, func(tx *writer) error {
+			n, err := affected(tx.Exec(`UPDATE grants SET sealed = ? WHERE id = ? AND sealed = ?`, anew, id, sealed))
 			resealed += int(n)
 			return err
 		})

@@ -1,0 +1,197 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// group is how many waiting writes go into one transaction. The disk is waited for once for all of them.
+const group = 64
+
+var errClosed = errors.New("the database is closed")
+
+// writer is the one connection that writes. Writes that wait go into one transaction together, each under a savepoint of its
+// own, and none is answered before that transaction is on disk.
+type writer struct {
+	conn     *sql.Conn
+	prepared map[string]*sql.Stmt
+	waiting  chan *write
+	closed   chan struct{} // ends the loop
+	ended    chan struct{} // the loop has ended
+}
+
+// write is one write that somebody waits for.
+type write struct {
+	run   func(tx *writer) error
+	taken atomic.Bool // by the writer, or by whoever gave up waiting
+	done  chan error
+}
+
+func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
+	conn, err := pool.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{
+		conn: conn, prepared: map[string]*sql.Stmt{}, waiting: make(chan *write, group),
+		closed: make(chan struct{}), ended: make(chan struct{}),
+	}
+	go w.loop()
+	return w, nil
+}
+
+func (w *writer) close() error {
+	close(w.closed)
+	<-w.ended
+	var errs []error
+	for _, statement := range w.prepared {
+		errs = append(errs, statement.Close())
+	}
+	return errors.Join(append(errs, w.conn.Close())...)
+}
+
+func (w *writer) loop() {
+	defer close(w.ended)
+	for {
+		var batch []*write
+		select {
+		case first := <-w.waiting:
+			batch = append(batch, first)
+		case <-w.closed:
+			return
+		}
+		for more := true; more && len(batch) < group; {
+			select {
+			case next := <-w.waiting:
+				batch = append(batch, next)
+			default:
+				more = false
+			}
+		}
+		w.together(batch)
+	}
+}
+
+// together runs a batch in one transaction and answers it.
+func (w *writer) together(batch []*write) {
+	ran := batch[:0]
+	results := make([]error, 0, len(batch))
+	err := w.exec("BEGIN IMMEDIATE")
+	for _, one := range batch {
+		if one.taken.Swap(true) {
+			continue // nobody waits for it any more
+		}
+		ran = append(ran, one)
+		if err == nil {
+			var result error
+			if result, err = w.one(one); err == nil {
+				results = append(results, result)
+			}
+		}
+	}
+	if err == nil {
+		err = w.exec("COMMIT")
+	}
+	if err != nil {
+		_ = w.exec("ROLLBACK") // fails where SQLite has done it already
+	}
+	for i, one := range ran {
+		if err != nil {
+			one.done <- err
+		} else {
+			one.done <- results[i]
+		}
+	}
+}
+
+// one runs one write under a savepoint. result is the write's own error, err the transaction's.
+func (w *writer) one(one *write) (result, err error) {
+	if err := w.exec("SAVEPOINT one"); err != nil {
+		return nil, err
+	}
+	func() {
+		defer func() {
+			if p := recover(); p != nil {
+				result = fmt.Errorf("write: panic: %v", p)
+			}
+		}()
+		result = one.run(w)
+	}()
+	if result != nil {
+		if err := w.exec("ROLLBACK TO one"); err != nil {
+			return nil, errors.Join(result, err)
+		}
+	}
+	return result, w.exec("RELEASE one")
+}
+
+func (w *writer) exec(statement string) error {
+	_, err := w.Exec(statement)
+	return err
+}
+
+// Exec runs a statement of the transaction. Its context is none of the caller's: SQLite ends the whole transaction with a
+// statement that is interrupted.
+func (w *writer) Exec(statement string, args ...any) (sql.Result, error) {
+	prepared, err := w.prepare(statement) //nolint:sqlclosecheck // it is closed with the writer
+	if err != nil {
+		return nil, err
+	}
+	return prepared.ExecContext(context.Background(), args...)
+}
+
+// QueryRow reads one row in the transaction.
+func (w *writer) QueryRow(statement string, args ...any) rowScanner {
+	prepared, err := w.prepare(statement) //nolint:sqlclosecheck // it is closed with the writer
+	if err != nil {
+		return failedRow{err}
+	}
+	return prepared.QueryRowContext(context.Background(), args...)
+}
+
+func (w *writer) prepare(statement string) (*sql.Stmt, error) {
+	if prepared := w.prepared[statement]; prepared != nil {
+		return prepared, nil
+	}
+	prepared, err := w.conn.PrepareContext(context.Background(), statement)
+	if err == nil {
+		w.prepared[statement] = prepared
+	}
+	return prepared, err
+}
+
+// rowScanner is a *sql.Row, or why there is none.
+type rowScanner interface{ Scan(dest ...any) error }
+
+type failedRow struct{ err error }
+
+func (r failedRow) Scan(...any) error { return r.err }
+
+// inTx runs a write. It is on disk when inTx returns without an error. When ctx is done before the write has begun, it does not
+// run.
+func (db *DB) inTx(ctx context.Context, run func(tx *writer) error) error {
+	w := &write{run: run, done: make(chan error, 1)}
+	select {
+	case db.writer.waiting <- w:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-db.writer.ended:
+		return errClosed
+	}
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		if !w.taken.Swap(true) {
+			return ctx.Err()
+		}
+	case <-db.writer.ended:
+		if !w.taken.Swap(true) {
+			return errClosed
+		}
+	}
+	return <-w.done
+}

@@ -1,0 +1,75 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"keyturn/auth/vault/vaulttest"
+)
+
+func TestAWriteThatFailsTakesNoOtherWithIt(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	insert := func(hash string, then func() error) error {
+		return db.inTx(t.Context(), func(tx *writer) error {
+			_, err := tx.Exec(`INSERT INTO sessions (token_hash, data, expires_at, created_at, seen_at) VALUES (?, '', 1, 1, 1)`, hash)
+			return errors.Join(err, then())
+		})
+	}
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			if err := insert("good"+time.Now().String()+t.Name(), func() error { return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Go(func() {
+			if err := insert("bad", func() error { return errClosed }); !errors.Is(err, errClosed) {
+				t.Errorf("%v", err)
+			}
+		})
+		all.Go(func() {
+			if err := insert("worse", func() error { panic("a broken write") }); err == nil {
+				t.Error("a panic went unnoticed")
+			}
+		})
+	}
+	all.Wait()
+	var good, bad int
+	if err := db.read.QueryRow(`SELECT count(*) FILTER (WHERE token_hash LIKE 'good%'), count(*) FILTER (WHERE token_hash NOT LIKE 'good%') FROM sessions`).Scan(&good, &bad); err != nil {
+		t.Fatal(err)
+	}
+	if good != 50 || bad != 0 {
+		t.Errorf("%d good and %d bad writes are stored, want 50 and 0", good, bad)
+	}
+}
+
+func TestAWriteThatNobodyWaitsForIsNotMade(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	locker, err := sql.Open("sqlite", dsn(db.Path, "immediate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locker.Close()
+	lock, err := locker.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	ran := false
+	if err := db.inTx(ctx, func(*writer) error { ran = true; return nil }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want the context's end", err)
+	}
+	if err := lock.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Ready(t.Context()); err != nil || ran {
+		t.Errorf("afterwards: %v; the write ran: %v", err, ran)
+	}
+}
