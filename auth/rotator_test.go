@@ -184,18 +184,7 @@ func TestAfterACrashTheRefreshTokenIsPresentedOnceMore(t *testing.T) {
 		t.Run(fmt.Sprint("class ", class), func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, options{idp: func(p *scripted.Provider) { p.Class, p.Interval = class, 10*time.Second }})
-			// A process dies between the provider's commit and its own: it held the lease, and had marked the call.
-			if _, err := h.db.Lease(t.Context(), h.grant.ID, "dead", time.Millisecond); err != nil {
-				t.Fatal(err)
-			}
-			if err := h.db.Present(t.Context(), h.grant.ID, "dead", time.Now()); err != nil {
-				t.Fatal(err)
-			}
-			p, _ := h.config.Providers.Lookup("work")
-			if _, err := p.Renew(t.Context(), h.grant.Tokens, true); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(2 * time.Millisecond)
+			h.struckInTheMiddle(t)
 			if _, err := h.rotator.Fresh(t.Context(), h.grant.ID); err != nil {
 				t.Fatal(err)
 			}

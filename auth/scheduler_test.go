@@ -37,7 +37,7 @@ func (h *house) schedule(t *testing.T, onDemand bool) (stop func()) {
 // struckInTheMiddle leaves what a process leaves that dies between the provider's commit and its own.
 func (h *house) struckInTheMiddle(t *testing.T) {
 	t.Helper()
-	if _, err := h.db.Lease(t.Context(), h.grant.ID, "dead", time.Second); err != nil {
+	if _, err := h.db.Lease(t.Context(), h.grant.ID, "dead", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.db.Present(t.Context(), h.grant.ID, "dead", time.Now()); err != nil {
