@@ -64,7 +64,7 @@ func TestDueGrantsAreRenewedWithNobodyWatching(t *testing.T) {
 	for _, class := range allClasses() {
 		t.Run(fmt.Sprint("class ", class), func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t, options{lifetime: 2 * time.Second, spread: true, idp: func(p *scripted.Provider) { p.Class = class }})
+			h := newHouse(t, options{maxAge: time.Second, lifetime: time.Minute, spread: true, idp: func(p *scripted.Provider) { p.Class = class }})
 			stop := h.schedule(t, false)
 			waitFor(t, "three renewals", func() bool { return h.stored(t).Generation >= 4 })
 			stop()
