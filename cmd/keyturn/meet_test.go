@@ -85,8 +85,9 @@ func TestRequestsThatMeetAtExpiry(t *testing.T) {
 	}{{2, 0}, {50, 0}, {500, 0}, {500, 3 * time.Second}} {
 		t.Run(fmt.Sprintf("%d requests, answers after %v", c.requests, c.delay), func(t *testing.T) {
 			t.Parallel()
+			lifetime := 4*time.Second + c.delay
 			idp, p := atScripted(t, func(idp *scripted.Provider) {
-				idp.Lifetime = 2 * time.Second
+				idp.Lifetime = lifetime
 				idp.Token = func(http.ResponseWriter, *http.Request, func() map[string]any) bool {
 					time.Sleep(c.delay)
 					return false
@@ -103,7 +104,7 @@ func TestRequestsThatMeetAtExpiry(t *testing.T) {
 					// waitForExpiry's own look met a due token: that renewal counts as this round's.
 					time.Sleep(c.delay)
 					before = idp.TokenCalls()
-					time.Sleep(3 * time.Second)
+					time.Sleep(lifetime + time.Second)
 				}
 				var all sync.WaitGroup
 				for n := range c.requests {
