@@ -21,7 +21,7 @@ type Grant struct {
 	UserAgent   string
 	IP          string
 
-	// PresentingAt is when the refresh token was last marked as being presented; zero when no call is under way.
+	// PresentingAt is when the refresh token was first marked as being presented; zero when no call is under way.
 	// Found set by whoever takes the lease, it says that a call was struck in the middle and its outcome is unknown.
 	PresentingAt time.Time
 	LeasedUntil  time.Time // when the lease that somebody holds runs out; zero when nobody holds one

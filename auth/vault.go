@@ -28,7 +28,8 @@ type Vault interface {
 	// Extend makes owner's lease run for ttl from now, also one that has run out and that nobody took since; ErrStale
 	// when another owner has.
 	Extend(ctx context.Context, id, owner string, ttl time.Duration) error
-	// Present marks the refresh token as being presented now; ErrStale when owner's lease has run out.
+	// Present marks the refresh token as being presented at the given time; a mark that is there already stays, because
+	// a provider's reuse interval runs from the first time. ErrStale when owner's lease has run out.
 	Present(ctx context.Context, id, owner string, at time.Time) error
 	// Release ends owner's lease without a change, and leaves the mark of Present; no error if owner held none.
 	Release(ctx context.Context, id, owner string) error
@@ -50,7 +51,7 @@ type Vault interface {
 	// is from the future, because the clock was set back since.
 	Due(ctx context.Context, provider string, now time.Time, after Candidate, limit int) ([]Candidate, error)
 	// Struck lists grants of a provider that have a live session, and whose refresh token was being presented when the
-	// holder of the lease died or lost it; at most limit.
+	// holder of the lease died or lost it, the longest ago first; at most limit.
 	Struck(ctx context.Context, provider string, limit int) ([]Candidate, error)
 
 	// Delete removes a grant, its lease and its history, and returns it as it was; ErrNotFound when it is gone. A grant

@@ -96,7 +96,9 @@ func killedAtRandom(t *testing.T, kills, people int, args ...string) (*program, 
 // kill -9 at random moments, each followed by a restart: no session is signed out, none is stuck, generations only grow.
 func TestKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
-	_, c := killedAtRandom(t, soak(5, 60, 200), 50, "--log-level=info")
+	// A loaded machine may need longer than the default of 10 s between two moments at which it gets anything done.
+	interval := time.Duration(soak(60, 60, 10)) * time.Second
+	_, c := killedAtRandom(t, soak(5, 60, 200), 50, "--log-level=info", "--dev-reuse-interval="+interval.String())
 	for i, b := range c.people {
 		token := b.token(t)
 		if token["state"] == "needs_sign_in" || token["generation"].(float64) < float64(c.generation[i].Load()) {

@@ -76,7 +76,8 @@ func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) e
 
 // Present implements auth.Vault.
 func (db *DB) Present(ctx context.Context, id, owner string, at time.Time) error {
-	return db.underLease(ctx, `UPDATE grants SET presenting_at = ? WHERE id = ? AND lease_owner = ? AND lease_until > ?`,
+	return db.underLease(ctx, `UPDATE grants SET presenting_at = CASE presenting_at WHEN 0 THEN ? ELSE presenting_at END
+		WHERE id = ? AND lease_owner = ? AND lease_until > ?`,
 		micros(at), id, owner, micros(db.Now()))
 }
 
