@@ -47,10 +47,8 @@ func newBrand(config Config, options Options) (Provider, error) {
 	if entry.needs != "" && config.Extra[entry.needs] == "" {
 		return nil, fmt.Errorf("type %q needs the setting %q", config.Type, entry.needs)
 	}
-	for name := range config.AuthParams {
-		if slices.Contains(reservedParams, name) {
-			return nil, fmt.Errorf("auth_params: %q cannot be set: Keyturn sets it", name)
-		}
+	if err := config.checkAuthParams(); err != nil {
+		return nil, err
 	}
 	if config.Label == "" {
 		config.Label = entry.label
@@ -68,15 +66,6 @@ func newBrand(config Config, options Options) (Provider, error) {
 	}}
 	b.Provider = b.make(backChannel(options, options.RenewTimeout))
 	return b, nil
-}
-
-// backChannel is an HTTP client for calls to a provider, with the transport that a test put in its place.
-func backChannel(options Options, timeout time.Duration) *http.Client {
-	client := tokenendpoint.NewHTTPClient(timeout)
-	if options.Transport != nil {
-		client.Transport = options.Transport
-	}
-	return client
 }
 
 func (b *brand) make(client *http.Client) goth.Provider {

@@ -32,22 +32,12 @@ type OIDC struct {
 
 var _ Provider = (*OIDC)(nil)
 
-// reservedParams are of the protocol: configuration may not set them.
-var reservedParams = []string{
-	"client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type", "scope", "state",
-}
-
 // NewOIDC returns the provider. It makes no network call.
 func NewOIDC(config Config, options Options) (*OIDC, error) {
-	for name := range config.AuthParams {
-		if slices.Contains(reservedParams, name) {
-			return nil, fmt.Errorf("auth_params: %q cannot be set: Keyturn sets it", name)
-		}
+	if err := config.checkAuthParams(); err != nil {
+		return nil, err
 	}
-	documents, tokens := tokenendpoint.NewHTTPClient(discoveryTimeout), tokenendpoint.NewHTTPClient(0)
-	if options.Transport != nil {
-		documents.Transport, tokens.Transport = options.Transport, options.Transport
-	}
+	documents, tokens := backChannel(options, discoveryTimeout), backChannel(options, 0)
 	documents.Transport = limited{documents.Transport}
 	return &OIDC{
 		config: config, options: options, documents: documents, tokens: tokens,

@@ -53,6 +53,20 @@ func (c Config) authParams() map[string]string {
 	return params
 }
 
+// reservedParams are of the protocol: configuration may not set them.
+var reservedParams = []string{
+	"client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type", "scope", "state",
+}
+
+func (c Config) checkAuthParams() error {
+	for name := range c.AuthParams {
+		if slices.Contains(reservedParams, name) {
+			return fmt.Errorf("auth_params: %q cannot be set: Keyturn sets it", name)
+		}
+	}
+	return nil
+}
+
 // Policy is when the provider's grants are due.
 func (c Config) Policy() auth.Policy {
 	return auth.Policy{MaxAge: c.MaxAge, Leeway: c.Leeway, Assumed: c.AssumedLifetime, GrantType: c.GrantType, Spread: c.Spread, Concurrency: c.Concurrency}
@@ -85,6 +99,15 @@ type Options struct {
 	Now          func() time.Time
 	Log          *slog.Logger
 	Transport    http.RoundTripper // nil: the default of tokenendpoint.NewHTTPClient; tests inject faults here
+}
+
+// backChannel is an HTTP client for calls to a provider, with the transport that a test put in its place.
+func backChannel(options Options, timeout time.Duration) *http.Client {
+	client := tokenendpoint.NewHTTPClient(timeout)
+	if options.Transport != nil {
+		client.Transport = options.Transport
+	}
+	return client
 }
 
 // Set is the configured providers. It is safe for concurrent use.
