@@ -1,22 +1,18 @@
 package auth_test
 
 import (
-	"bytes"
 	"database/sql"
-	"flag"
-	"io"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/authtest"
 	"keyturn/auth/provider"
 	"keyturn/auth/provider/scripted"
 	"keyturn/auth/vault"
@@ -33,7 +29,7 @@ type house struct {
 	rotator *auth.Rotator
 	grants  *auth.Grants
 	grant   *auth.Grant
-	log     *syncBuffer
+	log     *authtest.Buffer
 	config  auth.RotatorConfig
 	set     *provider.Set
 }
@@ -41,14 +37,7 @@ type house struct {
 // issuedShape is what the scripted provider's tokens look like.
 var issuedShape = regexp.MustCompile(`(access|refresh)-\d+-[A-Z2-7]+|eyJ`)
 
-// TestMain lets more tests run at once than there are processors: most of their time they wait.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil {
-		panic(err)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { os.Exit(authtest.Run(m, 8)) }
 
 type options struct {
 	lifetime  time.Duration
@@ -66,7 +55,7 @@ type options struct {
 
 func newHouse(t *testing.T, o options) *house {
 	t.Helper()
-	h := &house{idp: scripted.New(t), log: &syncBuffer{}}
+	h := &house{idp: scripted.New(t), log: &authtest.Buffer{}}
 	if o.lifetime != 0 {
 		h.idp.Lifetime = o.lifetime
 	}
@@ -100,7 +89,7 @@ func newHouse(t *testing.T, o options) *house {
 	config := provider.Config{
 		Name: "work", Type: "oidc", Label: "Work", Issuer: h.idp.URL, ClientID: scripted.ClientID, ClientSecret: scripted.ClientSecret,
 		Scopes: []string{"openid", "offline_access"}, GrantType: auth.GrantRefreshToken, MaxAge: o.maxAge, Leeway: o.leeway,
-		OnUnknown: o.onUnknown, Concurrency: o.most, Spread: o.spread, CallbackURL: "http://rp.example/auth/work/callback",
+		OnUnknown: o.onUnknown, Concurrency: o.most, Spread: o.spread, CallbackURL: scripted.CallbackURL,
 	}
 	set, err := provider.New([]provider.Config{config}, provider.Options{RenewTimeout: o.timeout, Now: o.now, Log: log})
 	if err != nil {
@@ -152,17 +141,7 @@ func (h *house) signIn(t *testing.T) *auth.Grant {
 		t.Fatal(err)
 	}
 	target, _ := session.GetAuthURL()
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	back, err := url.Parse(response.Header.Get("Location"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	signedIn, err := p.Finish(t.Context(), session, back.Query())
+	signedIn, err := p.Finish(t.Context(), session, scripted.Callback(t, target))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,18 +172,6 @@ func (h *house) crowd(t *testing.T, n int) (ids []string) {
 		ids = append(ids, g.ID)
 	}
 	return ids
-}
-
-// soak is the size of a test that could go on for ever: small unless KEYTURN_TEST_SOAK says short or long.
-func soak(small, short, long int) int {
-	switch os.Getenv("KEYTURN_TEST_SOAK") {
-	case "short":
-		return short
-	case "long":
-		return long
-	default:
-		return small
-	}
 }
 
 func (h *house) renew(t *testing.T) auth.Result {
@@ -263,18 +230,3 @@ func waitUntilExpired(t *testing.T, h *house) {
 		time.Sleep(wait)
 	}
 }
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
-
-var _ io.Writer = (*syncBuffer)(nil)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
 )
 
@@ -141,7 +142,7 @@ func TestWhatWasStruckIsTakenUpFirst(t *testing.T) {
 func TestAStorm(t *testing.T) {
 	t.Parallel()
 	const most = 8
-	grants := soak(400, 3000, 10000)
+	grants := authtest.Soak(400, 3000, 10000)
 	h := newHouse(t, options{lifetime: time.Minute, most: most, idp: func(p *scripted.Provider) { p.Class = scripted.Strict }})
 	ids := h.crowd(t, grants)
 	var before, during runtime.MemStats
@@ -188,8 +189,8 @@ func TestAStorm(t *testing.T) {
 func TestAnOutage(t *testing.T) {
 	t.Parallel()
 	const most = 8
-	grants := soak(200, 1000, 1000)
-	lasts := time.Duration(soak(4, 20, 600)) * time.Second
+	grants := authtest.Soak(200, 1000, 1000)
+	lasts := time.Duration(authtest.Soak(4, 20, 600)) * time.Second
 	var down atomic.Bool
 	h := newHouse(t, options{lifetime: 4*lasts + 2*time.Second, leeway: time.Hour, most: most, maxAge: 24 * time.Hour, idp: func(p *scripted.Provider) {
 		p.Class = scripted.Strict

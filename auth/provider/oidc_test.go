@@ -24,7 +24,7 @@ func newOIDC(t *testing.T, idp *scripted.Provider, edit func(*provider.Config)) 
 	t.Helper()
 	config := provider.Config{
 		Name: "work", Type: "oidc", Issuer: idp.URL, ClientID: scripted.ClientID, ClientSecret: scripted.ClientSecret,
-		Scopes: []string{"openid", "offline_access"}, CallbackURL: "http://rp.example/auth/work/callback", Audience: "https://api.example/",
+		Scopes: []string{"openid", "offline_access"}, CallbackURL: scripted.CallbackURL, Audience: "https://api.example/",
 		AuthParams: map[string]string{"access_type": "offline"},
 	}
 	if edit != nil {
@@ -57,17 +57,7 @@ func callbackOf(t *testing.T, session goth.Session, edit func(url.Values)) url.V
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	back, err := url.Parse(response.Header.Get("Location"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	query := back.Query()
+	query := scripted.Callback(t, target)
 	if edit != nil {
 		edit(query)
 	}
@@ -90,7 +80,7 @@ func TestSignInAsksWithPKCEStateAndNonce(t *testing.T) {
 		}
 		q := u.Query()
 		if q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || len(q.Get("code_challenge")) != 43 || q.Get("state") != "the-state" ||
-			q.Get("redirect_uri") != "http://rp.example/auth/work/callback" || q.Get("scope") != "openid offline_access" || q.Get("audience") != "https://api.example/" ||
+			q.Get("redirect_uri") != scripted.CallbackURL || q.Get("scope") != "openid offline_access" || q.Get("audience") != "https://api.example/" ||
 			q.Get("access_type") != "offline" || q.Get("prompt") != "login" || len(q.Get("nonce")) < 22 {
 			t.Fatalf("%v", q)
 		}

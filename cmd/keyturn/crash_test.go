@@ -2,27 +2,15 @@ package main
 
 import (
 	"context"
+	"keyturn/auth/authtest"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 )
-
-// soak is the size of a test that could go on for ever: small unless KEYTURN_TEST_SOAK says short or long.
-func soak(small, short, long int) int {
-	switch os.Getenv("KEYTURN_TEST_SOAK") {
-	case "short":
-		return short
-	case "long":
-		return long
-	default:
-		return small
-	}
-}
 
 // crowd is people who renew all the time, each as soon as the last answer has come.
 type crowd struct {
@@ -97,8 +85,8 @@ func killedAtRandom(t *testing.T, kills, people int, args ...string) (*program, 
 func TestKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
 	// A loaded machine may need longer than the default of 10 s between two moments at which it gets anything done.
-	interval := time.Duration(soak(60, 60, 10)) * time.Second
-	_, c := killedAtRandom(t, soak(5, 60, 200), 50, "--log-level=info", "--dev-reuse-interval="+interval.String())
+	interval := time.Duration(authtest.Soak(60, 60, 10)) * time.Second
+	_, c := killedAtRandom(t, authtest.Soak(5, 60, 200), 50, "--log-level=info", "--dev-reuse-interval="+interval.String())
 	for i, b := range c.people {
 		token := b.token(t)
 		if token["state"] == "needs_sign_in" || token["generation"].(float64) < float64(c.generation[i].Load()) {
@@ -114,7 +102,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 // Without a reuse interval only sessions whose answer was on the wire may be lost, and their pages say what happened.
 func TestKilledAtRandomMomentsWithoutReuseInterval(t *testing.T) {
 	t.Parallel()
-	kills := soak(5, 30, 100)
+	kills := authtest.Soak(5, 30, 100)
 	_, c := killedAtRandom(t, kills, 20, "--dev-reuse-interval=0s", "--log-level=info")
 	lost := 0
 	for i, b := range c.people {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/oauth2-proxy/mockoidc"
 
+	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
 )
 
@@ -62,7 +63,7 @@ func TestCookies(t *testing.T) {
 	addr := listener.Addr().String()
 	listener.Close()
 	idp := scripted.New(t)
-	p := &program{dir: filepath.Join(t.TempDir(), "data"), log: &lockedBuffer{}, args: []string{
+	p := &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}, args: []string{
 		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
 		"--base-url=https://keyturn.example.com",
 	}}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
 )
 
@@ -101,7 +102,7 @@ func TestStorageThatIsGoneWhenTheTokensCome(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, restart %v", name, restart), func(t *testing.T) {
 				t.Parallel()
 				idp := scripted.New(t)
-				p := launch(t, &program{dir: filepath.Join(c.dir(t), "data"), log: &lockedBuffer{}, args: []string{
+				p := launch(t, &program{dir: filepath.Join(c.dir(t), "data"), log: &authtest.Buffer{}, args: []string{
 					"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
 				}}, "localhost:0")
 				alice := p.person()
@@ -128,7 +129,7 @@ func TestStorageThatIsGoneWhenTheTokensCome(t *testing.T) {
 						t.Errorf("a click meanwhile: %v", got)
 					}
 				}
-				time.Sleep(time.Duration(soak(1, 2, 60)) * time.Second)
+				time.Sleep(time.Duration(authtest.Soak(1, 2, 60)) * time.Second)
 				mend()
 				eventually(t, "the next renewal", func() bool {
 					return alice.do(t, "POST", "/api/renew-token", nil).json(t)["generation"] == 3.0

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
 )
 
@@ -37,13 +36,8 @@ var built = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// TestMain lets more tests run at once than there are processors: most of their time they wait.
 func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "6"); err != nil {
-		panic(err)
-	}
-	code := m.Run()
+	code := authtest.Run(m, 6)
 	if path, err := built(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}
@@ -55,7 +49,7 @@ type program struct {
 	base    string
 	dir     string
 	started time.Duration // until it said that it is ready
-	log     *lockedBuffer
+	log     *authtest.Buffer
 	cmd     *exec.Cmd
 	args    []string
 	exited  chan error
@@ -66,7 +60,7 @@ type program struct {
 func startProgram(t testing.TB, args ...string) *program {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	return launch(t, &program{dir: dir, args: args, log: &lockedBuffer{}}, "localhost:0")
+	return launch(t, &program{dir: dir, args: args, log: &authtest.Buffer{}}, "localhost:0")
 }
 
 func launch(t testing.TB, p *program, addr string) *program {
@@ -86,7 +80,7 @@ func launch(t testing.TB, p *program, addr string) *program {
 	}
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Env, p.cmd.Stderr = environment, p.log
-	stdout := &lockedBuffer{}
+	stdout := &authtest.Buffer{}
 	p.cmd.Stdout = stdout
 	began := time.Now()
 	if err := p.cmd.Start(); err != nil {
@@ -258,20 +252,6 @@ func atScripted(t testing.TB, set func(*scripted.Provider), args ...string) (*sc
 		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
 	}, args...)...)
 }
-
-// lockedBuffer is a buffer that the program writes while the test reads.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
 
 // eventually waits for a condition, with a deadline.
 func eventually(t testing.TB, what string, condition func() bool) {

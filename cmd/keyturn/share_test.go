@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
 )
 
@@ -39,7 +40,7 @@ func slowly(d time.Duration) func(*scripted.Provider) {
 // twin starts a second process on the same data dir.
 func (p *program) twin(t *testing.T) *program {
 	t.Helper()
-	return launch(t, &program{dir: p.dir, args: p.args, log: &lockedBuffer{}}, "localhost:0")
+	return launch(t, &program{dir: p.dir, args: p.args, log: &authtest.Buffer{}}, "localhost:0")
 }
 
 // at is the same browser at another process; a cookie does not know ports.
@@ -66,7 +67,7 @@ func TestAThousandRequestsOverTwoProcesses(t *testing.T) {
 			time.Sleep(2100 * time.Millisecond)
 			before := idp.TokenCalls()
 			var all sync.WaitGroup
-			for n := range soak(200, 1000, 1000) {
+			for n := range authtest.Soak(200, 1000, 1000) {
 				all.Go(func() {
 					b := alice.at([]*program{one, two}[n%2])
 					if a, err := b.try(t.Context(), "GET", "/api/session", nil); err != nil || a.status != 200 || a.json(t)["token"].(map[string]any)["state"] == "needs_sign_in" {
@@ -87,7 +88,7 @@ func TestAThousandRequestsOverTwoProcesses(t *testing.T) {
 func TestManySessionsWithManyRequests(t *testing.T) {
 	t.Parallel()
 	const requests = 20
-	sessions := soak(40, 200, 200)
+	sessions := authtest.Soak(40, 200, 200)
 	idp, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 4 * time.Second }, "--renew-mode=on-demand", "--log-level=info")
 	people := make([]*person, sessions)
 	for i := range people {
@@ -132,7 +133,7 @@ func TestClientsThatHangUp(t *testing.T) {
 			idp, p := atScripted(t, ofClass(class, slowly(10*time.Millisecond)), "--log-level=info")
 			alice := p.person()
 			alice.do(t, "GET", "/auth/oidc", nil)
-			for range soak(60, 500, 500) {
+			for range authtest.Soak(60, 500, 500) {
 				ctx, hangUp := context.WithTimeout(t.Context(), time.Duration(rand.IntN(20000))*time.Microsecond)
 				_, _ = alice.try(ctx, "POST", "/api/renew-token", nil)
 				hangUp()
@@ -150,7 +151,7 @@ func TestClientsThatHangUp(t *testing.T) {
 // wait for it.
 func TestAProviderSlowerThanALease(t *testing.T) {
 	t.Parallel()
-	answers := time.Duration(soak(8, 8, 30)) * time.Second
+	answers := time.Duration(authtest.Soak(8, 8, 30)) * time.Second
 	idp, one := atScripted(t, slowly(answers), "--renew-timeout=40s")
 	two := one.twin(t)
 	alice := one.person()

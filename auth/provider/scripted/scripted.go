@@ -37,6 +37,7 @@ const (
 const (
 	ClientID     = "client"
 	ClientSecret = "secret/+ %"
+	CallbackURL  = "http://rp.example/auth/work/callback"
 )
 
 // Provider is a scripted provider. Its fields are set before it is first called, or under Change.
@@ -71,6 +72,22 @@ type Provider struct {
 	revoked    []string
 	issued     []string
 	serial     int
+}
+
+// Callback goes to an authorization URL and returns what the provider says to the callback.
+func Callback(t testing.TB, authorizationURL string) url.Values {
+	t.Helper()
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get(authorizationURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	back, err := url.Parse(response.Header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return back.Query()
 }
 
 type token struct {

@@ -75,9 +75,10 @@ func TestAnEntryComesBackAsItWas(t *testing.T) {
 	}
 }
 
-func TestTheFilesHoldNoSecretAndBelongToTheOwner(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "spool")
+// withEntry is a spool that holds one entry.
+func withEntry(t *testing.T) (dir string, d *Dir) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "spool")
 	d, err := Open(dir, sealer(t))
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +86,12 @@ func TestTheFilesHoldNoSecretAndBelongToTheOwner(t *testing.T) {
 	if err := d.Put(unstored()); err != nil {
 		t.Fatal(err)
 	}
+	return dir, d
+}
+
+func TestTheFilesHoldNoSecretAndBelongToTheOwner(t *testing.T) {
+	t.Parallel()
+	dir, _ := withEntry(t)
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != 2 {
 		t.Fatalf("%d files, %v; want the entry and the reserve", len(files), err)
@@ -102,14 +109,7 @@ func TestTheFilesHoldNoSecretAndBelongToTheOwner(t *testing.T) {
 
 func TestAnUnreadableEntryDoesNotHideTheOthers(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "spool")
-	d, err := Open(dir, sealer(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Put(unstored()); err != nil {
-		t.Fatal(err)
-	}
+	dir, d := withEntry(t)
 	if err := os.WriteFile(filepath.Join(dir, "torn.json"), []byte(`{"grant":`), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,26 @@ func second(t *testing.T, db testDB) *DB {
 	return other
 }
 
+// locked locks the file as another process would, with a transaction of the given kind, until unlock or the test's end.
+func locked(t *testing.T, db testDB, kind string) (unlock func()) {
+	t.Helper()
+	locker, err := sql.Open("sqlite", dsn(db.Path, kind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = locker.Close() })
+	lock, err := locker.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lock.Rollback() })
+	return func() {
+		if err := lock.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestTheLeaseOfADeadProcessIsFreeAtOnce(t *testing.T) {
 	t.Parallel()
 	db := open(t, vaulttest.NewClock())
@@ -60,16 +80,7 @@ func TestTheLeaseOfADeadProcessIsFreeAtOnce(t *testing.T) {
 func TestOpeningDoesNotNeedTheWriteLock(t *testing.T) {
 	t.Parallel()
 	db := open(t, vaulttest.NewClock())
-	locker, err := sql.Open("sqlite", dsn(db.Path, "exclusive"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer locker.Close()
-	lock, err := locker.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Rollback()
+	locked(t, db, "exclusive")
 	if err := second(t, db).Close(); err != nil {
 		t.Error(err)
 	}

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"sync"
 	"testing"
@@ -51,24 +50,14 @@ func TestAWriteThatFailsTakesNoOtherWithIt(t *testing.T) {
 func TestAWriteThatNobodyWaitsForIsNotMade(t *testing.T) {
 	t.Parallel()
 	db := open(t, vaulttest.NewClock())
-	locker, err := sql.Open("sqlite", dsn(db.Path, "immediate"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer locker.Close()
-	lock, err := locker.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
+	unlock := locked(t, db, "immediate")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	ran := false
 	if err := db.inTx(ctx, func(*writer) error { ran = true; return nil }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v, want the context's end", err)
 	}
-	if err := lock.Rollback(); err != nil {
-		t.Fatal(err)
-	}
+	unlock()
 	if err := db.Ready(t.Context()); err != nil || ran {
 		t.Errorf("afterwards: %v; the write ran: %v", err, ran)
 	}

@@ -1,0 +1,53 @@
+// Package authtest is what the tests of more than one package run with.
+package authtest
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// Run runs a package's tests, atOnce of them at once. That may be more than there are processors: most of their time they
+// wait.
+func Run(m *testing.M, atOnce int) (code int) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
+		panic(err)
+	}
+	return m.Run()
+}
+
+// Soak is the size of a test that could go on for ever: small unless KEYTURN_TEST_SOAK says short or long.
+func Soak(small, short, long int) int {
+	switch os.Getenv("KEYTURN_TEST_SOAK") {
+	case "short":
+		return short
+	case "long":
+		return long
+	default:
+		return small
+	}
+}
+
+// Buffer is a buffer that a test reads while others write. It is safe for concurrent use; the zero value is ready.
+type Buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *Buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+// String is what was written so far.
+func (b *Buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
