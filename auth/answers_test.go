@@ -39,6 +39,17 @@ func oauthError(status int, code string) func(http.ResponseWriter, *http.Request
 	return says(status, `{"error":"`+code+`","error_description":"because"}`)
 }
 
+// cutOff answers with the beginning of an answer.
+func cutOff(body string) func(http.ResponseWriter, *http.Request, func() map[string]any) {
+	return func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) {
+		grant()
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte(body))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+}
+
 // edited answers with the provider's tokens after an edit.
 func edited(edit func(tokens map[string]any)) func(http.ResponseWriter, *http.Request, func() map[string]any) {
 	return func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) {
@@ -56,15 +67,6 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 	redirect := func(status int) func(http.ResponseWriter, *http.Request, func() map[string]any) {
 		return func(w http.ResponseWriter, r *http.Request, _ func() map[string]any) {
 			http.Redirect(w, r, elsewhere.URL, status)
-		}
-	}
-	cutOff := func(body string) func(http.ResponseWriter, *http.Request, func() map[string]any) {
-		return func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) {
-			grant()
-			w.Header().Set("Content-Length", "1000")
-			_, _ = w.Write([]byte(body))
-			w.(http.Flusher).Flush()
-			panic(http.ErrAbortHandler)
 		}
 	}
 	kept, refused, rotated := auth.OutcomeKept, auth.OutcomeRefused, auth.OutcomeRotated
@@ -247,6 +249,34 @@ func TestNoAnswerAtAll(t *testing.T) {
 			t.Errorf("%s, %+v", result.Outcome, result.Failure)
 		}
 	})
+}
+
+// The replay of one refresh token does not count for the next, which came with the replay's answer.
+func TestASalvagedRefreshTokenHasItsOwnReplay(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	h := newHouse(t, options{idp: func(p *scripted.Provider) {
+		p.Class = scripted.Static
+		p.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+			switch n := calls.Add(1); {
+			case n%2 == 1:
+				cutOff(`{"access_token":"abc","refr`)(w, r, grant)
+			case n == 2:
+				says(200, `{"refresh_token":"refresh-0-SALVAGED"}`)(w, r, grant)
+			default:
+				says(200, `{"access_token":"new","token_type":"Bearer","expires_in":60}`)(w, r, grant)
+			}
+			return true
+		}
+	}})
+	h.expect(t, h.renew(t), auth.OutcomeKept, 1)
+	if r := h.history(t)[0]; r.Warning != auth.CodeReplayed || h.stored(t).Tokens.Refresh != "refresh-0-SALVAGED" {
+		t.Fatalf("warning %q, refresh token %v", r.Warning, h.stored(t).Tokens.Refresh)
+	}
+	h.expect(t, h.renew(t), auth.OutcomeRenewed, 2)
+	if calls.Load() != 4 {
+		t.Errorf("%d token calls, want 4", calls.Load())
+	}
 }
 
 func TestIDTokensOfRenewals(t *testing.T) {

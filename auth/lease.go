@@ -39,6 +39,8 @@ func (r *Rotator) acquire(ctx context.Context, id string) (g *Grant, held bool, 
 		if g, err = r.Vault.Get(ctx, id); err != nil || g.Generation > before.Generation {
 			return g, false, err
 		}
+		// A look before the try, which is a write. A lease that ends later than any can is from before the clock was set
+		// back: the try tells.
 		if g.LeasedAt(r.Now()) && !g.LeasedAt(r.Now().Add(2*leaseTTL)) {
 			continue
 		}

@@ -3,8 +3,12 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
+
+// errUnmarked says that the refresh token was not presented, because the vault could not take the mark.
+var errUnmarked = errors.New("the refresh token cannot be marked as being presented")
 
 // attempt is one renewal under way, under the grant's lease.
 type attempt struct {
@@ -62,6 +66,10 @@ func (r *Rotator) attempt(ctx context.Context, f *flight, g *Grant, trigger Trig
 		return r.failed(ctx, a, refusal)
 	case errors.Is(err, ErrStale):
 		return r.adopt(ctx, g.ID)
+	case errors.Is(err, errUnmarked):
+		r.Log.ErrorContext(ctx, "renewal could not begin", "grant", g.ID, "trigger", trigger, "error", err)
+		kept, _ := r.decline(ctx, g, OutcomeKept, Failure{Code: CodeStorage, Party: PartyKeyturn}) // unreleased, the lease runs out
+		return kept, nil
 	default:
 		return Result{}, err
 	}
@@ -88,8 +96,11 @@ func (r *Rotator) adopt(ctx context.Context, id string) (Result, error) {
 // comes after a crash knows.
 func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 	for withScope := true; ; {
-		if err := r.Vault.Present(ctx, a.before.ID, r.owner, r.Now()); err != nil {
+		switch err := r.Vault.Present(ctx, a.before.ID, r.owner, r.Now()); {
+		case errors.Is(err, ErrStale):
 			return Answer{}, err
+		case err != nil:
+			return Answer{}, fmt.Errorf("%w: %w", errUnmarked, err)
 		}
 		a.flight.calling.Store(true)
 		r.Counters.presented(a.before.Identity.Provider, a.replay != "")
@@ -180,7 +191,10 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 		v.outcome, st.InvalidRequests = OutcomeKept, 0
 	}
 	st.Outcome, st.TriedAt, st.Failure = v.outcome, now, refusal.Failure
-	st.Failure.Party, st.Failure.Replay = v.party, a.replay
+	st.Failure.Party = v.party
+	if g.Tokens.Refresh == a.before.Tokens.Refresh {
+		st.Failure.Replay = a.replay
+	}
 	st.Failures++
 	st.Refused = v.outcome == OutcomeRefused
 	if refusal.Failure.Code == "invalid_request" {

@@ -31,9 +31,9 @@ type Rotator struct {
 	RotatorConfig
 	Counters *Counters
 
-	owner string          // of leases: this process
-	quit  context.Context // ends when draining begins
-	leave context.CancelFunc
+	owner   string          // of leases: this process
+	quit    context.Context // ends when draining begins
+	endQuit context.CancelFunc
 
 	mu       sync.Mutex
 	flights  map[string]*flight
@@ -71,7 +71,7 @@ func NewRotator(config RotatorConfig) *Rotator {
 		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(),
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
 	}
-	r.quit, r.leave = context.WithCancel(context.Background())
+	r.quit, r.endQuit = context.WithCancel(context.Background())
 	r.restore()
 	return r
 }
@@ -176,7 +176,7 @@ func (r *Rotator) Drain(ctx context.Context) error {
 	r.mu.Lock()
 	r.draining = true
 	r.mu.Unlock()
-	r.leave()
+	r.endQuit()
 	if err := waitGroup(ctx, &r.running); err != nil {
 		return fmt.Errorf("renewals still running: %w", err)
 	}

@@ -37,7 +37,8 @@ func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
 		r.shelve(ctx, g, record)
 		return nil
 	}
-	return r.settleStored(ctx, g, record)
+	r.settleStored(ctx, g, record)
+	return nil
 }
 
 // replace stores a renewal under our lease. If that ran out, because the process was paused, new tokens are stored all the
@@ -64,16 +65,15 @@ func (r *Rotator) replace(ctx context.Context, g *Grant, record *Renewal) error 
 }
 
 // settleStored checks what came with stored tokens.
-func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) error {
+func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 	provider, ok := r.Providers.Lookup(g.Identity.Provider)
 	if !ok || !record.Outcome.Succeeded() {
-		return nil
+		return
 	}
 	if err := r.settle(ctx, provider, g, record); err != nil {
 		// The tokens are stored. A pending id token is looked at again by whoever next reads the grant.
 		r.Log.ErrorContext(ctx, "what came with a renewal is not settled yet", "grant", g.ID, "error", err)
 	}
-	return nil
 }
 
 // shelve keeps a renewal in memory and in the spool until the database takes it.
@@ -174,9 +174,9 @@ func (r *Rotator) emptyShelf() bool {
 // storeLate stores one renewal from the shelf; nil when that is done with, also because it is too late for it. ErrLeased
 // says that another process has the grant now.
 func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
-	ctx, cancel := context.WithTimeout(ctx, storeWait)
+	short, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
-	current, err := r.Vault.Lease(ctx, u.Grant.ID, r.owner, leaseTTL)
+	current, err := r.Vault.Lease(short, u.Grant.ID, r.owner, leaseTTL)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		if u.Record.Outcome.Succeeded() {
@@ -187,13 +187,14 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 		return err
 	case current.Generation != u.Record.From():
 		r.Log.WarnContext(ctx, "a renewal came too late to be stored", "grant", u.Grant.ID, "generation", u.Grant.Generation)
-		return r.Vault.Release(ctx, u.Grant.ID, r.owner)
+		return r.Vault.Release(short, u.Grant.ID, r.owner)
 	}
-	if err := r.Vault.Replace(ctx, r.owner, u.Grant, u.Record); err != nil {
+	if err := r.Vault.Replace(short, r.owner, u.Grant, u.Record); err != nil {
 		return err
 	}
 	r.Log.InfoContext(ctx, "renewal stored at last", "grant", u.Grant.ID, "generation", u.Grant.Generation)
-	return r.settleStored(ctx, u.Grant, u.Record)
+	r.settleStored(ctx, u.Grant, u.Record)
+	return nil
 }
 
 func (r *Rotator) unshelve(ctx context.Context, s shelved) {

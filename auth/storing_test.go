@@ -185,3 +185,21 @@ func TestARefusalThatTheDatabaseDoesNotTake(t *testing.T) {
 		t.Errorf("a refused refresh token was presented %d times", calls)
 	}
 }
+
+// unmarking is a vault that is full when a mark is due: a lease could be had, and nothing else.
+type unmarking struct{ auth.Vault }
+
+func (unmarking) Present(context.Context, string, string, time.Time) error { return errDiskFull }
+
+func TestWithoutTheMarkNothingIsPresented(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return unmarking{v} }})
+	result := h.renew(t)
+	h.expect(t, result, auth.OutcomeKept, 1)
+	if result.Failure.Code != auth.CodeStorage || h.idp.TokenCalls() != 0 {
+		t.Errorf("%s after %d token calls, want %s after none", result.Failure.Code, h.idp.TokenCalls(), auth.CodeStorage)
+	}
+	if _, err := h.db.Lease(t.Context(), h.grant.ID, "somebody else", time.Second); err != nil {
+		t.Errorf("the lease was not given back: %v", err)
+	}
+}
