@@ -17,7 +17,7 @@ import (
 	"sync"
 )
 
-//go:embed app.css app.js favicon.svg vendor/htmx.org/htmx.min.js vendor/pico/pico.classless.min.css
+//go:embed app.css app.js favicon.svg vendor/htmx.org/*.js vendor/pico/pico.classless.min.css vendor/simple-icons/*.svg
 var files embed.FS
 
 // asset is one file, ready to be sent.
@@ -92,6 +92,29 @@ func URL(name string) string {
 	}
 	return url
 }
+
+// Mark is the outline of a brand's mark, for the d attribute of an SVG path in a box of 24 by 24; "" if there is none.
+func Mark(brand string) string { return marks()[brand] }
+
+var marks = sync.OnceValue(func() map[string]string {
+	const dir = "vendor/simple-icons"
+	entries, err := files.ReadDir(dir)
+	if err != nil {
+		panic(fmt.Sprintf("embedded files: %v", err)) // they are part of the program
+	}
+	outlines := map[string]string{}
+	for _, entry := range entries {
+		svg, err := files.ReadFile(path.Join(dir, entry.Name()))
+		if err != nil {
+			panic(fmt.Sprintf("embedded files: %v", err))
+		}
+		if _, after, found := strings.Cut(string(svg), ` d="`); found {
+			outline, _, _ := strings.Cut(after, `"`)
+			outlines[strings.TrimSuffix(entry.Name(), ".svg")] = outline
+		}
+	}
+	return outlines
+})
 
 // Handler serves the assets. What has a hash in its name never changes, and may be kept for ever.
 func Handler() http.Handler {
