@@ -13,6 +13,7 @@ type Grant struct {
 	Tokens      TokenSet
 	Generation  int64          // 1 after sign-in, +1 with each successful renewal
 	Kept        map[string]any // what Callbacks.Token decided to keep
+	Former      Former         // what the tokens before these said
 	Standing    Standing
 	Pending     Secret    // a new id token whose verification could not be done yet
 	DueAt       time.Time // next automatic renewal; zero: never

@@ -27,14 +27,15 @@ type Grants struct {
 	vault     Vault
 	providers Providers
 	callbacks Callbacks
+	events    *Events
 	now       func() time.Time
 	log       *slog.Logger
 	revoking  sync.WaitGroup
 }
 
 // NewGrants returns a Grants over the vault.
-func NewGrants(vault Vault, providers Providers, callbacks Callbacks, now func() time.Time, log *slog.Logger) *Grants {
-	return &Grants{vault: vault, providers: providers, callbacks: callbacks, now: now, log: log}
+func NewGrants(vault Vault, providers Providers, callbacks Callbacks, events *Events, now func() time.Time, log *slog.Logger) *Grants {
+	return &Grants{vault: vault, providers: providers, callbacks: callbacks, events: events, now: now, log: log}
 }
 
 // Begin stores the grant of a finished sign-in as generation 1.
@@ -72,6 +73,7 @@ func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
 		return nil, fmt.Errorf("end grant: %w", err)
 	}
 	s.log.InfoContext(ctx, "grant ended", "grant", id)
+	s.events.End(id)
 	done := make(chan struct{})
 	s.revoking.Go(func() {
 		defer close(done)
@@ -91,6 +93,7 @@ func (s *Grants) Forget(ctx context.Context, id string) error {
 		return fmt.Errorf("forget grant: %w", err)
 	}
 	s.log.InfoContext(ctx, "grant replaced by a new sign-in", "grant", id)
+	s.events.End(id)
 	return nil
 }
 

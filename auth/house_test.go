@@ -96,13 +96,13 @@ func newHouse(t *testing.T, o options) *house {
 		t.Fatal(err)
 	}
 	v := o.vault(h.db)
-	h.grants = auth.NewGrants(v, set, *o.callbacks, o.now, log)
+	h.grants = auth.NewGrants(v, set, *o.callbacks, &auth.Events{}, o.now, log)
 	unstored, err := spool.Open(filepath.Join(t.TempDir(), "spool"), h.db.Sealer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.config = auth.RotatorConfig{
-		Vault: v, Spool: unstored, Providers: set, Grants: h.grants, Callbacks: *o.callbacks, RenewTimeout: o.timeout, Now: o.now, Log: log,
+		Vault: v, Spool: unstored, Providers: set, Grants: h.grants, Callbacks: *o.callbacks, Events: &auth.Events{}, RenewTimeout: o.timeout, Now: o.now, Log: log,
 	}
 	h.rotator = auth.NewRotator(h.config)
 	h.set = set

@@ -49,7 +49,7 @@ func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant, recor
 		g.Tokens = TokenSet{IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.IssuedAt}
 		g.Pending, g.DueAt = "", time.Time{}
 		why := Failure{Code: CodeIdentityChanged, Party: PartyPerson}
-		g.Standing.Outcome, g.Standing.Refused, g.Standing.Failure = OutcomeRefused, true, why
+		g.Standing.Outcome, g.Standing.Refused, g.Standing.Failure, g.Standing.TriedAt = OutcomeRefused, true, why, r.Now()
 		record.Outcome, record.Code = OutcomeRefused, CodeIdentityChanged
 	default:
 		r.Log.ErrorContext(ctx, "security: new id token rejected; the old one stays", "grant", g.ID, "provider", g.Identity.Provider, "error", err)
@@ -96,6 +96,7 @@ func (r *Rotator) recheck(ctx context.Context, provider Provider, id string) err
 	if err := r.Vault.Amend(ctx, g, &latest[0]); err != nil && !errors.Is(err, ErrStale) {
 		return err
 	}
+	r.Events.Publish(id)
 	return nil
 }
 

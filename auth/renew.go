@@ -145,6 +145,7 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	g.Generation++
 	g.Tokens = answer.TokenSet(a.before.Tokens, a.policy.Assumed)
 	g.Pending = answer.ID
+	g.Former = formerOf(a.before.Tokens)
 	g.PresentingAt, g.LeasedUntil = time.Time{}, time.Time{}
 	g.Standing = Standing{Outcome: OutcomeRenewed, TriedAt: now, AutomaticAt: a.before.Standing.AutomaticAt}
 	if g.Tokens.Refresh != a.before.Tokens.Refresh {
@@ -237,6 +238,7 @@ func (a attempt) record(g *Grant, now time.Time) Renewal {
 // recorded counts a renewal and writes the event; what an operator must mend is an error.
 func (r *Rotator) recorded(ctx context.Context, provider string, record *Renewal) {
 	r.Counters.renewed(provider, record)
+	r.Events.Publish(record.GrantID)
 	log := r.Log.InfoContext
 	switch {
 	case record.Outcome.Succeeded():

@@ -20,6 +20,7 @@ type RotatorConfig struct {
 	Providers    Providers
 	Grants       *Grants // revokes tokens that arrive for a grant that is gone
 	Callbacks    Callbacks
+	Events       *Events
 	RenewTimeout time.Duration // bound on one token endpoint call
 	Now          func() time.Time
 	Log          *slog.Logger
@@ -74,6 +75,15 @@ func NewRotator(config RotatorConfig) *Rotator {
 	r.quit, r.endQuit = context.WithCancel(context.Background())
 	r.restore()
 	return r
+}
+
+// Look reads a grant and renews nothing. The error is the vault's.
+func (r *Rotator) Look(ctx context.Context, id string) (View, error) {
+	g, err := r.read(ctx, id)
+	if err != nil {
+		return View{}, err
+	}
+	return r.view(g), nil
 }
 
 // Fresh reads a grant and renews it if it is due. While its access token is valid the renewal runs beside and Fresh

@@ -194,6 +194,7 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 	}
 	r.Log.InfoContext(ctx, "renewal stored at last", "grant", u.Grant.ID, "generation", u.Grant.Generation)
 	r.settleStored(ctx, u.Grant, u.Record)
+	r.Events.Publish(u.Grant.ID)
 	return nil
 }
 

@@ -1,11 +1,9 @@
 package auth
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 	"math"
-	"strings"
 	"time"
 )
 
@@ -106,21 +104,12 @@ func (a Answer) TokenSet(previous TokenSet, assumed time.Duration) TokenSet {
 // jwtLifetime is the time from now to the exp claim of an access token that is a JWT, 0 if there is none in the
 // future. The token is not verified: a client takes the hint, it decides nothing about trust on it.
 func jwtLifetime(token Secret, now time.Time) time.Duration {
-	parts := strings.Split(token.Reveal(), ".")
-	if len(parts) != 3 {
+	jwt, _ := ParseJWT(token)
+	number, ok := jwt.Claims["exp"].(json.Number)
+	if !ok {
 		return 0
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
-	if err != nil {
-		return 0
-	}
-	var claims struct {
-		Exp json.Number `json:"exp"`
-	}
-	if json.Unmarshal(payload, &claims) != nil {
-		return 0
-	}
-	exp, err := claims.Exp.Float64()
+	exp, err := number.Float64()
 	if err != nil || math.IsNaN(exp) || exp <= 0 || exp > math.MaxInt32*4 {
 		return 0
 	}

@@ -46,6 +46,14 @@ type Vault interface {
 	// record is gone.
 	Shared(ctx context.Context, id string, generation int64, n int) error
 
+	// Changes lists the grants that renewals were recorded for after the record last, and the newest record's ID. With
+	// last -1 it lists none.
+	Changes(ctx context.Context, last int64) (grants []string, newest int64, err error)
+	// Missing are those of the grants that are gone.
+	Missing(ctx context.Context, ids []string) ([]string, error)
+	// Person lists the grants of a person's live sessions, the latest seen first. Their tokens and claims are not filled.
+	Person(ctx context.Context, provider, subject string) ([]*Grant, error)
+
 	// Due lists grants of a provider that are due at now, have a live session and no lease, the longest due first, at
 	// most limit, and only those that follow after, which is zero for the first. Among them are grants whose token set
 	// is from the future, because the clock was set back since.

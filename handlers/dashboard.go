@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 	"github.com/labstack/echo/v4"
@@ -11,9 +12,6 @@ import (
 	"keyturn/auth"
 	"keyturn/views"
 )
-
-// historyRows is how many renewals a page of the history shows.
-const historyRows = 20
 
 // dashboard is the token dashboard.
 func (a *app) dashboard(c echo.Context) error {
@@ -28,19 +26,29 @@ func (a *app) dashboard(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	history, err := a.Rotator.History(ctx, view.Grant.ID, 0, historyRows)
+	list, err := a.Rotator.History(ctx, view.Grant.ID, 0, keptRenewals)
 	if err != nil {
 		return storageProblem(err)
 	}
-	var targets []string
-	if p, ok := a.Providers.Get(view.Grant.Identity.Provider); ok {
-		targets = p.Origins()
+	history := historyOf(list, "")
+	if before := c.QueryParam("before"); before != "" {
+		if history.Older, history.Before, err = a.olderHistory(c, view.Grant.ID, before); err != nil {
+			return err
+		}
 	}
-	c.Response().Header().Set("Content-Security-Policy", contentPolicy(targets))
+	_, inspects := a.inspector(view.Grant)
+	a.allowSignOutTargets(c, view.Grant)
 	return a.render(c, http.StatusOK, views.Dashboard(views.DashboardPage{
-		Person: a.person(c, view.Grant), Token: a.tokenCard(view, flashed(a.Sessions.TakeFlash(ctx))),
-		Grant: a.grantFacts(c, view), History: historyRowsOf(history),
+		Person: a.person(c, view.Grant), Token: a.tokenCard(view, flashed(a.Sessions.TakeFlash(ctx)), history.Since),
+		Grant: a.grantFacts(c, view, list), Timeline: a.timeline(view, list), History: history, CanTry: inspects,
 	}))
+}
+
+// allowSignOutTargets lets the sign-out form of a page end at the provider.
+func (a *app) allowSignOutTargets(c echo.Context, g *auth.Grant) {
+	if p, ok := a.Providers.Get(g.Identity.Provider); ok {
+		c.Response().Header().Set("Content-Security-Policy", contentPolicy(p.Origins()))
+	}
 }
 
 // person is who is signed in, as the Session callback shows them.
@@ -57,11 +65,13 @@ func (a *app) label(g *auth.Grant) string {
 	return g.Identity.Provider
 }
 
-func (a *app) tokenCard(view auth.View, said *views.Result) views.TokenCard {
+// tokenCard is the token card; since is the oldest renewal that the page shows.
+func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.TokenCard {
 	g := view.Grant
 	card := views.TokenCard{
 		State: string(view.State), Now: a.Now(), IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.ExpiresAt, DueAt: view.RipeAt,
 		Generation: g.Generation, Renewable: view.Renewable, NextRenewalAt: view.NextAt, Result: said, Renewing: view.Running,
+		AskAt: a.askAt(view), Version: versionOf(g), Since: since,
 	}
 	if failure := view.Problem; failure.Code != "" {
 		card.Problem = &views.StandingProblem{
@@ -72,6 +82,19 @@ func (a *app) tokenCard(view auth.View, said *views.Result) views.TokenCard {
 		card.SignInURL = signInURL(g.Identity.Provider, "/dashboard", promptFor(g.Standing.Failure.Code))
 	}
 	return card
+}
+
+// askAt is when an open page should ask by itself whether there is anything new, beside what /events tells it: at the
+// expiry, and after that with each automatic try.
+func (a *app) askAt(view auth.View) time.Time {
+	switch expiry := view.Grant.Tokens.ExpiresAt; {
+	case !view.Renewable:
+		return time.Time{}
+	case expiry.After(a.Now()):
+		return expiry
+	default:
+		return view.NextAt
+	}
 }
 
 // promptFor is the prompt with which a refused grant is signed in again.
@@ -86,25 +109,17 @@ func promptFor(code string) string {
 	}
 }
 
-func (a *app) grantFacts(c echo.Context, view auth.View) views.GrantFacts {
+func (a *app) grantFacts(c echo.Context, view auth.View, list []auth.Renewal) views.GrantFacts {
 	g := view.Grant
-	return views.GrantFacts{
+	facts := views.GrantFacts{
 		SignedInAt: g.CreatedAt, SessionEndsAt: a.Sessions.EndsAt(c.Request().Context()),
 		Provider: a.label(g), Issuer: g.Identity.Issuer, Scope: strings.Fields(g.Tokens.Scope), NextRenewalAt: view.NextAt,
 		RefreshExpiresAt: g.Tokens.RefreshExpiresAt, RefreshNeverExpires: g.Tokens.RefreshNeverExpires, Renewable: view.Renewable,
 	}
-}
-
-func historyRowsOf(history []auth.Renewal) []views.HistoryRow {
-	rows := make([]views.HistoryRow, 0, len(history))
-	for _, r := range history {
-		rows = append(rows, views.HistoryRow{
-			At: r.At, Generation: r.Generation, Trigger: string(r.Trigger), Outcome: string(r.Outcome), Duration: r.Duration,
-			ErrorCode: r.Code, Detail: r.Detail, Warning: r.Warning, Shared: r.Shared, OldToken: r.OldToken, NewToken: r.NewToken,
-			OldExpiry: r.OldExpiry, NewExpiry: r.NewExpiry,
-		})
+	if len(list) > 0 && list[0].Outcome.Succeeded() && list[0].OldScope != "" && list[0].OldScope != list[0].NewScope {
+		facts.FormerScope = strings.Fields(list[0].OldScope)
 	}
-	return rows
+	return facts
 }
 
 // render writes a page or a fragment whole, so that a failing view is an error page and not half of one.

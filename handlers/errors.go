@@ -45,6 +45,12 @@ func (p *httpProblem) Error() string {
 // Unwrap gives errors.Is the cause.
 func (p *httpProblem) Unwrap() error { return p.cause }
 
+// redirect is an error that sends the browser elsewhere.
+type redirect struct{ to string }
+
+// Error implements error.
+func (r *redirect) Error() string { return "see " + r.to }
+
 // storageProblem is shown when the database does not answer.
 func storageProblem(err error) *httpProblem {
 	if errors.Is(err, auth.ErrUnreadable) {
@@ -82,6 +88,11 @@ func asProblem(err error) *httpProblem {
 // failed answers an error in the form that was asked for: JSON under /api, a notice to htmx, else a page.
 func (a *app) failed(err error, c echo.Context) {
 	if c.Response().Committed {
+		return
+	}
+	var elsewhere *redirect
+	if errors.As(err, &elsewhere) {
+		_ = c.Redirect(http.StatusSeeOther, elsewhere.to)
 		return
 	}
 	p := asProblem(err)

@@ -22,6 +22,8 @@ type Config struct {
 	Providers    *provider.Set
 	Rotator      *auth.Rotator
 	Grants       *auth.Grants
+	Events       *auth.Events
+	Vault        auth.Vault
 	Callbacks    auth.Callbacks
 	BaseURL      string // scheme and host, without a slash at the end
 	ExposeTokens bool   // a signed-in person may fetch their own tokens
@@ -71,10 +73,18 @@ func (a *app) routes() *echo.Echo {
 	e.HTTPErrorHandler = a.failed
 	e.Use(a.logged, a.recovered, a.sameOrigin, limitBody)
 
-	e.GET("/", a.home)
-	e.HEAD("/", a.home)
-	e.GET("/dashboard", a.dashboard)
-	e.HEAD("/dashboard", a.dashboard)
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		e.Add(method, "/", a.home, compressed)
+		e.Add(method, "/dashboard", a.dashboard, compressed)
+	}
+	e.GET("/dashboard/tokens/:kind", a.inspectToken)
+	e.GET("/dashboard/tokens/:kind/signature", a.checkSignature)
+	e.POST("/dashboard/tokens/:kind/reveal", a.revealToken)
+	e.POST("/dashboard/tokens/:kind/introspect", a.introspectToken)
+	e.POST("/dashboard/userinfo", a.callUserInfo)
+	e.GET("/dashboard/sessions", a.listSessions)
+	e.POST("/dashboard/sessions/signout-others", a.signOutOthers)
+	e.POST("/dashboard/sessions/:id/signout", a.signOutSession)
 
 	e.POST("/auth/signout", a.signOut)
 	e.GET("/auth/signout", onlyPost)
@@ -86,6 +96,7 @@ func (a *app) routes() *echo.Echo {
 	e.POST("/api/renew-token", a.renewToken)
 	e.GET("/api/session", a.session)
 	e.GET("/api/rotations", a.rotations)
+	e.GET("/events", a.events)
 
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/healthz", a.healthz)

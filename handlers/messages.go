@@ -78,9 +78,9 @@ func (a *app) resultWords(result auth.Result) views.Result {
 	g := result.Grant
 	switch result.Outcome {
 	case auth.OutcomeRotated:
-		return views.Result{OK: true, Text: fmt.Sprintf("Rotated in %s: generation %d.", brief(result.Took), g.Generation)}
+		return views.Result{OK: true, Text: fmt.Sprintf("Rotated in %s: generation %d,", brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt}
 	case auth.OutcomeRenewed:
-		return views.Result{OK: true, Text: fmt.Sprintf("Renewed in %s: generation %d. The provider kept the refresh token.", brief(result.Took), g.Generation)}
+		return views.Result{OK: true, Text: fmt.Sprintf("Renewed with the same refresh token in %s: generation %d,", brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt}
 	case "":
 		return views.Result{OK: true, Text: "No renewal was needed."}
 	case auth.OutcomeKept, auth.OutcomeRefused:

@@ -1,9 +1,9 @@
 package handlers
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -42,6 +42,8 @@ func (a *app) triggerRenewToken(c echo.Context) error {
 	}
 	said := a.resultWords(result)
 	switch {
+	case isHTMX(c) && trigger == auth.TriggerAutomatic:
+		return a.tokenFragment(c, result.View, nil) // the page asked by itself: nobody waits for a word
 	case isHTMX(c):
 		return a.tokenFragment(c, result.View, &said)
 	case acceptsHTML(c):
@@ -119,27 +121,28 @@ func statusOf(result auth.Result, now time.Time) int {
 
 // tokenFragment is the token card, with what else of the dashboard a renewal changes.
 func (a *app) tokenFragment(c echo.Context, view auth.View, said *views.Result) error {
-	history, err := a.Rotator.History(c.Request().Context(), view.Grant.ID, 0, historyRows)
+	fragment, err := a.renewedFragment(c, view, said, c.FormValue("since"), false)
 	if err != nil {
 		return storageProblem(err)
 	}
-	return a.render(c, http.StatusOK, views.TokenWithHistory(a.tokenCard(view, said), historyRowsOf(history), a.grantFacts(c, view)))
+	return a.render(c, http.StatusOK, fragment)
 }
 
 // flashOf and flashed carry a result over the redirect of a browser without JavaScript.
 func flashOf(said views.Result) string {
-	if said.OK {
-		return "ok:" + said.Text
+	text, err := json.Marshal(said)
+	if err != nil {
+		return ""
 	}
-	return "no:" + said.Text
+	return string(text)
 }
 
 func flashed(word string) *views.Result {
-	kind, text, found := strings.Cut(word, ":")
-	if !found {
+	var said views.Result
+	if word == "" || json.Unmarshal([]byte(word), &said) != nil {
 		return nil
 	}
-	return &views.Result{OK: kind == "ok", Text: text}
+	return &said
 }
 
 func secondsLeft(expiry, now time.Time) int64 { return max(0, int64(expiry.Sub(now)/time.Second)) }

@@ -3,7 +3,6 @@ package handlers
 import (
 	"errors"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -51,6 +50,14 @@ func (a *app) session(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
+	return c.JSON(http.StatusOK, sessionAnswer{
+		User: a.Callbacks.User(ctx, a.Log, view.Grant), Provider: view.Grant.Identity.Provider, Expires: whole(a.Sessions.EndsAt(ctx)),
+		Token: a.tokenState(view),
+	})
+}
+
+// tokenState is the token set as the API describes it.
+func (a *app) tokenState(view auth.View) tokenState {
 	g, now := view.Grant, a.Now()
 	token := tokenState{
 		State: view.State, TokenType: g.Tokens.Type, Scope: g.Tokens.Scope, IssuedAt: whole(g.Tokens.IssuedAt),
@@ -65,65 +72,7 @@ func (a *app) session(c echo.Context) error {
 			apiError: apiError{failure.Code, a.failureWords(g, failure)}, Party: failure.Party, NextTryAt: wholeOrNil(a.nextTry(view)),
 		}
 	}
-	return c.JSON(http.StatusOK, sessionAnswer{
-		User: a.Callbacks.User(ctx, a.Log, g), Provider: g.Identity.Provider, Expires: whole(a.Sessions.EndsAt(ctx)), Token: token,
-	})
-}
-
-// rotationAnswer is one renewal as the API shows it.
-type rotationAnswer struct {
-	ID           int64        `json:"id"`
-	Generation   int64        `json:"generation"`
-	At           time.Time    `json:"at"`
-	Trigger      auth.Trigger `json:"trigger"`
-	Outcome      auth.Outcome `json:"outcome"`
-	Milliseconds int64        `json:"milliseconds"`
-	Code         string       `json:"error_code,omitempty"`
-	Detail       string       `json:"error_detail,omitempty"`
-	Warning      string       `json:"warning,omitempty"`
-	Shared       int          `json:"shared"`    // how many other requests waited for it
-	OldToken     string       `json:"old_token"` // fingerprints
-	NewToken     string       `json:"new_token"`
-	OldRefresh   string       `json:"old_refresh_token"`
-	NewRefresh   string       `json:"new_refresh_token"`
-	OldScope     string       `json:"old_scope,omitempty"`
-	NewScope     string       `json:"new_scope,omitempty"`
-	OldExpiry    time.Time    `json:"old_expires_at"`
-	NewExpiry    time.Time    `json:"new_expires_at"`
-}
-
-// rotations is the renewal history, newest first.
-func (a *app) rotations(c echo.Context) error {
-	view, err := a.grant(c)
-	if errors.Is(err, errSignedOut) {
-		return a.unauthorized(c, signedOutJSON)
-	}
-	if err != nil {
-		return err
-	}
-	before, err := strconv.ParseInt(c.QueryParam("before"), 10, 64)
-	if c.QueryParam("before") != "" && (err != nil || before <= 0) {
-		return problem(http.StatusBadRequest, "bad_before", "The parameter before is not the id of a renewal.", "Take it from the answer before.")
-	}
-	list, err := a.Rotator.History(c.Request().Context(), view.Grant.ID, before, historyRows+1)
-	if err != nil {
-		return storageProblem(err)
-	}
-	var next *int64
-	if len(list) > historyRows {
-		list = list[:historyRows]
-		next = &list[historyRows-1].ID
-	}
-	answer := make([]rotationAnswer, 0, len(list))
-	for _, r := range list {
-		answer = append(answer, rotationAnswer{
-			ID: r.ID, Generation: r.Generation, At: whole(r.At), Trigger: r.Trigger, Outcome: r.Outcome,
-			Milliseconds: r.Duration.Milliseconds(), Code: r.Code, Detail: r.Detail, Warning: r.Warning, Shared: r.Shared,
-			OldToken: r.OldToken, NewToken: r.NewToken, OldRefresh: r.OldRefresh, NewRefresh: r.NewRefresh,
-			OldScope: r.OldScope, NewScope: r.NewScope, OldExpiry: whole(r.OldExpiry), NewExpiry: whole(r.NewExpiry),
-		})
-	}
-	return c.JSON(http.StatusOK, map[string]any{"rotations": answer, "before": next})
+	return token
 }
 
 func wholeOrNil(t time.Time) *time.Time {

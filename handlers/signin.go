@@ -16,6 +16,7 @@ import (
 	"keyturn/auth"
 	"keyturn/auth/provider"
 	"keyturn/auth/session"
+	"keyturn/static"
 	"keyturn/views"
 )
 
@@ -36,17 +37,27 @@ func (a *app) home(c echo.Context) error {
 	case !errors.Is(err, errSignedOut):
 		return err
 	}
-	return a.render(c, http.StatusOK, views.SignIn(a.signInPage(returnTo, nil)))
+	page := a.signInPage(returnTo, nil)
+	page.Ended = c.QueryParam("ended") != ""
+	return a.render(c, http.StatusOK, views.SignIn(page))
 }
 
 func (a *app) signInPage(returnTo string, problem *views.Problem) views.SignInPage {
 	page := views.SignInPage{Problem: problem, DevProvider: a.DevPrefix != ""}
 	for _, p := range a.Providers.All() {
 		page.Providers = append(page.Providers, views.ProviderButton{
-			Name: p.Name(), Label: p.Label(), URL: signInURL(p.Name(), returnTo, ""),
+			Name: p.Name(), Label: p.Label(), URL: signInURL(p.Name(), returnTo, ""), Mark: static.Mark(markOf(p.Type())),
 		})
 	}
 	return page
+}
+
+// markOf is the name of a provider's mark.
+func markOf(providerType string) string {
+	if providerType == "oidc" {
+		return "openid"
+	}
+	return providerType
 }
 
 func signInURL(name, returnTo, prompt string) string {

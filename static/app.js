@@ -1,17 +1,21 @@
-// Keyturn's own script: the live countdown, times in the reader's time zone, and what a click on Refresh Token needs
-// beside the swap. Without it everything works by reloading.
+// Keyturn's own script: the live countdown, times in the reader's time zone, and what htmx does not know of the page. Without
+// it everything works by reloading.
 "use strict";
 (() => {
   const words = { fresh: ["●", "Fresh"], due: ["◐", "Due"], expired: ["○", "Expired"], needs_sign_in: ["⚑", "Needs sign-in"] };
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const mask = "••••••••••••••••••••••••";
   let skew = 0; // of the reader's clock against the server's, in milliseconds
   let shownCard = null;
-  let focusWas = false;
+  let clicked = false; // a click on Refresh Token is on its way
+  let askedAt = 0; // when the page last asked by itself
+  let focused = ""; // id of what had the focus before a swap
 
   const byId = (id) => document.getElementById(id);
   const at = (element, name) => Date.parse(element.dataset[name] || "");
+  const now = () => Date.now() + skew;
 
   function localTimes(root) {
     for (const time of root.querySelectorAll("time[data-shown]")) {
@@ -29,6 +33,8 @@
     return s >= 3600 ? `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}` : `${Math.floor(s / 60)}:${two(s % 60)}`;
   }
 
+  // The token card
+
   function show(card, state) {
     if (card.dataset.state === state) return;
     card.classList.replace("state-" + card.dataset.state, "state-" + state);
@@ -40,25 +46,26 @@
   function tick() {
     const card = byId("token-card");
     if (!card) return;
-    const now = Date.now() + skew;
     const expires = at(card, "expiresAt"), issued = at(card, "issuedAt"), due = at(card, "dueAt");
-    byId("countdown").textContent = left(expires - now);
-    const gone = expires > issued ? 1 - (expires - now) / (expires - issued) : 1;
+    byId("countdown").textContent = left(expires - now());
+    const gone = expires > issued ? 1 - (expires - now()) / (expires - issued) : 1;
     card.querySelector(".ring .left").setAttribute("stroke-dashoffset", (100 * Math.min(1, Math.max(0, gone))).toFixed(2));
     const renewable = "renewable" in card.dataset;
-    if (now >= expires) show(card, renewable ? "expired" : "needs_sign_in");
-    else if (renewable && now >= due && card.dataset.state === "fresh") show(card, "due");
-    const rest = (expires - now) % 1000;
+    if (now() >= expires) show(card, renewable ? "expired" : "needs_sign_in");
+    else if (renewable && now() >= due && card.dataset.state === "fresh") show(card, "due");
+    moveNow();
+    askAgain(card);
+    const rest = (expires - now()) % 1000;
     setTimeout(tick, (rest > 0 ? rest : 1000 + rest) + 5);
   }
 
-  function begin(root) {
-    const card = byId("token-card");
-    if (card && card !== shownCard) {
-      shownCard = card;
-      skew = at(card, "now") - Date.now();
-    }
-    localTimes(root);
+  // At the expiry, and at each automatic try after it, the card is asked for by itself: it is renewed if it is due.
+  function askAgain(card) {
+    const when = at(card, "askAt");
+    if (clicked || document.hidden || !(now() >= when) || Date.now() < askedAt + 3000) return;
+    askedAt = Date.now();
+    const since = card.querySelector("input[name=since]");
+    htmx.ajax("POST", "/api/trigger-renew-token", { target: "#token-card", swap: "outerHTML", values: { since: since ? since.value : "" } });
   }
 
   function busy(form, on) {
@@ -75,8 +82,10 @@
       result.textContent = text;
       result.className = "result " + (good ? "good" : "bad");
     }
-    byId("announce").textContent = text;
+    announce(text);
   }
+
+  function announce(text) { byId("announce").textContent = text; }
 
   document.addEventListener("submit", (event) => {
     const button = event.target.querySelector('button[aria-busy="true"]');
@@ -84,31 +93,157 @@
   }, true);
 
   document.addEventListener("htmx:before:request", (event) => {
-    const form = event.target.closest ? event.target.closest("form") : null;
-    if (!form || !form.closest("#token-card")) return;
-    focusWas = form.contains(document.activeElement);
+    const form = event.target.closest ? event.target.closest("#token-card form") : null;
+    if (!form) return;
+    clicked = true;
     byId("notice").replaceChildren();
     busy(form, true);
   });
 
-  document.addEventListener("htmx:finally:request", () => {
+  document.addEventListener("htmx:finally:request", (event) => {
+    if (!clicked || event.target.id === "live") return;
+    clicked = false;
     const form = document.querySelector("#token-card form");
     if (form) busy(form, false);
+    const result = byId("result");
+    if (result) announce(result.textContent.trim().replace(/\s+/g, " "));
+  });
+
+  document.addEventListener("htmx:error", (event) => {
+    if (clicked) say("Keyturn cannot be reached. Your token is as it was; try again in a moment.", false);
+    else if (event.target.id === "live") setTimeout(() => event.target.dispatchEvent(new Event("reconnect")), 3000);
+  });
+
+  // What was swapped in
+
+  document.addEventListener("htmx:before:swap", () => {
+    const id = document.activeElement && document.activeElement.id;
+    if (id) focused = id;
   });
 
   document.addEventListener("htmx:after:swap", () => {
-    begin(document);
-    const result = byId("result");
-    byId("announce").textContent = result ? result.textContent.trim() : "";
-    const next = byId("refresh-token") || byId("sign-in-again");
-    if (focusWas && next) next.focus({ preventScroll: true });
-    focusWas = false;
+    dress(document);
+    if (focused && document.activeElement === document.body) {
+      const next = byId(focused) || (focused === "refresh-token" && byId("sign-in-again"));
+      if (next) next.focus({ preventScroll: true });
+    }
+    focused = "";
   });
 
-  document.addEventListener("htmx:error", () => say("Keyturn cannot be reached. Your token is as it was; try again in a moment.", false));
+  function dress(root) {
+    const card = byId("token-card");
+    if (card && card !== shownCard) {
+      const renewed = shownCard && shownCard.dataset.generation !== card.dataset.generation;
+      shownCard = card;
+      skew = at(card, "now") - Date.now();
+      if (renewed) document.body.dispatchEvent(new Event("renewed"));
+    }
+    localTimes(root);
+    moveNow();
+    for (const button of root.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
+    const shown = byId("revealed");
+    if (shown && !shown.dataset.timed) {
+      shown.dataset.timed = "yes";
+      setTimeout(() => { if (shown.isConnected) hideRevealed(); }, Number(shown.dataset.hideAfter) * 1000);
+    }
+  }
 
+  // Live: a message is newer than the card, or it is not taken
+
+  const newer = (a, b) => {
+    const [generationA, timeA] = a.split(".").map(Number), [generationB, timeB] = b.split(".").map(Number);
+    return generationA !== generationB ? generationA > generationB : timeA > timeB;
+  };
+
+  function live(state, word) {
+    const shown = byId("live-state");
+    if (!shown) return;
+    shown.hidden = false;
+    shown.dataset.state = state;
+    shown.querySelector(".word").textContent = word;
+  }
+
+  document.addEventListener("htmx:sse:after:connection", () => live("on", "Live"));
+  document.addEventListener("htmx:sse:error", (event) => {
+    if (event.detail.status === 401) location.assign("/?return_to=%2Fdashboard");
+    live("off", "Reconnecting…");
+  });
+  document.addEventListener("htmx:sse:before:connection", (event) => { if (event.detail.connection.attempt > 0) live("off", "Reconnecting…"); });
+  document.addEventListener("htmx:sse:before:message", (event) => {
+    const message = event.detail.message;
+    const card = byId("token-card");
+    if (!message.event && (clicked || !card || !newer(message.id, card.dataset.version))) event.detail.cancelled = true;
+  });
+  document.addEventListener("signedout", () => location.assign("/?ended=1"));
+
+  // The timeline: its present moves, its bars are walked by arrow keys
+
+  function moveNow() {
+    const picture = document.querySelector("svg.timeline");
+    if (!picture || !picture.dataset.begin) return;
+    const begin = at(picture, "begin"), end = at(picture, "end");
+    const from = parseFloat(picture.dataset.from), to = parseFloat(picture.dataset.to);
+    const share = end > begin ? Math.min(1, Math.max(0, (now() - begin) / (end - begin))) : 1;
+    const x = from + share * (to - from);
+    const line = picture.querySelector(".now");
+    line.setAttribute("x1", x + "%");
+    line.setAttribute("x2", x + "%");
+    const used = picture.querySelector(".present .used"), valid = picture.querySelector(".present .valid");
+    if (used) used.setAttribute("width", Math.max(0.25, Math.min(x - from, parseFloat(valid.getAttribute("width")))) + "%");
+  }
+
+  function detail(bar) {
+    const time = (iso) => clock.format(new Date(iso));
+    const until = bar.dataset.until ? " to " + time(bar.dataset.until) : "";
+    byId("timeline-detail").textContent = `${bar.getAttribute("aria-label")} · ${time(bar.dataset.from)}${until}`;
+  }
+
+  const barOf = (event) => (event.target.closest ? event.target.closest(".bar, .mark") : null);
+  for (const kind of ["pointerover", "focusin"]) {
+    document.addEventListener(kind, (event) => { const bar = barOf(event); if (bar) detail(bar); });
+  }
+  document.addEventListener("keydown", (event) => {
+    const bar = barOf(event);
+    if (!bar) return;
+    const all = [...document.querySelectorAll(".timeline .bar, .timeline .mark")].sort((a, b) => at(a, "from") - at(b, "from"));
+    const here = all.indexOf(bar);
+    const next = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: all.length - 1 }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    const target = all[Math.min(all.length - 1, Math.max(0, next))];
+    bar.setAttribute("tabindex", "-1");
+    target.setAttribute("tabindex", "0");
+    target.focus();
+  });
+
+  // The inspector: copied tokens are never on the page, revealed ones not for long
+
+  function hideRevealed() {
+    const shown = byId("revealed");
+    if (!shown) return;
+    shown.textContent = mask;
+    byId("reveal").click();
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest ? event.target.closest("[data-copy]") : null;
+    if (!button) return;
+    try {
+      const answer = await fetch(button.dataset.copy, { method: "POST", headers: { Accept: "text/plain" }, cache: "no-store" });
+      if (!answer.ok) throw new Error(String(answer.status));
+      await navigator.clipboard.writeText(await answer.text());
+      button.textContent = "Copied";
+      announce("Copied");
+    } catch {
+      button.textContent = "Not copied";
+      announce("The token could not be copied. Reveal it and copy it by hand.");
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+
+  window.addEventListener("pagehide", () => { if (byId("revealed")) byId("revealed").textContent = mask; });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) localTimes(document); });
 
-  begin(document);
+  dress(document);
   tick();
 })();

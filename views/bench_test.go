@@ -8,7 +8,7 @@ import (
 func BenchmarkDashboard(b *testing.B) {
 	page := hostileDashboard("fresh")
 	for range 19 {
-		page.History = append(page.History, page.History[0])
+		page.History.Recent = append(page.History.Recent, page.History.Recent[0])
 	}
 	for b.Loop() {
 		if err := Dashboard(page).Render(b.Context(), io.Discard); err != nil {

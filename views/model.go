@@ -3,6 +3,7 @@ package views
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,8 +29,10 @@ func (p Person) Shown() string {
 }
 
 // Initial stands in for a picture: those of foreign hosts are not loaded.
-func (p Person) Initial() string {
-	r, _ := utf8.DecodeRuneInString(strings.ToUpper(strings.TrimSpace(p.Shown())))
+func (p Person) Initial() string { return initialOf(p.Shown()) }
+
+func initialOf(name string) string {
+	r, _ := utf8.DecodeRuneInString(strings.ToUpper(strings.TrimSpace(name)))
 	return string(r)
 }
 
@@ -41,21 +44,30 @@ type Problem struct {
 }
 
 // ProviderButton is one way to sign in.
-type ProviderButton struct{ Name, Label, URL string }
+type ProviderButton struct {
+	Name, Label, URL string
+	Mark             string // outline of the brand's mark in a box of 24 by 24; empty: its initial stands in
+}
+
+// Initial stands in for a mark.
+func (p ProviderButton) Initial() string { return initialOf(p.Label) }
 
 // SignInPage is the page of those who are signed out.
 type SignInPage struct {
 	Providers   []ProviderButton
 	Problem     *Problem // of a try that failed
 	DevProvider bool
+	Ended       bool // the session was ended elsewhere
 }
 
 // DashboardPage is the token dashboard.
 type DashboardPage struct {
-	Person  Person
-	Token   TokenCard
-	Grant   GrantFacts
-	History []HistoryRow
+	Person   Person
+	Token    TokenCard
+	Grant    GrantFacts
+	Timeline Timeline
+	History  History
+	CanTry   bool // there is an endpoint to try the token at
 }
 
 // TokenCard is the present access token. Times are absolute; Now lets the browser correct its clock.
@@ -70,14 +82,18 @@ type TokenCard struct {
 	NextRenewalAt time.Time // zero: never
 	Result        *Result   // the answer to a click
 	Problem       *StandingProblem
-	SignInURL     string // where to sign in again, when that is what helps
-	Renewing      bool   // a renewal runs beside this page
+	SignInURL     string    // where to sign in again, when that is what helps
+	Renewing      bool      // a renewal runs beside this page
+	AskAt         time.Time // when the page should ask again by itself; zero: never
+	Version       string    // ascends with everything that a renewal changes
+	Since         string    // the oldest renewal that the page shows
 }
 
 // Result is what came of a click.
 type Result struct {
-	OK   bool
-	Text string
+	OK    bool      `json:"ok"`
+	Text  string    `json:"text"`
+	Until time.Time `json:"until,omitzero"` // expiry of what the click brought
 }
 
 // StandingProblem is why the latest renewal failed; it stands until one succeeds.
@@ -92,12 +108,23 @@ type GrantFacts struct {
 	SignedInAt, SessionEndsAt       time.Time
 	Provider, Issuer                string
 	Scope                           []string
+	FormerScope                     []string // nil: as the scope is
 	NextRenewalAt, RefreshExpiresAt time.Time
 	RefreshNeverExpires, Renewable  bool
 }
 
+// History is the renewals that a page shows.
+type History struct {
+	Recent []HistoryRow // newest first
+	Older  []HistoryRow // a further page, if one was asked for
+	Since  string       // id of the oldest recent one; 0: all
+	Before string       // id before which there are more; empty: there are none
+	Reset  bool         // what the page has loaded of older ones does not connect any more
+}
+
 // HistoryRow is one renewal. OldToken and NewToken are fingerprints.
 type HistoryRow struct {
+	ID                         int64
 	At                         time.Time
 	Generation                 int64
 	Trigger, Outcome           string
@@ -106,6 +133,14 @@ type HistoryRow struct {
 	OldToken, NewToken         string
 	Shared                     int // how many other requests waited for it
 	OldExpiry, NewExpiry       time.Time
+}
+
+// SessionRow is one of a person's sessions.
+type SessionRow struct {
+	ID                 string // of its grant
+	Browser, Address   string
+	Mobile, This       bool
+	SignedInAt, SeenAt time.Time
 }
 
 // ErrorPage is a page that says what went wrong.
@@ -200,5 +235,7 @@ func brief(d time.Duration) string {
 		return fmt.Sprintf("%.0f s", d.Seconds())
 	}
 }
+
+func contains(words []string, word string) bool { return slices.Contains(words, word) }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

@@ -31,7 +31,8 @@ func hostileDashboard(state string) DashboardPage {
 			Problem: &StandingProblem{Text: hostile, Whose: "provider", NextTryAt: now},
 		},
 		Grant:   GrantFacts{Issuer: hostile, Provider: hostile, Scope: []string{hostile}},
-		History: []HistoryRow{{At: now, Trigger: "manual", Outcome: "kept", ErrorCode: hostile, Detail: hostile, Warning: hostile, OldToken: "aaaaaa", NewToken: "aaaaaa"}},
+		History: History{Recent: []HistoryRow{{At: now, Trigger: "manual", Outcome: "kept", ErrorCode: hostile, Detail: hostile, Warning: hostile, OldToken: "aaaaaa", NewToken: "aaaaaa"}}},
+		Timeline: Timeline{Now: now, Bars: []Bar{{Generation: 7, Trigger: "manual", Outcome: "rotated", IssuedAt: now, ExpiresAt: now.Add(2 * time.Minute)}}, Marks: []Mark{{At: now, Code: hostile}}},
 	}
 }
 
@@ -60,7 +61,7 @@ func TestForeignTextIsShownSafely(t *testing.T) {
 	for _, state := range []string{"fresh", "due", "expired", "needs_sign_in"} {
 		for name, page := range map[string]string{
 			"dashboard": render(t, Dashboard(hostileDashboard(state))),
-			"sign-in":   render(t, SignIn(SignInPage{Problem: &Problem{Title: hostile, Detail: hostile, Next: hostile}, Providers: []ProviderButton{{hostile, hostile, "/auth/x"}}})),
+			"sign-in":   render(t, SignIn(SignInPage{Problem: &Problem{Title: hostile, Detail: hostile, Next: hostile}, Providers: []ProviderButton{{Name: hostile, Label: hostile, URL: "/auth/x"}}})),
 			"error":     render(t, Error(ErrorPage{Status: 400, Problem: Problem{Title: hostile, Detail: hostile}, Action: "/"})),
 			"notice":    render(t, Notice(Problem{Title: hostile})),
 			"dev":       render(t, DevSignIn(DevSignInPage{Action: "/x", AuthRequestID: hostile, ClientName: hostile, People: []DevPerson{{hostile, hostile, hostile}}})),
@@ -98,12 +99,14 @@ func TestTheButtonIsAFormToo(t *testing.T) {
 	}
 }
 
-func TestTheFragmentSwapsThreeParts(t *testing.T) {
+func TestAFragmentSwapsWhatARenewalChanges(t *testing.T) {
 	t.Parallel()
 	page := hostileDashboard("fresh")
-	html := render(t, TokenWithHistory(page.Token, page.History, page.Grant))
-	if strings.Count(html, `hx-swap-oob="true"`) != 2 || strings.Contains(html, "<html") {
-		t.Error(html)
+	for live, want := range map[bool]int{false: 4, true: 5} {
+		html := render(t, Renewed(page.Token, page.Grant, page.Timeline, page.History, live))
+		if n := strings.Count(html, `hx-swap-oob="true"`); n != want || strings.Contains(html, "<html") {
+			t.Errorf("live %v: %d parts, want %d", live, n, want)
+		}
 	}
 	if strings.Contains(render(t, Dashboard(page)), "hx-swap-oob") {
 		t.Error("the whole page swaps parts")
@@ -113,7 +116,7 @@ func TestTheFragmentSwapsThreeParts(t *testing.T) {
 func TestAFirstVisitIsExplained(t *testing.T) {
 	t.Parallel()
 	page := hostileDashboard("fresh")
-	page.History = nil
+	page.History.Recent = nil
 	if html := render(t, Dashboard(page)); !strings.Contains(html, "This is generation 1") {
 		t.Error("the empty history explains nothing")
 	}

@@ -114,6 +114,9 @@ func (b *brand) UnmarshalSession(text string) (goth.Session, error) {
 // Label implements Provider.
 func (b *brand) Label() string { return b.config.Label }
 
+// Type implements Provider.
+func (b *brand) Type() string { return b.config.Type }
+
 // Policy implements auth.Provider.
 func (b *brand) Policy() auth.Policy { return b.config.Policy() }
 

@@ -27,6 +27,7 @@ const (
 // metadata is what discovery told (OpenID Connect Discovery section 3, RFC 8414, RP-Initiated Logout, RFC 9207).
 type metadata struct {
 	oidc     *oidc.Provider
+	keys     keys
 	verifier *oidc.IDTokenVerifier
 
 	Issuer             string   `json:"issuer"`
@@ -36,6 +37,7 @@ type metadata struct {
 	UserInfoURL        string   `json:"userinfo_endpoint"`
 	RevocationURL      string   `json:"revocation_endpoint"`
 	EndSessionURL      string   `json:"end_session_endpoint"`
+	IntrospectionURL   string   `json:"introspection_endpoint"`
 	Scopes             []string `json:"scopes_supported"`
 	TokenAuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
 	IssInAuthorization bool     `json:"authorization_response_iss_parameter_supported"`
@@ -107,8 +109,9 @@ func (m *metadata) check(issuer string) error {
 	for name, endpoint := range map[string]string{
 		"authorization_endpoint": m.AuthorizationURL, "token_endpoint": m.TokenURL, "jwks_uri": m.JWKSURL,
 		"userinfo_endpoint": m.UserInfoURL, "revocation_endpoint": m.RevocationURL, "end_session_endpoint": m.EndSessionURL,
+		"introspection_endpoint": m.IntrospectionURL,
 	} {
-		optional := name == "userinfo_endpoint" || name == "revocation_endpoint" || name == "end_session_endpoint"
+		optional := name != "authorization_endpoint" && name != "token_endpoint" && name != "jwks_uri"
 		if endpoint == "" && optional {
 			continue
 		}

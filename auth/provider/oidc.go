@@ -48,6 +48,9 @@ func NewOIDC(config Config, options Options) (*OIDC, error) {
 // Label implements Provider.
 func (p *OIDC) Label() string { return p.config.Label }
 
+// Type implements Provider.
+func (p *OIDC) Type() string { return p.config.Type }
+
 // Policy implements auth.Provider.
 func (p *OIDC) Policy() auth.Policy { return p.config.Policy() }
 
@@ -63,8 +66,8 @@ func (p *OIDC) metadata(ctx context.Context) (*metadata, error) {
 	p.discovery.mu.Lock()
 	defer p.discovery.mu.Unlock()
 	if m.verifier == nil {
-		remote := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), p.documents), m.JWKSURL)
-		m.verifier = oidc.NewVerifier(m.Issuer, keys{remote}, &oidc.Config{
+		m.keys = keys{oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), p.documents), m.JWKSURL)}
+		m.verifier = oidc.NewVerifier(m.Issuer, m.keys, &oidc.Config{
 			ClientID: p.config.ClientID, SupportedSigningAlgs: m.signingAlgs(), Now: p.options.Now, SkipIssuerCheck: true,
 		})
 	}

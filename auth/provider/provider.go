@@ -79,6 +79,8 @@ type Provider interface {
 	goth.Provider
 	// Label is the provider's name for people.
 	Label() string
+	// Type is the configured type: "oidc", or the name of a brand.
+	Type() string
 	// Begin begins a sign-in. prompt is the OpenID Connect prompt parameter, usually empty. The session's Marshal is
 	// what Finish needs, and is kept by the browser's session until then.
 	Begin(ctx context.Context, state, prompt string) (goth.Session, error)

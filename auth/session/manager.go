@@ -101,6 +101,19 @@ func (m *Manager) EndOrphan(ctx context.Context) error {
 	return m.End(ctx)
 }
 
+// Lives says whether the request's session has not ended since. Asking does not keep it alive.
+func (m *Manager) Lives(ctx context.Context) (bool, error) {
+	ctx, token := NewContext(ctx), m.scs.Token(ctx)
+	FromContext(ctx).Passive = true
+	_, found, err := m.store.FindCtx(ctx, Hash(token))
+	return found, err
+}
+
+// EndOther ends the session of a grant, wherever it is. No error if there is none.
+func (m *Manager) EndOther(ctx context.Context, hash string) error {
+	return m.store.DeleteCtx(ctx, hash)
+}
+
 // EndsAt is when the session ends at the latest.
 func (m *Manager) EndsAt(ctx context.Context) time.Time { return m.scs.Deadline(ctx) }
 

@@ -27,6 +27,8 @@ type Request struct {
 	Person Person
 	Loaded string    // hash of the token that the store found, "" if none
 	SeenAt time.Time // when the session was last seen before this request
+
+	Passive bool // looking is no sign of life
 }
 
 type requestKey struct{}

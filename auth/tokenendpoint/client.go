@@ -94,6 +94,19 @@ func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret,
 	return nil
 }
 
+// Introspect asks endpoint what a token is (RFC 7662 section 2). Numbers in the answer are json.Number.
+func (c *Client) Introspect(ctx context.Context, endpoint string, token auth.Secret) (map[string]any, error) {
+	response, err := c.post(ctx, endpoint, url.Values{"token": {token.Reveal()}})
+	if err != nil {
+		return nil, err
+	}
+	claims, ok := auth.ParseClaims(string(response.body))
+	if response.status != http.StatusOK || response.err != nil || !ok {
+		return nil, fmt.Errorf("the introspection endpoint answered with status %d", response.status)
+	}
+	return claims, nil
+}
+
 // response is an answer read to its end, or as far as it came.
 type response struct {
 	status int

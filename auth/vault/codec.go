@@ -29,6 +29,10 @@ type sealedGrant struct {
 	RefreshNeverExpires bool      `json:"refresh_never_expires,omitempty"`
 	ClientAuth          string    `json:"client_auth,omitempty"`
 
+	FormerAccess  string `json:"former_access_claims,omitempty"`
+	FormerRefresh string `json:"former_refresh_claims,omitempty"`
+	FormerID      string `json:"former_id_claims,omitempty"`
+
 	Standing auth.Standing `json:"standing"`
 }
 
@@ -40,7 +44,7 @@ func encode(g *auth.Grant) ([]byte, error) {
 		Access: t.Access.Reveal(), Refresh: t.Refresh.Reveal(), ID: t.ID.Reveal(), Pending: g.Pending.Reveal(),
 		Type: t.Type, Scope: t.Scope, IssuedAt: t.IssuedAt.UTC(), ExpiresAt: t.ExpiresAt.UTC(), Assumed: t.Assumed,
 		RefreshExpiresAt: t.RefreshExpiresAt.UTC(), RefreshNeverExpires: t.RefreshNeverExpires, ClientAuth: t.ClientAuth,
-		Standing: g.Standing,
+		FormerAccess: g.Former.Access, FormerRefresh: g.Former.Refresh, FormerID: g.Former.ID, Standing: g.Standing,
 	})
 }
 
@@ -57,6 +61,7 @@ func decode(plain []byte, g *auth.Grant) error {
 		RefreshExpiresAt: s.RefreshExpiresAt, RefreshNeverExpires: s.RefreshNeverExpires, ClientAuth: s.ClientAuth,
 	}
 	g.Pending = auth.Secret(s.Pending)
+	g.Former = auth.Former{Access: s.FormerAccess, Refresh: s.FormerRefresh, ID: s.FormerID}
 	g.Standing = s.Standing
 	return nil
 }

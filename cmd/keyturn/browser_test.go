@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -44,11 +44,13 @@ type look struct {
 	width, height int64
 	dark          bool
 	noScript      bool
+	script        string // run before any script of a page
 }
 
 // tab is a browser with one tab, and what its console said.
 type tab struct {
 	context.Context
+	look     look
 	mu       sync.Mutex
 	messages []string
 }
@@ -65,13 +67,24 @@ func openTab(t testing.TB, l look) *tab {
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-gpu", true))
 	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, cancel := chromedp.NewContext(allocator)
+	t.Cleanup(cancelAllocator)
+	return newTab(t, allocator, l)
+}
+
+// another opens one more tab of the same browser.
+func (b *tab) another(t testing.TB) *tab {
+	t.Helper()
+	return newTab(t, b.Context, b.look)
+}
+
+func newTab(t testing.TB, parent context.Context, l look) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(parent)
 	ctx, cancelTime := context.WithTimeout(ctx, time.Minute)
-	b := &tab{Context: ctx}
+	b := &tab{Context: ctx, look: l}
 	t.Cleanup(func() {
 		cancelTime()
 		cancel()
-		cancelAllocator()
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, message := range b.messages {
@@ -88,6 +101,9 @@ func openTab(t testing.TB, l look) *tab {
 	})
 	protocol(t, ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
 	protocol(t, ctx, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Europe/Paris"})
+	if l.script != "" {
+		protocol(t, ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: l.script})
+	}
 	events := chromedp.Events(ctx, log.EntryAdded)
 	go func() {
 		for event, err := range events {
@@ -101,6 +117,21 @@ func openTab(t testing.TB, l look) *tab {
 	}()
 	protocol(t, ctx, log.Enable, cdp.Empty{})
 	return b
+}
+
+// silence forgets what the console said: the browser itself notes each request that fails.
+func (b *tab) silence() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.messages = nil
+}
+
+// becomes waits for a script to be true.
+func (b *tab) becomes(t testing.TB, what, script string) {
+	t.Helper()
+	if _, err := chromedp.Run(b.Context, chromedp.Poll[bool](script, chromedp.WithPollingTimeout(15*time.Second))); err != nil {
+		t.Fatalf("not so: %s: %v", what, err)
+	}
 }
 
 // protocol sends one command of the browser's protocol.
@@ -156,121 +187,4 @@ func (b *tab) signIn(t testing.TB, base string) {
 	t.Helper()
 	b.do(t, chromedp.Navigate(base), chromedp.Click(`a[data-provider="dev"]`, chromedp.NodeVisible),
 		chromedp.Click(`button[value="alice"]`, chromedp.NodeVisible), chromedp.WaitVisible(`#token-card`))
-}
-
-func TestClickingRefreshTokenSwapsTheNewExpiryIn(t *testing.T) {
-	t.Parallel()
-	b := openTab(t, look{})
-	p := startProgram(t)
-	b.signIn(t, p.base)
-	first := b.text(t, "#countdown")
-	ask(t, b, chromedp.Poll[bool](fmt.Sprintf(`document.getElementById("countdown").textContent.trim() !== %q`, first)))
-	if left := b.text(t, "#countdown"); !regexp.MustCompile(`^1:[0-5]\d$`).MatchString(left) || left >= first && first != "2:00" {
-		t.Errorf("the countdown went from %q to %q", first, left)
-	}
-	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.sameDocument = true; document.getElementById("refresh-token").focus()`))
-	expiry := ask(t, b, chromedp.Evaluate[string](`document.getElementById("token-card").dataset.expiresAt`))
-	b.do(t, chromedp.KeyEvent("\r"))
-	ask(t, b, chromedp.Poll[bool](`document.getElementById("generation").textContent === "2"`))
-	if said := b.text(t, "#result"); !strings.HasPrefix(said, "Rotated in ") || !strings.HasSuffix(said, ": generation 2.") {
-		t.Errorf("beside the button it says %q", said)
-	}
-	for what, script := range map[string]string{
-		"the page was not loaded again":             `window.sameDocument === true`,
-		"the button kept the focus":                 `document.activeElement.id === "refresh-token"`,
-		"the result is announced":                   `document.getElementById("announce").textContent.startsWith("Rotated in")`,
-		"the expiry is a later one":                 fmt.Sprintf(`document.getElementById("token-card").dataset.expiresAt > %q`, expiry),
-		"the history has the renewal":               `document.querySelectorAll("#history tbody tr").length === 1`,
-		"there is one card, one grant, one history": `["token-card", "grant", "history"].every((id) => document.querySelectorAll("#" + id).length === 1)`,
-		"the button is usable again":                `document.getElementById("refresh-token").getAttribute("aria-busy") !== "true"`,
-		"times are in the reader's zone":            `document.querySelector("#expiry time").textContent === new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: "Europe/Paris"}).format(new Date(document.querySelector("#expiry time").dateTime))`,
-	} {
-		// The swap is seen before the script has dressed what it brought.
-		if _, err := chromedp.Run(b.Context, chromedp.Poll[bool](script, chromedp.WithPollingTimeout(5*time.Second))); err != nil {
-			t.Errorf("not so: %s: %v", what, err)
-		}
-	}
-}
-
-func TestWithoutJavaScriptTheButtonIsAForm(t *testing.T) {
-	t.Parallel()
-	b := openTab(t, look{noScript: true})
-	p := startProgram(t)
-	b.signIn(t, p.base)
-	b.do(t, chromedp.Click(`#refresh-token`), chromedp.WaitVisible(`.result.good`))
-	if said := b.text(t, "#result"); !strings.HasSuffix(said, ": generation 2.") {
-		t.Errorf("beside the button it says %q", said)
-	}
-	if shown := b.text(t, "#expiry"); !strings.HasSuffix(shown, "UTC") {
-		t.Errorf("the expiry is shown as %q, without its zone", shown)
-	}
-	b.do(t, chromedp.Click(`form[action="/auth/signout"] button`), chromedp.WaitVisible(`a[data-provider="dev"]`))
-}
-
-func TestSigningOutByClickEndsAtTheSignInPage(t *testing.T) {
-	t.Parallel()
-	b := openTab(t, look{})
-	p := startProgram(t)
-	b.signIn(t, p.base)
-	b.do(t, chromedp.Click(`form[action="/auth/signout"] button`), chromedp.WaitVisible(`a[data-provider="dev"]`))
-}
-
-func TestAnUnreachableKeyturnIsSaidBesideTheButton(t *testing.T) {
-	t.Parallel()
-	b := openTab(t, look{})
-	p := startProgram(t)
-	b.signIn(t, p.base)
-	p.kill(t)
-	b.do(t, chromedp.Click(`#refresh-token`))
-	ask(t, b, chromedp.Poll[bool](`document.getElementById("result").textContent.includes("cannot be reached")`))
-	p.again(t)
-	b.do(t, chromedp.Click(`#refresh-token`))
-	ask(t, b, chromedp.Poll[bool](`document.getElementById("generation").textContent === "2"`))
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.messages = nil // the browser's own note of the failed request
-}
-
-func TestTheCountdownReachesItsEnd(t *testing.T) {
-	t.Parallel()
-	b := openTab(t, look{})
-	p := startProgram(t, "--dev-token-lifetime", "4s")
-	b.signIn(t, p.base)
-	ask(t, b, chromedp.Poll[bool](`document.getElementById("token-card").dataset.state === "due"`))
-	ask(t, b, chromedp.Poll[bool](`document.getElementById("token-card").dataset.state === "expired"`))
-	if left, word := b.text(t, "#countdown"), b.text(t, "#state-badge .word"); left != "0:00" || word != "Expired" {
-		t.Errorf("countdown %q, state %q", left, word)
-	}
-}
-
-// TestPages looks at every page in every look: nothing sticks out sideways, no message on the console. With
-// KEYTURN_TEST_SCREENSHOTS it writes pictures.
-func TestPages(t *testing.T) {
-	t.Parallel()
-	p := startProgram(t)
-	for name, l := range map[string]look{
-		"light": {}, "dark": {dark: true}, "phone": {width: 390, height: 844}, "phone-dark": {width: 390, height: 844, dark: true}, "narrow": {width: 320, height: 700},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := openTab(t, l)
-			fits := func(page string) {
-				t.Helper()
-				b.shot(t, page+"-"+name)
-				if wide := ask(t, b, chromedp.Evaluate[int](`document.documentElement.scrollWidth - document.documentElement.clientWidth`)); wide > 0 {
-					t.Errorf("%s sticks out by %d pixels", page, wide)
-				}
-			}
-			b.do(t, chromedp.Navigate(p.base), chromedp.WaitVisible(`main`))
-			fits("sign-in")
-			b.do(t, chromedp.Click(`a[data-provider="dev"]`), chromedp.WaitVisible(`button[value="alice"]`))
-			fits("dev-provider")
-			b.do(t, chromedp.Click(`button[value="alice"]`), chromedp.WaitVisible(`#token-card`))
-			fits("first-visit")
-			for n := range 3 {
-				b.do(t, chromedp.Click(`#refresh-token`))
-				ask(t, b, chromedp.Poll[bool](fmt.Sprintf(`document.getElementById("generation").textContent === "%d"`, n+2)))
-			}
-			fits("dashboard")
-		})
-	}
 }

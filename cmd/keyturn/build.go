@@ -27,6 +27,7 @@ type site struct {
 	handler  http.Handler
 	rotator  *auth.Rotator
 	schedule *auth.Scheduler
+	events   *auth.Events
 	grants   *auth.Grants
 	draining atomic.Bool
 	closers  []func() error
@@ -68,16 +69,20 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 		return nil, fmt.Errorf("--data-dir (KEYTURN_DATA_DIR): %w", err)
 	}
 	callbacks := auth.DefaultCallbacks()
-	s.grants = auth.NewGrants(db, providers, callbacks, now, log)
+	s.events = &auth.Events{}
+	follow, unfollow := context.WithCancel(context.WithoutCancel(ctx))
+	s.closers = append(s.closers, func() error { unfollow(); return nil })
+	go s.events.Follow(follow, db, log)
+	s.grants = auth.NewGrants(db, providers, callbacks, s.events, now, log)
 	s.rotator = auth.NewRotator(auth.RotatorConfig{
-		Vault: db, Spool: unstored, Providers: providers, Grants: s.grants, Callbacks: callbacks, RenewTimeout: settings.RenewTimeout,
+		Vault: db, Spool: unstored, Providers: providers, Grants: s.grants, Callbacks: callbacks, Events: s.events, RenewTimeout: settings.RenewTimeout,
 		Now: now, Log: log,
 	})
 	s.schedule = &auth.Scheduler{
 		Vault: db, Rotator: s.rotator, Providers: providers, OnDemand: settings.RenewMode == modeOnDemand, Now: now, Log: log,
 	}
 	config := handlers.Config{
-		Providers: providers, Rotator: s.rotator, Grants: s.grants, Callbacks: callbacks, BaseURL: base,
+		Providers: providers, Rotator: s.rotator, Grants: s.grants, Events: s.events, Vault: db, Callbacks: callbacks, BaseURL: base,
 		ExposeTokens: settings.ExposeTokens == "owner", Static: static.Handler(), Now: now, Log: log,
 		Ready: readiness(&s.draining, db.Ready, func(context.Context) error { _, err := keys.AEAD(true); return err }),
 	}

@@ -70,10 +70,10 @@ func TestTriggerRenewToken(t *testing.T) {
 	if form.status != http.StatusSeeOther || form.header.Get("Location") != "/dashboard" {
 		t.Errorf("a form: %d to %q", form.status, form.header.Get("Location"))
 	}
-	if page := alice.do(t, "GET", "/dashboard", nil); !strings.Contains(page.body, ": generation 4.") {
+	if page := alice.do(t, "GET", "/dashboard", nil); !strings.Contains(page.body, ": generation 4,") {
 		t.Error("the dashboard does not say what came of the form")
 	}
-	if page := alice.do(t, "GET", "/dashboard", nil); strings.Contains(page.body, ": generation 4.") {
+	if page := alice.do(t, "GET", "/dashboard", nil); strings.Contains(page.body, ": generation 4,") {
 		t.Error("the dashboard says it twice")
 	}
 	fragment := alice.do(t, "POST", path+"?query=update-token-data", nil, "HX-Request", "true")

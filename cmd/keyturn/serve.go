@@ -68,6 +68,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*settings.RenewTimeout+drainGrace)
 	defer cancel()
 	s.draining.Store(true)
+	s.events.Drain()
 	unschedule()
 	scheduling.Wait()
 	// New connections are refused while requests and renewals finish; they wait for each other.

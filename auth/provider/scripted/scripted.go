@@ -56,6 +56,12 @@ type Provider struct {
 	Claims func(claims map[string]any, refresh bool)
 	// IDToken, if set, edits an id token after it was signed.
 	IDToken func(signed string) string
+	// Tokens, if set, edits an answer of the token endpoint.
+	Tokens func(tokens map[string]any, refresh bool)
+	// Access, if set, makes the access tokens.
+	Access func() string
+	// UserInfo and Introspect, if set, answer these endpoints; without Introspect there is none.
+	UserInfo, Introspect http.HandlerFunc
 	// Document, if set, edits the discovery document.
 	Document func(document map[string]any)
 
@@ -121,6 +127,7 @@ func New(t testing.TB) *Provider {
 	mux.HandleFunc("POST /token", p.token)
 	mux.HandleFunc("GET /userinfo", p.userinfo)
 	mux.HandleFunc("POST /revoke", p.revoke)
+	mux.HandleFunc("POST /introspect", func(w http.ResponseWriter, r *http.Request) { p.Introspect(w, r) })
 	p.Server = httptest.NewServer(mux)
 	t.Cleanup(p.Close)
 	return p
@@ -169,6 +176,9 @@ func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
 		"userinfo_endpoint": p.URL + "/userinfo", "revocation_endpoint": p.URL + "/revoke",
 		"id_token_signing_alg_values_supported": []string{"ES256"}, "response_types_supported": []string{"code"},
 		"subject_types_supported": []string{"public"}, "token_endpoint_auth_methods_supported": []string{"client_secret_basic"},
+	}
+	if p.Introspect != nil {
+		document["introspection_endpoint"] = p.URL + "/introspect"
 	}
 	if p.Document != nil {
 		p.Document(document)
@@ -273,6 +283,9 @@ func (p *Provider) renew(refresh string) map[string]any {
 // issue makes an answer; p.mu is held. An empty refresh makes a new refresh token.
 func (p *Provider) issue(f *family, refresh string, renewal bool) map[string]any {
 	access := p.name("access")
+	if p.Access != nil {
+		access = p.Access()
+	}
 	p.access[access] = &token{family: f}
 	if refresh == "" {
 		refresh = p.name("refresh")
@@ -290,14 +303,7 @@ func (p *Provider) issue(f *family, refresh string, renewal bool) map[string]any
 	if p.Claims != nil {
 		p.Claims(claims, renewal)
 	}
-	signer, err := jose.NewSigner(p.key, (&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		return map[string]any{"error": "server_error"}
-	}
-	idToken, err := jwt.Signed(signer).Claims(claims).Serialize()
-	if err != nil {
-		return map[string]any{"error": "server_error"}
-	}
+	idToken := p.Sign(claims)
 	if p.IDToken != nil {
 		idToken = p.IDToken(idToken)
 	}
@@ -309,7 +315,23 @@ func (p *Provider) issue(f *family, refresh string, renewal bool) map[string]any
 	if p.NoRefreshToken {
 		delete(tokens, "refresh_token")
 	}
+	if p.Tokens != nil {
+		p.Tokens(tokens, renewal)
+	}
 	return tokens
+}
+
+// Sign makes a JWT with the provider's key.
+func (p *Provider) Sign(claims map[string]any) string {
+	signer, err := jose.NewSigner(p.key, (&jose.SignerOptions{}).WithType("JWT"))
+	if err != nil {
+		panic(err)
+	}
+	text, err := jwt.Signed(signer).Claims(claims).Serialize()
+	if err != nil {
+		panic(err)
+	}
+	return text
 }
 
 // Mint makes the tokens of a new sign-in without the way through a browser.
@@ -327,6 +349,10 @@ func (p *Provider) name(kind string) string {
 func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.UserInfo != nil {
+		p.UserInfo(w, r)
+		return
+	}
 	var access string
 	_, _ = fmt.Sscanf(r.Header.Get("Authorization"), "Bearer %s", &access)
 	if t := p.access[access]; t == nil || t.family.dead {

@@ -40,7 +40,7 @@ func (s Sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 	}
 	request := session.FromContext(ctx)
 	request.Loaded, request.Person, request.SeenAt = hash, p, fromMicros(seen)
-	if now.Sub(request.SeenAt) >= touchEvery {
+	if !request.Passive && now.Sub(request.SeenAt) >= touchEvery {
 		s.db.marks.seen(hash, now)
 	}
 	return data, true, nil

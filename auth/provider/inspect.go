@@ -1,0 +1,153 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"keyturn/auth"
+)
+
+// Errors of an Inspector.
+var (
+	// ErrNotOffered says that the provider has no such endpoint.
+	ErrNotOffered = errors.New("the provider does not offer this")
+	// ErrNotSigned says that a token has no signature, or one that no published key can prove.
+	ErrNotSigned = errors.New("the token has no signature that a published key can prove")
+	// ErrNoKeyFits says that none of the provider's published keys made the signature.
+	ErrNoKeyFits = errors.New("none of the provider's published keys fits the signature")
+)
+
+const (
+	inspectTimeout = 10 * time.Second
+	maxInspected   = 64 << 10 // bytes of an answer that are shown
+)
+
+// Inspector is what developers ask of a provider about the tokens it gave. Implementations are safe for concurrent use.
+type Inspector interface {
+	// Offers says what there is to ask.
+	Offers(ctx context.Context) (Offers, error)
+	// CheckSignature verifies the signature of a JWT with the provider's published keys (OpenID Connect Discovery
+	// section 3, jwks_uri), and nothing else of it. The error is ErrNotSigned, ErrNoKeyFits, or auth.ErrKeysUnavailable.
+	CheckSignature(ctx context.Context, token auth.Secret) error
+	// Introspect asks the provider what a token is (RFC 7662 section 2); ErrNotOffered without an endpoint.
+	Introspect(ctx context.Context, tokens auth.TokenSet, token auth.Secret) (map[string]any, error)
+	// UserInfo calls userinfo (OpenID Connect Core section 5.3) with the access token and returns the answer as it
+	// came, at most 64 KiB of it and without the token; ErrNotOffered without an endpoint.
+	UserInfo(ctx context.Context, tokens auth.TokenSet) (HTTPAnswer, error)
+}
+
+// Offers is what a provider has endpoints for.
+type Offers struct{ UserInfo, Introspection bool }
+
+// HTTPAnswer is an answer as it came.
+type HTTPAnswer struct {
+	Method, URL string
+	Status      int
+	Type        string // Content-Type
+	Challenge   string // WWW-Authenticate
+	Body        string
+	Cut         bool // there was more
+	Took        time.Duration
+}
+
+var _ Inspector = (*OIDC)(nil)
+
+// Offers implements Inspector.
+func (p *OIDC) Offers(ctx context.Context) (Offers, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return Offers{}, err
+	}
+	return Offers{UserInfo: m.UserInfoURL != "", Introspection: m.IntrospectionURL != ""}, nil
+}
+
+// CheckSignature implements Inspector.
+func (p *OIDC) CheckSignature(ctx context.Context, token auth.Secret) error {
+	jwt, ok := auth.ParseJWT(token)
+	if alg, _ := jwt.Header["alg"].(string); !ok || alg == "" || alg == "none" || strings.HasPrefix(alg, "HS") || jwt.Encrypted {
+		return ErrNotSigned
+	}
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return errors.Join(auth.ErrKeysUnavailable, err)
+	}
+	unavailable := false
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, keysUnavailable{}, &unavailable), inspectTimeout)
+	defer cancel()
+	switch _, err := m.keys.VerifySignature(ctx, token.Reveal()); {
+	case err == nil:
+		return nil
+	case unavailable:
+		return auth.ErrKeysUnavailable
+	default:
+		return ErrNoKeyFits
+	}
+}
+
+// Introspect implements Inspector.
+func (p *OIDC) Introspect(ctx context.Context, tokens auth.TokenSet, token auth.Secret) (map[string]any, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if m.IntrospectionURL == "" {
+		return nil, ErrNotOffered
+	}
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	return p.client(m, tokens.ClientAuth).Introspect(ctx, m.IntrospectionURL, token)
+}
+
+// UserInfo implements Inspector.
+func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (HTTPAnswer, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return HTTPAnswer{}, err
+	}
+	if m.UserInfoURL == "" {
+		return HTTPAnswer{}, ErrNotOffered
+	}
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.UserInfoURL, nil)
+	if err != nil {
+		return HTTPAnswer{}, errors.New("the endpoint's URL is unusable")
+	}
+	request.Header.Set("Authorization", "Bearer "+tokens.Access.Reveal())
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", "Keyturn")
+	began := time.Now()
+	response, err := p.tokens.Do(request)
+	if err != nil {
+		return HTTPAnswer{}, errors.New(reason(err))
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxInspected+1))
+	if err != nil && len(body) == 0 {
+		return HTTPAnswer{}, errors.New("the answer broke off")
+	}
+	secrets := []auth.Secret{tokens.Access, tokens.Refresh, tokens.ID}
+	return HTTPAnswer{
+		Method: http.MethodGet, URL: m.UserInfoURL, Status: response.StatusCode, Type: short(response.Header.Get("Content-Type")),
+		Challenge: auth.Redact(response.Header.Get("WWW-Authenticate"), secrets...),
+		Body:      auth.Redact(string(body[:min(len(body), maxInspected)]), secrets...), Cut: len(body) > maxInspected || err != nil,
+		Took: time.Since(began),
+	}, nil
+}
+
+// reason is why a call failed, without the URL that net/http puts around it.
+func reason(err error) string {
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		err = outer.Err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "it took too long"
+	}
+	return short(err.Error())
+}

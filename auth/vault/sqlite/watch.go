@@ -1,0 +1,77 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"keyturn/auth"
+)
+
+// Changes implements auth.Vault.
+func (db *DB) Changes(ctx context.Context, last int64) (grants []string, newest int64, err error) {
+	if last < 0 {
+		err := db.read.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM renewals`).Scan(&newest)
+		return nil, newest, err
+	}
+	rows, err := db.read.QueryContext(ctx, `SELECT id, grant_id FROM renewals WHERE id > ? ORDER BY id LIMIT 1000`, last)
+	if err != nil {
+		return nil, last, err
+	}
+	defer rows.Close()
+	newest = last
+	for rows.Next() {
+		var grant string
+		if err := rows.Scan(&newest, &grant); err != nil {
+			return nil, last, err
+		}
+		grants = append(grants, grant)
+	}
+	return grants, newest, rows.Err()
+}
+
+// Person implements auth.Vault.
+func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
+	now := db.Now()
+	rows, err := db.read.QueryContext(ctx, `SELECT g.id, g.session_hash, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
+		FROM sessions s INDEXED BY sessions_person JOIN grants g ON g.id = s.grant_id
+		WHERE s.provider = ? AND s.subject = ? AND s.grant_id <> '' AND s.expires_at > ? AND s.seen_at > ?
+		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, micros(now), db.seenSince(now))
+	if err != nil {
+		return nil, fmt.Errorf("list a person's sessions: %w", err)
+	}
+	defer rows.Close()
+	var list []*auth.Grant
+	for rows.Next() {
+		g := &auth.Grant{Identity: auth.Identity{Provider: provider, Subject: subject}}
+		var created, seen int64
+		if err := rows.Scan(&g.ID, &g.SessionHash, &g.Generation, &created, &seen, &g.UserAgent, &g.IP); err != nil {
+			return nil, fmt.Errorf("list a person's sessions: %w", err)
+		}
+		g.CreatedAt, g.SeenAt = fromMicros(created), fromMicros(seen)
+		list = append(list, g)
+	}
+	return list, rows.Err()
+}
+
+// Missing implements auth.Vault.
+func (db *DB) Missing(ctx context.Context, ids []string) ([]string, error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.read.QueryContext(ctx, `SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM grants WHERE grants.id = value)`, string(list))
+	if err != nil {
+		return nil, fmt.Errorf("look for ended grants: %w", err)
+	}
+	defer rows.Close()
+	var missing []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		missing = append(missing, id)
+	}
+	return missing, rows.Err()
+}

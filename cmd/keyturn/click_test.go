@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"keyturn/auth/provider/scripted"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+func TestClickingRefreshTokenSwapsTheNewExpiryIn(t *testing.T) {
+	t.Parallel()
+	b := openTab(t, look{})
+	p := startProgram(t)
+	b.signIn(t, p.base)
+	first := b.text(t, "#countdown")
+	ask(t, b, chromedp.Poll[bool](fmt.Sprintf(`document.getElementById("countdown").textContent.trim() !== %q`, first)))
+	if left := b.text(t, "#countdown"); !regexp.MustCompile(`^1:[0-5]\d$`).MatchString(left) || left >= first && first != "2:00" {
+		t.Errorf("the countdown went from %q to %q", first, left)
+	}
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.sameDocument = true; document.getElementById("refresh-token").focus()`))
+	expiry := ask(t, b, chromedp.Evaluate[string](`document.getElementById("token-card").dataset.expiresAt`))
+	b.do(t, chromedp.KeyEvent("\r"))
+	ask(t, b, chromedp.Poll[bool](`document.getElementById("generation").textContent === "2"`))
+	if said := b.text(t, "#result"); !strings.HasPrefix(said, "Rotated in ") || !strings.Contains(said, ": generation 2, expires ") {
+		t.Errorf("beside the button it says %q", said)
+	}
+	for what, script := range map[string]string{
+		"the page was not loaded again":             `window.sameDocument === true`,
+		"the button kept the focus":                 `document.activeElement.id === "refresh-token"`,
+		"the result is announced":                   `document.getElementById("announce").textContent.startsWith("Rotated in")`,
+		"the expiry is a later one":                 fmt.Sprintf(`document.getElementById("token-card").dataset.expiresAt > %q`, expiry),
+		"the history has the renewal":               `document.querySelectorAll("#history tbody tr").length === 1`,
+		"there is one card, one grant, one history": `["token-card", "grant", "history"].every((id) => document.querySelectorAll("#" + id).length === 1)`,
+		"the button is usable again":                `document.getElementById("refresh-token").getAttribute("aria-busy") !== "true"`,
+		"times are in the reader's zone":            `document.querySelector("#expiry time").textContent === new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: "Europe/Paris"}).format(new Date(document.querySelector("#expiry time").dateTime))`,
+	} {
+		// The swap is seen before the script has dressed what it brought.
+		if _, err := chromedp.Run(b.Context, chromedp.Poll[bool](script, chromedp.WithPollingTimeout(5*time.Second))); err != nil {
+			t.Errorf("not so: %s: %v", what, err)
+		}
+	}
+}
+
+func TestWithoutJavaScriptTheButtonIsAForm(t *testing.T) {
+	t.Parallel()
+	b := openTab(t, look{noScript: true})
+	p := startProgram(t)
+	b.signIn(t, p.base)
+	b.do(t, chromedp.Click(`#refresh-token`), chromedp.WaitVisible(`.result.good`))
+	if said := b.text(t, "#result"); !strings.Contains(said, ": generation 2, expires ") {
+		t.Errorf("beside the button it says %q", said)
+	}
+	if shown := b.text(t, "#expiry"); !strings.HasSuffix(shown, "UTC") {
+		t.Errorf("the expiry is shown as %q, without its zone", shown)
+	}
+	b.do(t, chromedp.Click(`form[action="/auth/signout"] button`), chromedp.WaitVisible(`a[data-provider="dev"]`))
+}
+
+func TestSigningOutByClickEndsAtTheSignInPage(t *testing.T) {
+	t.Parallel()
+	b := openTab(t, look{})
+	p := startProgram(t)
+	b.signIn(t, p.base)
+	b.do(t, chromedp.Click(`form[action="/auth/signout"] button`), chromedp.WaitVisible(`a[data-provider="dev"]`))
+}
+
+func TestAnUnreachableKeyturnIsSaidBesideTheButton(t *testing.T) {
+	t.Parallel()
+	b := openTab(t, look{})
+	p := startProgram(t)
+	b.signIn(t, p.base)
+	p.kill(t)
+	b.do(t, chromedp.Click(`#refresh-token`))
+	ask(t, b, chromedp.Poll[bool](`document.getElementById("result").textContent.includes("cannot be reached")`))
+	p.again(t)
+	b.do(t, chromedp.Click(`#refresh-token`))
+	ask(t, b, chromedp.Poll[bool](`document.getElementById("generation").textContent === "2"`))
+	b.silence()
+}
+
+func TestTheCountdownReachesItsEnd(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.NoRefreshToken, idp.Lifetime = true, 4*time.Second })
+	b := openTab(t, look{})
+	b.do(t, chromedp.Navigate(p.base), chromedp.Click(`a[data-provider="oidc"]`, chromedp.NodeVisible), chromedp.WaitVisible(`#token-card`))
+	b.becomes(t, "the card needs a sign-in", `document.getElementById("token-card").dataset.state === "needs_sign_in"`)
+	if left, word := b.text(t, "#countdown"), b.text(t, "#state-badge .word"); left != "0:00" || word != "Needs sign-in" {
+		t.Errorf("countdown %q, state %q", left, word)
+	}
+}
+
+// TestPages looks at every page in every look: nothing sticks out sideways, no message on the console. With
+// KEYTURN_TEST_SCREENSHOTS it writes pictures.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	for name, l := range map[string]look{
+		"light": {}, "dark": {dark: true}, "phone": {width: 390, height: 844}, "phone-dark": {width: 390, height: 844, dark: true}, "narrow": {width: 320, height: 700},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := openTab(t, l)
+			fits := func(page string) {
+				t.Helper()
+				b.shot(t, page+"-"+name)
+				if wide := ask(t, b, chromedp.Evaluate[int](`document.documentElement.scrollWidth - document.documentElement.clientWidth`)); wide > 0 {
+					t.Errorf("%s sticks out by %d pixels", page, wide)
+				}
+			}
+			b.do(t, chromedp.Navigate(p.base), chromedp.WaitVisible(`main`))
+			fits("sign-in")
+			b.do(t, chromedp.Click(`a[data-provider="dev"]`), chromedp.WaitVisible(`button[value="alice"]`))
+			fits("dev-provider")
+			b.do(t, chromedp.Click(`button[value="alice"]`), chromedp.WaitVisible(`#token-card`))
+			fits("first-visit")
+			for n := range 3 {
+				b.do(t, chromedp.Click(`#refresh-token`))
+				ask(t, b, chromedp.Poll[bool](fmt.Sprintf(`document.getElementById("generation").textContent === "%d"`, n+2)))
+			}
+			fits("dashboard")
+		})
+	}
+}

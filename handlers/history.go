@@ -1,0 +1,174 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"keyturn/auth"
+	"keyturn/views"
+)
+
+const (
+	// historyRows is how many renewals a page of the history shows.
+	historyRows = 20
+	// liveRows is how far the newest page of the history may grow while it is open, before it begins anew.
+	liveRows = 60
+	// keptRenewals is how many renewals of a grant the vault keeps.
+	keptRenewals = 200
+)
+
+// historyOf is what of the renewals, newest first, a page shows whose oldest one is since; empty: a new page.
+func historyOf(list []auth.Renewal, since string) views.History {
+	n := min(len(list), historyRows)
+	var h views.History
+	if oldest, err := strconv.ParseInt(since, 10, 64); err == nil {
+		n = 0
+		for n < len(list) && list[n].ID >= oldest {
+			n++
+		}
+		if n > liveRows {
+			n, h.Reset = historyRows, true
+		}
+	}
+	h.Recent = historyRowsOf(list[:n])
+	if n > 0 {
+		h.Since = strconv.FormatInt(list[n-1].ID, 10)
+	}
+	if n > 0 && len(list) > n {
+		h.Before = h.Since
+	}
+	return h
+}
+
+func historyRowsOf(list []auth.Renewal) []views.HistoryRow {
+	rows := make([]views.HistoryRow, 0, len(list))
+	for _, r := range list {
+		rows = append(rows, views.HistoryRow{
+			ID: r.ID, At: r.At, Generation: r.Generation, Trigger: string(r.Trigger), Outcome: string(r.Outcome), Duration: r.Duration,
+			ErrorCode: r.Code, Detail: r.Detail, Warning: r.Warning, Shared: r.Shared, OldToken: r.OldToken, NewToken: r.NewToken,
+			OldExpiry: r.OldExpiry, NewExpiry: r.NewExpiry,
+		})
+	}
+	return rows
+}
+
+// olderHistory is the page of the history before a renewal, and before which there are more.
+func (a *app) olderHistory(c echo.Context, grant, before string) (rows []views.HistoryRow, next string, err error) {
+	list, more, err := a.historyPage(c, grant, before)
+	if err != nil {
+		return nil, "", err
+	}
+	if more {
+		next = strconv.FormatInt(list[len(list)-1].ID, 10)
+	}
+	return historyRowsOf(list), next, nil
+}
+
+// historyPage is one page of renewals, newest first, and whether there are older ones.
+func (a *app) historyPage(c echo.Context, grant, before string) (list []auth.Renewal, more bool, err error) {
+	id, err := strconv.ParseInt(before, 10, 64)
+	if before != "" && (err != nil || id <= 0) {
+		return nil, false, problem(http.StatusBadRequest, "bad_before", "The parameter before is not the id of a renewal.", "Take it from the answer before.")
+	}
+	list, err = a.Rotator.History(c.Request().Context(), grant, id, historyRows+1)
+	if err != nil {
+		return nil, false, storageProblem(err)
+	}
+	if len(list) > historyRows {
+		return list[:historyRows], true, nil
+	}
+	return list, false, nil
+}
+
+// timeline is the picture of the grant's generations, as far back as the history goes.
+func (a *app) timeline(view auth.View, list []auth.Renewal) views.Timeline {
+	g := view.Grant
+	t := views.Timeline{Now: a.Now()}
+	for i := len(list) - 1; i >= 0; i-- {
+		r := list[i]
+		if len(t.Bars) == 0 && r.From() == 1 && r.Generation <= 2 {
+			t.Bars = append(t.Bars, views.Bar{Generation: 1, Trigger: "sign-in", IssuedAt: g.CreatedAt, ExpiresAt: r.OldExpiry})
+		}
+		if !r.Outcome.Succeeded() {
+			t.Marks = append(t.Marks, views.Mark{At: r.At, Trigger: string(r.Trigger), Code: r.Code})
+			continue
+		}
+		if n := len(t.Bars); n > 0 {
+			t.Bars[n-1].ReplacedAt = r.At
+		}
+		t.Bars = append(t.Bars, views.Bar{
+			Generation: r.Generation, Trigger: string(r.Trigger), Outcome: string(r.Outcome), Took: r.Duration, IssuedAt: r.At, ExpiresAt: r.NewExpiry,
+		})
+	}
+	if len(t.Bars) == 0 {
+		t.Bars = []views.Bar{{Generation: g.Generation, Trigger: "sign-in", IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.ExpiresAt}}
+	}
+	return t
+}
+
+// rotationAnswer is one renewal as the API shows it.
+type rotationAnswer struct {
+	ID           int64        `json:"id"`
+	Generation   int64        `json:"generation"`
+	At           time.Time    `json:"at"`
+	Trigger      auth.Trigger `json:"trigger"`
+	Outcome      auth.Outcome `json:"outcome"`
+	Milliseconds int64        `json:"milliseconds"`
+	Code         string       `json:"error_code,omitempty"`
+	Detail       string       `json:"error_detail,omitempty"`
+	Warning      string       `json:"warning,omitempty"`
+	Shared       int          `json:"shared"`    // how many other requests waited for it
+	OldToken     string       `json:"old_token"` // fingerprints
+	NewToken     string       `json:"new_token"`
+	OldRefresh   string       `json:"old_refresh_token"`
+	NewRefresh   string       `json:"new_refresh_token"`
+	OldScope     string       `json:"old_scope,omitempty"`
+	NewScope     string       `json:"new_scope,omitempty"`
+	OldExpiry    time.Time    `json:"old_expires_at"`
+	NewExpiry    time.Time    `json:"new_expires_at"`
+}
+
+func rotationOf(r auth.Renewal) rotationAnswer {
+	return rotationAnswer{
+		ID: r.ID, Generation: r.Generation, At: whole(r.At), Trigger: r.Trigger, Outcome: r.Outcome,
+		Milliseconds: r.Duration.Milliseconds(), Code: r.Code, Detail: r.Detail, Warning: r.Warning, Shared: r.Shared,
+		OldToken: r.OldToken, NewToken: r.NewToken, OldRefresh: r.OldRefresh, NewRefresh: r.NewRefresh,
+		OldScope: r.OldScope, NewScope: r.NewScope, OldExpiry: whole(r.OldExpiry), NewExpiry: whole(r.NewExpiry),
+	}
+}
+
+// rotations is the renewal history, newest first: JSON, or fragments for Keyturn's own pages.
+func (a *app) rotations(c echo.Context) error {
+	view, err := a.grant(c)
+	if errors.Is(err, errSignedOut) {
+		return a.unauthorized(c, signedOutJSON)
+	}
+	if err != nil {
+		return err
+	}
+	before := c.QueryParam("before")
+	if isHTMX(c) {
+		rows, next, err := a.olderHistory(c, view.Grant.ID, before)
+		if err != nil {
+			return err
+		}
+		return a.render(c, http.StatusOK, views.OlderHistory(rows, next))
+	}
+	list, more, err := a.historyPage(c, view.Grant.ID, before)
+	if err != nil {
+		return err
+	}
+	var next *int64
+	if more {
+		next = &list[len(list)-1].ID
+	}
+	answer := make([]rotationAnswer, 0, len(list))
+	for _, r := range list {
+		answer = append(answer, rotationOf(r))
+	}
+	return c.JSON(http.StatusOK, map[string]any{"rotations": answer, "before": next})
+}

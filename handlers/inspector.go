@@ -1,0 +1,199 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/a-h/templ"
+	"github.com/labstack/echo/v4"
+
+	"keyturn/auth"
+	"keyturn/auth/provider"
+	"keyturn/views"
+)
+
+// signedIn is the grant of a request for a part of the dashboard. Its error is an answer: the way to the sign-in page.
+func (a *app) signedIn(c echo.Context) (auth.View, error) {
+	view, err := a.grant(c)
+	if !errors.Is(err, errSignedOut) {
+		return view, err
+	}
+	if acceptsHTML(c) && !isHTMX(c) {
+		return view, &redirect{"/?return_to=%2Fdashboard"}
+	}
+	if isHTMX(c) {
+		c.Response().Header().Set("HX-Redirect", "/?return_to=%2Fdashboard")
+	}
+	return view, problem(http.StatusUnauthorized, "signed_out", "Nobody is signed in.", "Sign in first.")
+}
+
+// inspector is what the grant's provider can be asked about its tokens.
+func (a *app) inspector(g *auth.Grant) (provider.Inspector, bool) {
+	p, ok := a.Providers.Get(g.Identity.Provider)
+	if !ok {
+		return nil, false
+	}
+	inspector, ok := p.(provider.Inspector)
+	return inspector, ok
+}
+
+// tokenOf is the grant's token of a kind, and what the one before it said.
+func tokenOf(g *auth.Grant, kind string) (token auth.Secret, former string, ok bool) {
+	switch kind {
+	case "access":
+		return g.Tokens.Access, g.Former.Access, true
+	case "refresh":
+		return g.Tokens.Refresh, g.Former.Refresh, true
+	case "id":
+		return g.Tokens.ID, g.Former.ID, true
+	default:
+		return "", "", false
+	}
+}
+
+// panel looks into the token that the request names. The token itself is not in what it returns.
+func (a *app) panel(c echo.Context) (views.TokenPanel, auth.View, error) {
+	view, err := a.signedIn(c)
+	if err != nil {
+		return views.TokenPanel{}, view, err
+	}
+	kind := c.Param("kind")
+	token, before, ok := tokenOf(view.Grant, kind)
+	if !ok {
+		return views.TokenPanel{}, view, echo.ErrNotFound
+	}
+	p := views.TokenPanel{
+		Kind: kind, Generation: view.Grant.Generation, Fingerprint: token.Fingerprint(), Length: utf8.RuneCountInString(token.Reveal()),
+		Withheld: !a.ExposeTokens,
+	}
+	jwt, isJWT := auth.ParseJWT(token)
+	if p.Withheld || token == "" {
+		return p, view, nil
+	}
+	if inspector, ok := a.inspector(view.Grant); ok {
+		offers, err := inspector.Offers(c.Request().Context())
+		p.CanIntrospect = err == nil && offers.Introspection && kind != "id"
+	}
+	if !isJWT {
+		return p, view, nil
+	}
+	former, known := auth.ParseClaims(before)
+	p.JWT, p.Encrypted, p.FormerKnown = true, jwt.Encrypted, known
+	p.Header, p.Claims = views.ClaimsOf(jwt.Header, nil), views.ClaimsOf(jwt.Claims, former)
+	return p, view, nil
+}
+
+// inspectToken shows what a token says. Its signature is checked by a request of its own where there is a script.
+func (a *app) inspectToken(c echo.Context) error {
+	p, view, err := a.panel(c)
+	if err != nil {
+		return err
+	}
+	if !isHTMX(c) && p.JWT {
+		said := a.signature(c, view.Grant, p.Kind)
+		p.Signature = &said
+	}
+	return a.showPanel(c, view, p)
+}
+
+func (a *app) showPanel(c echo.Context, view auth.View, p views.TokenPanel) error {
+	return a.part(c, view, "Inspector", views.TokenInspection(p, a.Now()))
+}
+
+// checkSignature says whether a token's signature is right, and with which key.
+func (a *app) checkSignature(c echo.Context) error {
+	p, view, err := a.panel(c)
+	if err != nil {
+		return err
+	}
+	if p.Withheld || !p.JWT {
+		return echo.ErrNotFound
+	}
+	return a.part(c, view, "Signature", views.SignatureWords(a.signature(c, view.Grant, p.Kind)))
+}
+
+func (a *app) signature(c echo.Context, g *auth.Grant, kind string) views.Signature {
+	inspector, ok := a.inspector(g)
+	if !ok {
+		return views.Signature{State: "unknown", Text: "not checked: this provider's keys are not known"}
+	}
+	token, _, _ := tokenOf(g, kind)
+	jwt, _ := auth.ParseJWT(token)
+	text := func(name string) string { s, _ := jwt.Header[name].(string); return cut(s, 60) }
+	switch err := inspector.CheckSignature(c.Request().Context(), token); {
+	case err == nil && text("kid") != "":
+		return views.Signature{State: "good", Text: "verified with " + a.label(g) + "'s key " + text("kid")}
+	case err == nil:
+		return views.Signature{State: "good", Text: "verified with " + a.label(g) + "'s key"}
+	case errors.Is(err, provider.ErrNotSigned) && strings.HasPrefix(text("alg"), "HS"):
+		return views.Signature{State: "unknown", Text: "not checked: it is signed with a secret (" + text("alg") + "), not with a published key"}
+	case errors.Is(err, provider.ErrNotSigned):
+		return views.Signature{State: "bad", Text: "not signed"}
+	case errors.Is(err, provider.ErrNoKeyFits):
+		return views.Signature{State: "bad", Text: "not verified: none of " + a.label(g) + "'s published keys fits"}
+	default:
+		return views.Signature{State: "unknown", Text: "not checked: " + a.label(g) + "'s keys cannot be reached"}
+	}
+}
+
+// revealToken shows a token to its owner, who has just asked for it. With Accept: text/plain it is the token alone, for the
+// Copy button.
+func (a *app) revealToken(c echo.Context) error {
+	p, view, err := a.panel(c)
+	if err != nil {
+		return err
+	}
+	if p.Withheld {
+		return problem(http.StatusForbidden, "tokens_withheld", "This Keyturn keeps tokens to itself.", "Its operator has set that nobody may see them.")
+	}
+	token, _, _ := tokenOf(view.Grant, p.Kind)
+	if token == "" {
+		return echo.ErrNotFound
+	}
+	a.Log.InfoContext(c.Request().Context(), "token revealed to its owner", "grant", view.Grant.ID, "kind", p.Kind)
+	p.Revealed = token.Reveal()
+	switch accept := c.Request().Header.Get(echo.HeaderAccept); {
+	case isHTMX(c):
+		return a.render(c, http.StatusOK, views.RevealedToken(p))
+	case accept == echo.MIMETextPlain:
+		return c.String(http.StatusOK, p.Revealed)
+	default:
+		return a.showPanel(c, view, p)
+	}
+}
+
+// introspectToken asks the provider what a token is.
+func (a *app) introspectToken(c echo.Context) error {
+	p, view, err := a.panel(c)
+	if err != nil {
+		return err
+	}
+	if !p.CanIntrospect {
+		return echo.ErrNotFound
+	}
+	inspector, _ := a.inspector(view.Grant)
+	token, _, _ := tokenOf(view.Grant, p.Kind)
+	said := views.Introspection{}
+	claims, err := inspector.Introspect(c.Request().Context(), view.Grant.Tokens, token)
+	if err != nil {
+		said.Error = a.label(view.Grant) + " did not say: " + cut(auth.Redact(err.Error(), token), 200) + "."
+	} else {
+		said.Claims = views.ClaimsOf(claims, nil)
+	}
+	if isHTMX(c) {
+		return a.render(c, http.StatusOK, views.IntrospectionAnswer(said, a.Now()))
+	}
+	p.Introspection = &said
+	return a.showPanel(c, view, p)
+}
+
+// part is a part of the dashboard: alone for htmx, as a page of its own for a browser without JavaScript.
+func (a *app) part(c echo.Context, view auth.View, title string, content templ.Component) error {
+	if isHTMX(c) {
+		return a.render(c, http.StatusOK, content)
+	}
+	a.allowSignOutTargets(c, view.Grant)
+	return a.render(c, http.StatusOK, views.Part(a.person(c, view.Grant), title, content))
+}

@@ -1,0 +1,238 @@
+package handlers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/labstack/echo/v4"
+
+	"keyturn/auth"
+	"keyturn/views"
+)
+
+const (
+	// heartbeat is how often an open stream shows that it lives, and looks whether its session still does.
+	heartbeat = 15 * time.Second
+	// streamWrite bounds the writing of one event: a reader that is stuck is let go.
+	streamWrite = 10 * time.Second
+)
+
+// events is the grant's renewals as they happen (server-sent events): fragments for Keyturn's own pages, JSON for programs.
+// Pages get their present state first. Programs get what came after the Last-Event-ID that they send, and what comes.
+func (a *app) events(c echo.Context) error {
+	view, err := a.grant(c)
+	if errors.Is(err, errSignedOut) {
+		return a.unauthorized(c, signedOutJSON)
+	}
+	if err != nil {
+		return err
+	}
+	watch := a.Events.Subscribe(view.Grant.ID)
+	defer watch.Close()
+	s := &stream{app: a, c: c, control: http.NewResponseController(c.Response()), grant: view.Grant.ID}
+	if isHTMX(c) {
+		s.say = s.page
+		if s.known = c.Request().Header.Get("Last-Event-ID"); s.known == "" {
+			s.known = c.QueryParam("version")
+		}
+	} else {
+		s.say = s.program
+		s.last, err = s.lastEvent(c.Request().Context())
+		if err != nil {
+			return storageProblem(err)
+		}
+	}
+	h := c.Response().Header()
+	h.Set(echo.HeaderContentType, "text/event-stream")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	// The server's own bound is for requests that end.
+	if err := s.control.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	c.Response().WriteHeader(http.StatusOK)
+	s.run(watch)
+	return nil
+}
+
+// stream is one open answer of /events.
+type stream struct {
+	app     *app
+	c       echo.Context
+	control *http.ResponseController
+	grant   string
+	say     func(ctx context.Context) error
+	known   string // version that the other side knows
+	last    int64  // newest renewal that a program has been told of
+}
+
+// errStreamDone says that there is nothing more to tell.
+var errStreamDone = errors.New("stream is done")
+
+func (s *stream) run(watch *auth.Watch) {
+	ctx := s.c.Request().Context()
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	err := s.send(": connected\n\n")
+	if err == nil {
+		err = s.say(ctx)
+	}
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-watch.Closed:
+			return
+		case <-watch.Ended:
+			err = s.signedOut()
+		case <-watch.Changed:
+			err = s.say(ctx)
+		case <-beat.C:
+			err = s.beat(ctx)
+		}
+	}
+}
+
+// beat keeps proxies from closing the stream, and ends it when its session is over.
+func (s *stream) beat(ctx context.Context) error {
+	if lives, err := s.app.Sessions.Lives(ctx); err == nil && !lives {
+		return s.signedOut()
+	}
+	return s.send(": still here\n\n")
+}
+
+func (s *stream) signedOut() error {
+	return errors.Join(s.send("event: signedout\ndata: {}\n\n"), errStreamDone)
+}
+
+// page tells a page what it should look like now. While the vault cannot be read it is told nothing: the next event, or
+// its own asking, brings it up to date.
+func (s *stream) page(ctx context.Context) error {
+	view, err := s.app.Rotator.Look(ctx, s.grant)
+	if errors.Is(err, auth.ErrNotFound) {
+		return s.signedOut()
+	}
+	if err != nil {
+		return s.unread(ctx, err)
+	}
+	version := versionOf(view.Grant)
+	if version == s.known {
+		return nil
+	}
+	s.known = version
+	fragment, err := s.app.renewedFragment(s.c, view, nil, s.c.QueryParam("since"), true)
+	if err != nil {
+		return s.unread(ctx, err)
+	}
+	var html bytes.Buffer
+	if err := fragment.Render(ctx, &html); err != nil {
+		return err
+	}
+	return s.send(event("", version, html.String()))
+}
+
+// program tells a program of the renewals since those that it knows, and of the token's state after them.
+func (s *stream) program(ctx context.Context) error {
+	view, err := s.app.Rotator.Look(ctx, s.grant)
+	if errors.Is(err, auth.ErrNotFound) {
+		return s.signedOut()
+	}
+	if err != nil {
+		return s.unread(ctx, err)
+	}
+	version := versionOf(view.Grant)
+	if version == s.known {
+		return nil
+	}
+	list, err := s.app.Rotator.History(ctx, s.grant, 0, keptRenewals)
+	if err != nil {
+		return s.unread(ctx, err)
+	}
+	s.known = version
+	var text strings.Builder
+	for i := len(list) - 1; i >= 0; i-- {
+		if r := list[i]; r.ID > s.last {
+			s.last = r.ID
+			text.WriteString(eventJSON("renewal", strconv.FormatInt(r.ID, 10), rotationOf(r)))
+		}
+	}
+	text.WriteString(eventJSON("token", "", s.app.tokenState(view)))
+	return s.send(text.String())
+}
+
+// lastEvent is where a program goes on: after what it had last, or after what there is.
+func (s *stream) lastEvent(ctx context.Context) (int64, error) {
+	if id, err := strconv.ParseInt(s.c.Request().Header.Get("Last-Event-ID"), 10, 64); err == nil {
+		return id, nil
+	}
+	list, err := s.app.Rotator.History(ctx, s.grant, 0, 1)
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	return list[0].ID, nil
+}
+
+func (s *stream) unread(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		s.app.Log.WarnContext(ctx, "an open page could not be told of a change", "grant", s.grant, "error", err)
+	}
+	return nil
+}
+
+func (s *stream) send(text string) error {
+	if err := s.control.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return err
+	}
+	if _, err := s.c.Response().Write([]byte(text)); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}
+
+func event(name, id, data string) string {
+	var b strings.Builder
+	if name != "" {
+		fmt.Fprintf(&b, "event: %s\n", name)
+	}
+	if id != "" {
+		fmt.Fprintf(&b, "id: %s\n", id)
+	}
+	for line := range strings.Lines(data) {
+		b.WriteString("data: " + strings.TrimRight(line, "\r\n") + "\n")
+	}
+	return b.String() + "\n"
+}
+
+func eventJSON(name, id string, data any) string {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return ""
+	}
+	return event(name, id, string(text))
+}
+
+// versionOf ascends with everything that a renewal changes: a page uses it to tell newer from older.
+func versionOf(g *auth.Grant) string {
+	at := g.Standing.TriedAt
+	if at.IsZero() {
+		at = g.CreatedAt
+	}
+	return fmt.Sprintf("%d.%d", g.Generation, at.UnixMicro())
+}
+
+// renewedFragment is the token card and what else of the dashboard a renewal changes.
+func (a *app) renewedFragment(c echo.Context, view auth.View, said *views.Result, since string, live bool) (templ.Component, error) {
+	list, err := a.Rotator.History(c.Request().Context(), view.Grant.ID, 0, keptRenewals)
+	if err != nil {
+		return nil, err
+	}
+	history := historyOf(list, since)
+	return views.Renewed(a.tokenCard(view, said, history.Since), a.grantFacts(c, view, list), a.timeline(view, list), history, live), nil
+}

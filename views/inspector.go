@@ -1,0 +1,213 @@
+package views
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// TokenKinds are what the inspector looks into, in the order of its tabs.
+func TokenKinds() []string { return []string{"access", "id", "refresh"} }
+
+var kindNames = map[string]string{"access": "Access token", "id": "ID token", "refresh": "Refresh token"}
+
+// TokenPanel is one token as the inspector shows it. The token itself is in it only when it was revealed.
+type TokenPanel struct {
+	Kind        string // access, id or refresh
+	Generation  int64
+	Fingerprint string
+	Length      int // characters; 0: there is no such token
+	Withheld    bool
+	Revealed    string
+
+	JWT           bool
+	Encrypted     bool // only the header can be read
+	Header        []Claim
+	Claims        []Claim
+	CanIntrospect bool
+	Introspection *Introspection
+	Signature     *Signature // nil: it is checked later, by itself
+	FormerKnown   bool       // changes against the generation before are marked
+}
+
+// Signature is whether a token's signature is right.
+type Signature struct {
+	State string // good, bad, or unknown
+	Text  string
+}
+
+// Introspection is what the provider said of a token (RFC 7662), or why it said nothing.
+type Introspection struct {
+	Claims []Claim
+	Error  string
+}
+
+// Claim is one member of a JSON object, ready to be shown.
+type Claim struct {
+	Name   string
+	Value  string
+	At     time.Time // of a claim that is a time
+	Change string    // "", added, changed or removed, against the generation before
+	Former string    // the value before
+	Means  string    // a known claim in a few words
+}
+
+const maxValue = 16 << 10 // characters of one value that are shown
+
+// timeClaims are NumericDates (RFC 7519 section 2).
+var timeClaims = []string{"exp", "nbf", "iat", "auth_time", "updated_at", "rat"}
+
+// ClaimsOf makes rows of a JSON object, the known ones first, and marks what differs from the former one; nil: nothing to
+// compare with.
+func ClaimsOf(claims, former map[string]any) []Claim {
+	names := slices.Collect(maps.Keys(claims))
+	for name := range former {
+		if _, ok := claims[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		if rankA, rankB := rankOf(a), rankOf(b); rankA != rankB {
+			return rankA - rankB
+		}
+		return strings.Compare(a, b)
+	})
+	rows := make([]Claim, 0, len(names))
+	for _, name := range names {
+		value, present := claims[name]
+		before, had := former[name]
+		row := Claim{Name: cutTo(name, 200), Means: meaningOf(name), Value: valueOf(value), At: timeOf(name, value)}
+		switch {
+		case former == nil:
+		case !present:
+			row.Change, row.Value = "removed", valueOf(before)
+		case !had:
+			row.Change = "added"
+		case valueOf(before) != row.Value:
+			row.Change, row.Former = "changed", valueOf(before)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func rankOf(name string) int {
+	for i, m := range meanings {
+		if m.name == name {
+			return i
+		}
+	}
+	return len(meanings)
+}
+
+func meaningOf(name string) string {
+	for _, m := range meanings {
+		if m.name == name {
+			return m.text
+		}
+	}
+	return ""
+}
+
+func valueOf(value any) string {
+	switch v := value.(type) {
+	case string:
+		return cutTo(v, maxValue)
+	case json.Number:
+		return v.String()
+	case nil:
+		return "null"
+	default:
+		text, err := json.Marshal(v)
+		if err == nil && len(text) > 60 {
+			text, err = json.MarshalIndent(v, "", "  ")
+		}
+		if err != nil {
+			return "?"
+		}
+		return cutTo(string(text), maxValue)
+	}
+}
+
+func timeOf(name string, value any) time.Time {
+	number, ok := value.(json.Number)
+	if !ok || !slices.Contains(timeClaims, name) {
+		return time.Time{}
+	}
+	seconds, err := number.Float64()
+	if err != nil || math.IsNaN(seconds) || seconds <= 0 || seconds > math.MaxInt32*8 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(seconds * 1000)).UTC()
+}
+
+func cutTo(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most] + "…"
+}
+
+// sort of a token in a few words, with what its header says.
+func (p TokenPanel) sort() string {
+	header := func(name string) string {
+		for _, c := range p.Header {
+			if c.Name == name {
+				return cutTo(c.Value, 60)
+			}
+		}
+		return ""
+	}
+	switch {
+	case p.Encrypted:
+		return "Encrypted JWT, " + header("alg")
+	case p.JWT:
+		words := "JWT, " + header("alg")
+		if kid := header("kid"); kid != "" {
+			words += ", key " + kid
+		}
+		return words
+	default:
+		return "Opaque"
+	}
+}
+
+func (p TokenPanel) size() string { return strconv.Itoa(p.Length) + " characters" }
+
+// relative is a time as seen from now: "in 3 min", "2 h ago".
+func relative(t, now time.Time) string {
+	if d := t.Sub(now); d >= time.Second {
+		return "in " + lasting(d)
+	} else if d <= -time.Second {
+		return lasting(-d) + " ago"
+	}
+	return "now"
+}
+
+// Exchange is a call of an endpoint and its answer, as it came.
+type Exchange struct {
+	Method, URL string
+	Status      int
+	StatusText  string
+	Took        time.Duration
+	Type        string
+	Challenge   string // WWW-Authenticate
+	Reason      string // the challenge in words
+	Body        string
+	Cut         bool
+	Error       string // there was no answer: why
+	At          time.Time
+}
+
+func (e Exchange) status() string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, e.StatusText))
+}
