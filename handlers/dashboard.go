@@ -37,10 +37,12 @@ func (a *app) dashboard(c echo.Context) error {
 		}
 	}
 	_, inspects := a.inspector(view.Grant)
+	_, isJWT := auth.ParseJWT(view.Grant.Tokens.Access)
 	a.allowSignOutTargets(c, view.Grant)
 	return a.render(c, http.StatusOK, views.Dashboard(views.DashboardPage{
 		Person: a.person(c, view.Grant), Token: a.tokenCard(view, flashed(a.Sessions.TakeFlash(ctx)), history.Since),
-		Grant: a.grantFacts(c, view, list), Timeline: a.timeline(view, list), History: history, CanTry: inspects,
+		Grant: a.grantFacts(c, view, list), Timeline: a.timeline(view, list), History: history,
+		JWT: isJWT && a.ExposeTokens, CanTry: inspects,
 	}))
 }
 
@@ -88,10 +90,10 @@ func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.
 // expiry, and after that with each automatic try.
 func (a *app) askAt(view auth.View) time.Time {
 	switch expiry := view.Grant.Tokens.ExpiresAt; {
-	case !view.Renewable:
-		return time.Time{}
 	case expiry.After(a.Now()):
 		return expiry
+	case !view.Renewable:
+		return time.Time{}
 	default:
 		return view.NextAt
 	}

@@ -92,7 +92,7 @@ func (a *app) resultWords(result auth.Result) views.Result {
 	if wait := a.nextTry(result.View).Sub(a.Now()); wait > 0 {
 		words = append(words, "Keyturn tries again in "+brief(wait)+".")
 	}
-	return views.Result{Text: strings.Join(words, " ")}
+	return views.Result{Whose: string(result.Failure.Party), Text: strings.Join(words, " ")}
 }
 
 // resultError is the error object of a renewal that failed, nil if it did not.

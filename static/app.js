@@ -33,6 +33,18 @@
     return s >= 3600 ? `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}` : `${Math.floor(s / 60)}:${two(s % 60)}`;
   }
 
+  // As the server writes it: "in 3 min 5 s", "2 h ago"
+  function relative(milliseconds) {
+    const s = Math.round(Math.abs(milliseconds) / 1000);
+    if (s < 1) return "now";
+    const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+    const first = units.findIndex(([, size]) => s >= size);
+    const [[unit, size], next] = [units[first], units[first + 1]];
+    let words = `${Math.floor(s / size)} ${unit}`;
+    if (next && Math.floor((s % size) / next[1]) > 0) words += ` ${Math.floor((s % size) / next[1])} ${next[0]}`;
+    return milliseconds > 0 ? "in " + words : words + " ago";
+  }
+
   // The token card
 
   function show(card, state) {
@@ -54,6 +66,7 @@
     if (now() >= expires) show(card, renewable ? "expired" : "needs_sign_in");
     else if (renewable && now() >= due && card.dataset.state === "fresh") show(card, "due");
     moveNow();
+    for (const shown of document.querySelectorAll("[data-relative]")) shown.textContent = relative(Date.parse(shown.dataset.relative) - now());
     askAgain(card);
     const rest = (expires - now()) % 1000;
     setTimeout(tick, (rest > 0 ? rest : 1000 + rest) + 5);

@@ -20,6 +20,8 @@ import (
 //go:embed app.css app.js favicon.svg vendor/htmx.org/*.js vendor/pico/pico.classless.min.css vendor/simple-icons/*.svg
 var files embed.FS
 
+const marksDir = "vendor/simple-icons"
+
 // asset is one file, ready to be sent.
 type asset struct {
 	kind string
@@ -37,6 +39,9 @@ type table struct {
 var assets = sync.OnceValue(func() table {
 	t := table{byURL: map[string]*asset{}, urls: map[string]string{}}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if name == marksDir {
+			return fs.SkipDir // the pages have the outlines in them
+		}
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -97,14 +102,13 @@ func URL(name string) string {
 func Mark(brand string) string { return marks()[brand] }
 
 var marks = sync.OnceValue(func() map[string]string {
-	const dir = "vendor/simple-icons"
-	entries, err := files.ReadDir(dir)
+	entries, err := files.ReadDir(marksDir)
 	if err != nil {
 		panic(fmt.Sprintf("embedded files: %v", err)) // they are part of the program
 	}
 	outlines := map[string]string{}
 	for _, entry := range entries {
-		svg, err := files.ReadFile(path.Join(dir, entry.Name()))
+		svg, err := files.ReadFile(path.Join(marksDir, entry.Name()))
 		if err != nil {
 			panic(fmt.Sprintf("embedded files: %v", err))
 		}

@@ -183,6 +183,14 @@ func (p TokenPanel) sort() string {
 
 func (p TokenPanel) size() string { return strconv.Itoa(p.Length) + " characters" }
 
+// skeletonRows is how much a panel seems to hold before it is there.
+func skeletonRows(isJWT bool) int {
+	if isJWT {
+		return 9
+	}
+	return 2
+}
+
 // relative is a time as seen from now: "in 3 min", "2 h ago".
 func relative(t, now time.Time) string {
 	if d := t.Sub(now); d >= time.Second {

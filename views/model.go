@@ -67,6 +67,7 @@ type DashboardPage struct {
 	Grant    GrantFacts
 	Timeline Timeline
 	History  History
+	JWT      bool // the access token says something by itself
 	CanTry   bool // there is an endpoint to try the token at
 }
 
@@ -92,6 +93,7 @@ type TokenCard struct {
 // Result is what came of a click.
 type Result struct {
 	OK    bool      `json:"ok"`
+	Whose string    `json:"whose,omitempty"` // whose matter a failure is
 	Text  string    `json:"text"`
 	Until time.Time `json:"until,omitzero"` // expiry of what the click brought
 }
@@ -236,6 +238,34 @@ func brief(d time.Duration) string {
 	}
 }
 
-func contains(words []string, word string) bool { return slices.Contains(words, word) }
+// scopeChip is one scope, and whether the latest renewal brought or took it.
+type scopeChip struct{ word, change string }
+
+const (
+	mostChips = 16 // that are shown at once
+	chipRunes = 48 // of a scope's name
+)
+
+func (c scopeChip) text() string  { return cutTo(c.word, chipRunes) }
+func (c scopeChip) title() string { return cutTo(c.word, 500) }
+
+// scopeChips are the scopes now and those that went, as many as are shown at once, and the rest. former nil: as they were.
+func scopeChips(words, former []string) (shown, more []scopeChip) {
+	var all []scopeChip
+	for _, word := range words {
+		c := scopeChip{word: word}
+		if former != nil && !slices.Contains(former, word) {
+			c.change = "new"
+		}
+		all = append(all, c)
+	}
+	for _, word := range former {
+		if !slices.Contains(words, word) {
+			all = append(all, scopeChip{word, "gone"})
+		}
+	}
+	n := min(len(all), mostChips)
+	return all[:n], all[n:]
+}
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

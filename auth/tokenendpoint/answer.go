@@ -157,7 +157,7 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 // clean makes foreign text safe for a log line and short enough for a page.
 func clean(text string) string {
 	text = strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) || c == unicode.ReplacementChar {
+		if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == unicode.ReplacementChar {
 			return ' '
 		}
 		return c

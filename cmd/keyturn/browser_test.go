@@ -47,41 +47,56 @@ type look struct {
 	script        string // run before any script of a page
 }
 
-// tab is a browser with one tab, and what its console said.
+// tab is a tab of a browser, and what its console said.
 type tab struct {
 	context.Context
+	browser  context.Context
 	look     look
 	mu       sync.Mutex
 	messages []string
 }
 
-// openTab starts a browser that fails the test by any message of its console: an error there is a defect.
+// theBrowser is started once for all tests; its end is TestMain's.
+var theBrowser = sync.OnceValues(func() (context.Context, error) {
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium()), chromedp.NoSandbox,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-gpu", true))
+	allocator, _ := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, _ := chromedp.NewContext(allocator)
+	return ctx, chromedp.Do(ctx)
+})
+
+// openTab opens a tab with cookies of its own, as another browser would have. It fails the test by any message of its
+// console: an error there is a defect.
 func openTab(t testing.TB, l look) *tab {
 	t.Helper()
-	path := chromium()
-	require(t, "chromium", path != "")
+	require(t, "chromium", chromium() != "")
+	parent, err := theBrowser()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if l.width == 0 {
 		l.width, l.height = 1280, 900
 	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-gpu", true))
-	allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
-	t.Cleanup(cancelAllocator)
-	return newTab(t, allocator, l)
+	browser, cancel := chromedp.NewContext(parent, chromedp.WithNewBrowserContext())
+	t.Cleanup(cancel)
+	if err := chromedp.Do(browser); err != nil {
+		t.Fatal(err)
+	}
+	return newTab(t, browser, l)
 }
 
 // another opens one more tab of the same browser.
 func (b *tab) another(t testing.TB) *tab {
 	t.Helper()
-	return newTab(t, b.Context, b.look)
+	return newTab(t, b.browser, b.look)
 }
 
 func newTab(t testing.TB, parent context.Context, l look) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(parent)
-	ctx, cancelTime := context.WithTimeout(ctx, time.Minute)
-	b := &tab{Context: ctx, look: l}
+	ctx, cancelTime := context.WithTimeout(ctx, 100*time.Second)
+	b := &tab{Context: ctx, browser: parent, look: l}
 	t.Cleanup(func() {
 		cancelTime()
 		cancel()
@@ -92,6 +107,7 @@ func newTab(t testing.TB, parent context.Context, l look) *tab {
 		}
 	})
 	b.do(t, chromedp.EmulateViewport(l.width, l.height))
+	protocol(t, ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	scheme := "light"
 	if l.dark {
 		scheme = "dark"
@@ -129,7 +145,7 @@ func (b *tab) silence() {
 // becomes waits for a script to be true.
 func (b *tab) becomes(t testing.TB, what, script string) {
 	t.Helper()
-	if _, err := chromedp.Run(b.Context, chromedp.Poll[bool](script, chromedp.WithPollingTimeout(15*time.Second))); err != nil {
+	if _, err := chromedp.Run(b.Context, chromedp.Poll[bool](script, chromedp.WithPollingTimeout(20*time.Second))); err != nil {
 		t.Fatalf("not so: %s: %v", what, err)
 	}
 }

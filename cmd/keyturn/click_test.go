@@ -13,8 +13,8 @@ import (
 
 func TestClickingRefreshTokenSwapsTheNewExpiryIn(t *testing.T) {
 	t.Parallel()
-	b := openTab(t, look{})
 	p := startProgram(t)
+	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	first := b.text(t, "#countdown")
 	ask(t, b, chromedp.Poll[bool](fmt.Sprintf(`document.getElementById("countdown").textContent.trim() !== %q`, first)))
@@ -47,8 +47,8 @@ func TestClickingRefreshTokenSwapsTheNewExpiryIn(t *testing.T) {
 
 func TestWithoutJavaScriptTheButtonIsAForm(t *testing.T) {
 	t.Parallel()
-	b := openTab(t, look{noScript: true})
 	p := startProgram(t)
+	b := openTab(t, look{noScript: true})
 	b.signIn(t, p.base)
 	b.do(t, chromedp.Click(`#refresh-token`), chromedp.WaitVisible(`.result.good`))
 	if said := b.text(t, "#result"); !strings.Contains(said, ": generation 2, expires ") {
@@ -62,16 +62,16 @@ func TestWithoutJavaScriptTheButtonIsAForm(t *testing.T) {
 
 func TestSigningOutByClickEndsAtTheSignInPage(t *testing.T) {
 	t.Parallel()
-	b := openTab(t, look{})
 	p := startProgram(t)
+	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	b.do(t, chromedp.Click(`form[action="/auth/signout"] button`), chromedp.WaitVisible(`a[data-provider="dev"]`))
 }
 
 func TestAnUnreachableKeyturnIsSaidBesideTheButton(t *testing.T) {
 	t.Parallel()
-	b := openTab(t, look{})
 	p := startProgram(t)
+	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	p.kill(t)
 	b.do(t, chromedp.Click(`#refresh-token`))
@@ -90,37 +90,5 @@ func TestTheCountdownReachesItsEnd(t *testing.T) {
 	b.becomes(t, "the card needs a sign-in", `document.getElementById("token-card").dataset.state === "needs_sign_in"`)
 	if left, word := b.text(t, "#countdown"), b.text(t, "#state-badge .word"); left != "0:00" || word != "Needs sign-in" {
 		t.Errorf("countdown %q, state %q", left, word)
-	}
-}
-
-// TestPages looks at every page in every look: nothing sticks out sideways, no message on the console. With
-// KEYTURN_TEST_SCREENSHOTS it writes pictures.
-func TestPages(t *testing.T) {
-	t.Parallel()
-	p := startProgram(t)
-	for name, l := range map[string]look{
-		"light": {}, "dark": {dark: true}, "phone": {width: 390, height: 844}, "phone-dark": {width: 390, height: 844, dark: true}, "narrow": {width: 320, height: 700},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := openTab(t, l)
-			fits := func(page string) {
-				t.Helper()
-				b.shot(t, page+"-"+name)
-				if wide := ask(t, b, chromedp.Evaluate[int](`document.documentElement.scrollWidth - document.documentElement.clientWidth`)); wide > 0 {
-					t.Errorf("%s sticks out by %d pixels", page, wide)
-				}
-			}
-			b.do(t, chromedp.Navigate(p.base), chromedp.WaitVisible(`main`))
-			fits("sign-in")
-			b.do(t, chromedp.Click(`a[data-provider="dev"]`), chromedp.WaitVisible(`button[value="alice"]`))
-			fits("dev-provider")
-			b.do(t, chromedp.Click(`button[value="alice"]`), chromedp.WaitVisible(`#token-card`))
-			fits("first-visit")
-			for n := range 3 {
-				b.do(t, chromedp.Click(`#refresh-token`))
-				ask(t, b, chromedp.Poll[bool](fmt.Sprintf(`document.getElementById("generation").textContent === "%d"`, n+2)))
-			}
-			fits("dashboard")
-		})
 	}
 }

@@ -30,8 +30,8 @@ func watchGeneration(n int) string {
 
 func TestARenewalShowsOnEveryOpenPage(t *testing.T) {
 	t.Parallel()
-	b := openTab(t, look{})
 	p := startProgram(t)
+	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	other := b.another(t)
 	other.do(t, chromedp.Navigate(p.base+"/dashboard"), chromedp.WaitVisible(`#token-card`))
@@ -60,8 +60,8 @@ func TestARenewalShowsOnEveryOpenPage(t *testing.T) {
 
 func TestABackgroundRenewalShows(t *testing.T) {
 	t.Parallel()
-	b := openTab(t, look{})
 	p := startProgram(t, "--dev-token-lifetime=8s")
+	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	ask(t, b, chromedp.Evaluate[chromedp.Void](watchGeneration(2)))
 	b.becomes(t, "the page shows it", `window.shownAt > 0 && window.sameDocument`)
@@ -75,8 +75,8 @@ func TestABackgroundRenewalShows(t *testing.T) {
 // With --renew-mode=on-demand nobody renews but a request: the page asks at the expiry.
 func TestTheCountdownReachesZeroAndTheCardRenews(t *testing.T) {
 	t.Parallel()
-	b := openTab(t, look{})
 	p := startProgram(t, "--dev-token-lifetime=4s", "--renew-mode=on-demand")
+	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.sameDocument = true; window.states = new Set();
 		new MutationObserver(() => window.states.add(document.getElementById("token-card").dataset.state)).observe(document.body, {subtree: true, attributes: true, childList: true})`))
@@ -88,8 +88,8 @@ func TestTheCountdownReachesZeroAndTheCardRenews(t *testing.T) {
 
 func TestAPageFindsItsWayBackAfterARestart(t *testing.T) {
 	t.Parallel()
-	b := openTab(t, look{})
 	p := startProgram(t)
+	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	b.becomes(t, "live", `document.getElementById("live-state").dataset.state === "on"`)
 	cookies := p.signedInAs(t, b)
@@ -124,8 +124,8 @@ func (p *program) signedInAs(t testing.TB, b *tab) *person {
 
 func TestSigningOutEndsTheOtherTabsToo(t *testing.T) {
 	t.Parallel()
-	b := openTab(t, look{})
 	p := startProgram(t)
+	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	other := b.another(t)
 	other.do(t, chromedp.Navigate(p.base+"/dashboard"), chromedp.WaitVisible(`#token-card`))

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
 )
@@ -38,6 +40,11 @@ var built = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := authtest.Run(m, 6)
+	if chromium() != "" {
+		if browser, err := theBrowser(); err == nil {
+			_ = chromedp.Cancel(browser)
+		}
+	}
 	if path, err := built(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}

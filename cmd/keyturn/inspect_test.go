@@ -1,0 +1,274 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// tokensOf are a person's tokens, which they ask for.
+func tokensOf(t testing.TB, b *person) map[string]string {
+	t.Helper()
+	tokens := map[string]string{}
+	for _, kind := range []string{"access", "id", "refresh"} {
+		a := b.do(t, "POST", "/dashboard/tokens/"+kind+"/reveal", nil, "Accept", "text/plain")
+		if a.status != http.StatusOK || len(a.body) < 20 || a.header.Get("Cache-Control") != "no-store" || !strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") {
+			t.Fatalf("reveal %s: %d %v %q", kind, a.status, a.header, a.body)
+		}
+		tokens[kind] = a.body
+	}
+	return tokens
+}
+
+// sessionForm is the sign-out form of another session.
+var sessionForm = regexp.MustCompile(`action="/dashboard/sessions/([A-Z0-9]+)/signout"`)
+
+// unasked is every part of the site that shows something of tokens, without one having been asked for.
+var unasked = []struct{ method, path string }{
+	{"GET", "/dashboard"}, {"GET", "/api/session"}, {"GET", "/api/rotations"}, {"GET", "/dashboard/sessions"}, {"POST", "/dashboard/userinfo"},
+	{"GET", "/dashboard/tokens/access"}, {"GET", "/dashboard/tokens/id"}, {"GET", "/dashboard/tokens/refresh"},
+	{"GET", "/dashboard/tokens/access/signature"}, {"POST", "/dashboard/tokens/access/introspect"},
+	{"POST", "/api/trigger-renew-token?query=update-token-data"},
+}
+
+func TestNoTokenIsShownUnasked(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	s := alice.listen(t, "HX-Request", "true")
+	var shown strings.Builder
+	for _, part := range unasked {
+		for _, header := range [][]string{{"Accept", "text/html"}, {"HX-Request", "true"}, {"Accept", "*/*"}} {
+			a := alice.do(t, part.method, part.path, nil, header...)
+			if a.status >= 400 || a.header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s %s with %v: %d, Cache-Control %q", part.method, part.path, header, a.status, a.header.Get("Cache-Control"))
+			}
+			shown.WriteString(a.body)
+		}
+	}
+	for range 3 {
+		e, _ := s.next()
+		shown.WriteString(e.data)
+	}
+	for kind, token := range tokensOf(t, alice) {
+		if parts := strings.Split(token, "."); strings.Contains(shown.String(), parts[len(parts)-1]) || strings.Contains(shown.String(), token) {
+			t.Errorf("the %s token was shown", kind)
+		}
+	}
+}
+
+func TestRevealingIsForItsOwnerOnly(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice, nobody := p.person(), p.person()
+	alice.signIn(t, "alice")
+	for _, what := range []string{"reveal", "introspect"} {
+		path := "/dashboard/tokens/access/" + what
+		if a := alice.do(t, "GET", path, nil); a.status != http.StatusMethodNotAllowed && a.status != http.StatusNotFound {
+			t.Errorf("GET %s: %d", path, a.status)
+		}
+		for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "same-site"}} {
+			if a := alice.do(t, "POST", path, url.Values{}, header...); a.status != http.StatusForbidden || strings.Contains(a.body, "eyJ") {
+				t.Errorf("POST %s with %v: %d", path, header, a.status)
+			}
+		}
+		if a := nobody.do(t, "POST", path, url.Values{}, "HX-Request", "true"); a.status != http.StatusUnauthorized || a.header.Get("HX-Redirect") == "" {
+			t.Errorf("signed out, POST %s: %d", path, a.status)
+		}
+		if a := alice.do(t, "POST", "/dashboard/tokens/other/"+what, url.Values{}); a.status != http.StatusNotFound {
+			t.Errorf("an unknown token: %d", a.status)
+		}
+	}
+}
+
+func TestWithheldTokensNeverLeave(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Access = func() string {
+			return idp.Sign(map[string]any{"iss": idp.URL, "sub": "alice", "quirk": "only-the-token-says-this", "jti": idp.Subject})
+		}
+		idp.Introspect = func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, map[string]any{"active": true, "quirk": "only-the-token-says-this"})
+		}
+	}, "--expose-tokens=never")
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	for _, kind := range []string{"access", "id", "refresh"} {
+		for _, header := range [][]string{{"Accept", "text/plain"}, {"HX-Request", "true"}, {"Accept", "text/html"}} {
+			if a := alice.do(t, "POST", "/dashboard/tokens/"+kind+"/reveal", url.Values{}, header...); a.status != http.StatusForbidden {
+				t.Errorf("reveal %s with %v: %d", kind, header, a.status)
+			}
+		}
+	}
+	for _, part := range unasked {
+		a := alice.do(t, part.method, part.path, nil, "HX-Request", "true")
+		for _, token := range append(idp.Issued(), "only-the-token-says-this") {
+			if strings.Contains(a.body, token) {
+				t.Errorf("%s %s shows %q", part.method, part.path, token)
+			}
+		}
+	}
+}
+
+func TestSignaturesAreSaidToBeWhatTheyAre(t *testing.T) {
+	t.Parallel()
+	foreign := scripted.New(t)
+	idp, p := atScripted(t, nil)
+	claims := map[string]any{"iss": idp.URL, "sub": "alice"}
+	for name, c := range map[string]struct{ token, want string }{
+		"its own key":       {idp.Sign(claims), "verified with"},
+		"another's key":     {foreign.Sign(claims), "none of"},
+		"an edited payload": {strings.Replace(idp.Sign(claims), ".", ".eyJ4IjoxfQ", 1), "none of"},
+		"no signature":      {"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.", "not signed"},
+		"a shared secret":   {"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.AAAA", "signed with a secret"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			idp.Change(func() { idp.Access = func() string { return c.token } })
+			alice := p.person()
+			alice.do(t, "GET", "/auth/oidc", nil)
+			if a := alice.do(t, "GET", "/dashboard/tokens/access/signature", nil, "HX-Request", "true"); !strings.Contains(a.body, c.want) {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		})
+	}
+}
+
+func TestAnOpaqueTokenIsSaidToBeOpaque(t *testing.T) {
+	t.Parallel()
+	var asked string
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Introspect = func(w http.ResponseWriter, r *http.Request) {
+			asked = r.PostFormValue("token")
+			writeJSON(w, map[string]any{"active": true, "scope": "openid", "username": "<b>alice</b>", "exp": 4102444800})
+		}
+	})
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	if a := alice.do(t, "GET", "/dashboard/tokens/access", nil, "HX-Request", "true"); !strings.Contains(a.body, "An opaque token") || !strings.Contains(a.body, "RFC 7662") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	a := alice.do(t, "POST", "/dashboard/tokens/access/introspect", nil, "HX-Request", "true")
+	for _, text := range []string{"The provider says", "active", "&lt;b&gt;alice&lt;/b&gt;", "1 Jan 00:00"} {
+		if !strings.Contains(a.body, text) {
+			t.Errorf("introspection does not show %q: %s", text, a.body)
+		}
+	}
+	if access := tokensOf(t, alice)["access"]; asked != access {
+		t.Errorf("asked about %q", asked)
+	}
+	_, without := atScripted(t, nil)
+	bob := without.person()
+	bob.do(t, "GET", "/auth/oidc", nil)
+	if a := bob.do(t, "POST", "/dashboard/tokens/access/introspect", url.Values{}); a.status != http.StatusNotFound {
+		t.Errorf("a provider without introspection: %d", a.status)
+	}
+}
+
+func TestWhatARenewalChangedIsMarked(t *testing.T) {
+	t.Parallel()
+	roles := "reader"
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Access = func() string {
+			claims := map[string]any{"iss": idp.URL, "sub": "alice", "roles": roles}
+			if roles == "reader" {
+				claims["trial"] = true
+			}
+			return idp.Sign(claims)
+		}
+	})
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	if a := alice.do(t, "GET", "/dashboard/tokens/access", nil, "HX-Request", "true"); strings.Contains(a.body, `class="change"`) {
+		t.Errorf("the first generation has changes: %s", a.body)
+	}
+	idp.Change(func() { roles = "writer" })
+	alice.do(t, "POST", "/api/renew-token", nil)
+	a := alice.do(t, "GET", "/dashboard/tokens/access", nil, "HX-Request", "true")
+	for _, text := range []string{"change-changed", "before: reader", "change-removed", ">gone<"} {
+		if !strings.Contains(a.body, text) {
+			t.Errorf("no %q in %s", text, a.body)
+		}
+	}
+	if strings.Count(a.body, "change-changed") != 1 {
+		t.Errorf("what stayed is marked: %s", a.body)
+	}
+}
+
+func TestTryItShowsTheAnswerAsItIs(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	try := func() string {
+		t.Helper()
+		return alice.do(t, "POST", "/dashboard/userinfo", nil, "HX-Request", "true").body
+	}
+	if said := try(); !strings.Contains(said, "200 OK") || !strings.Contains(said, "&#34;locale&#34;: &#34;en&#34;") || !strings.Contains(said, idp.URL+"/userinfo") {
+		t.Error(said)
+	}
+	idp.Change(func() {
+		idp.UserInfo = func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WWW-Authenticate", `DPoP algs="ES256", Bearer realm="x", error="insufficient_scope", scope="profile", error_description="Not \"enough\" <b>"`)
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte("token was " + r.Header.Get("Authorization")))
+		}
+	})
+	said := try()
+	for _, text := range []string{"403 Forbidden", "does not allow this", "asks for the scope profile", "Not &#34;enough&#34; &lt;b&gt;", "WWW-Authenticate:", "[redacted]"} {
+		if !strings.Contains(said, text) {
+			t.Errorf("no %q in %s", text, said)
+		}
+	}
+	idp.Change(func() {
+		idp.UserInfo = func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	})
+	if said := try(); !strings.Contains(said, "No answer.") {
+		t.Error(said)
+	}
+}
+
+func TestAnotherPersonsSessionsCannotBeTouched(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice, phone, bob := p.person(), p.person(), p.person()
+	alice.signIn(t, "alice")
+	phone.signIn(t, "alice")
+	bob.signIn(t, "bob")
+	list := alice.do(t, "GET", "/dashboard/sessions", nil, "HX-Request", "true").body
+	ids := sessionForm.FindAllStringSubmatch(list, -1)
+	if len(ids) != 1 || strings.Count(list, "this session") != 1 {
+		t.Fatalf("%d other sessions in %s", len(ids), list)
+	}
+	for _, path := range []string{"/dashboard/sessions/" + ids[0][1] + "/signout", "/dashboard/sessions/nobody/signout", "/dashboard/sessions/%2e%2e/signout"} {
+		if a := bob.do(t, "POST", path, url.Values{}); a.status != http.StatusNotFound {
+			t.Errorf("POST %s by bob: %d", path, a.status)
+		}
+	}
+	if a := bob.do(t, "POST", "/dashboard/sessions/signout-others", url.Values{}); a.status != http.StatusOK {
+		t.Errorf("bob has no others: %d", a.status)
+	}
+	if g := phone.generation(t); g != 1 {
+		t.Errorf("generation %v", g)
+	}
+	// History: an id of alice's is only a place to begin from.
+	alice.do(t, "POST", "/api/renew-token", nil)
+	if a := bob.do(t, "GET", "/api/rotations?before=99999", nil); strings.Contains(a.body, `"outcome"`) {
+		t.Errorf("bob sees %s", a.body)
+	}
+	for _, before := range []string{"x", "-1", "0", "1e9", "99999999999999999999"} {
+		if a := alice.do(t, "GET", "/api/rotations?before="+before, nil); a.status != http.StatusBadRequest || a.json(t)["error"] == nil {
+			t.Errorf("before=%s: %d %s", before, a.status, a.body)
+		}
+	}
+	if a := alice.do(t, "POST", "/dashboard/sessions/"+ids[0][1]+"/signout", url.Values{}); a.status != http.StatusOK || a.url.Path != "/dashboard/sessions" {
+		t.Errorf("alice may: %d at %s", a.status, a.url)
+	}
+	if a := phone.do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("the other session: %d", a.status)
+	}
+}

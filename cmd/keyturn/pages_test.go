@@ -1,0 +1,282 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// viewer looks at pages in one look: nothing sticks out sideways, axe-core finds nothing, no message on the console. With
+// KEYTURN_TEST_SCREENSHOTS it writes pictures.
+type viewer struct {
+	*tab
+	name string
+	axe  string
+}
+
+func (v *viewer) see(t *testing.T, page string) {
+	t.Helper()
+	v.becomes(t, page+" is at rest", `document.readyState === "complete" && !document.querySelector(".htmx-request, .htmx-swapping")`)
+	v.shot(t, page+"-"+v.name)
+	if wide := ask(t, v.tab, chromedp.Evaluate[int](`document.documentElement.scrollWidth - document.documentElement.clientWidth`)); wide > 0 {
+		t.Errorf("%s: %s sticks out by %d pixels", v.name, page, wide)
+	}
+	found := ask(t, v.tab, chromedp.Evaluate[string](v.axe+`; axe.run(document, {resultTypes: ["violations"]}).then((result) =>
+		JSON.stringify(result.violations.map((v) => v.id + ": " + v.help + " " + v.nodes.map((n) => n.target.join(" ")).slice(0, 3).join(", "))))`,
+		chromedp.EvalAwaitPromise))
+	var violations []string
+	if err := json.Unmarshal([]byte(found), &violations); err != nil {
+		t.Fatal(err)
+	}
+	for _, violation := range violations {
+		t.Errorf("%s: %s: axe: %s", v.name, page, violation)
+	}
+}
+
+// settled waits until the parts that come by themselves are there.
+func (v *viewer) settled(t *testing.T) {
+	t.Helper()
+	v.becomes(t, "the inspector and the sessions are there", `!document.querySelector("#inspector .skeleton, #sessions .skeleton, .signature[hx-get]")`)
+}
+
+func (v *viewer) toGeneration(t *testing.T, n int) {
+	t.Helper()
+	v.do(t, chromedp.Click(`#refresh-token`))
+	v.becomes(t, fmt.Sprintf("generation %d", n), fmt.Sprintf(`document.getElementById("generation").textContent === "%d"`, n))
+}
+
+func TestPages(t *testing.T) {
+	t.Parallel()
+	axe, err := os.ReadFile(filepath.Join("..", "..", "static", "vendor", "axe-core", "axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	looks := map[string]look{"light": {}, "narrow-dark": {width: 320, height: 700, dark: true}}
+	if os.Getenv("KEYTURN_TEST_SCREENSHOTS") != "" {
+		looks["dark"] = look{dark: true}
+		looks["phone"] = look{width: 390, height: 844}
+		looks["phone-dark"] = look{width: 390, height: 844, dark: true}
+	}
+	scenes := map[string]func(*testing.T, *viewer){
+		"first minute": firstMinute(t), "inspecting": inspecting(t), "ailing provider": ailing(t), "refused": refused(t),
+		"many generations": manyGenerations(t), "foreign text": foreignText(t), "many providers": manyProviders(t), "withheld": withheld(t),
+	}
+	for name, l := range looks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := openTab(t, l)
+			for scene, play := range scenes {
+				t.Run(scene, func(t *testing.T) { play(t, &viewer{tab: b.another(t), name: name, axe: string(axe)}) })
+			}
+		})
+	}
+}
+
+func firstMinute(t *testing.T) func(*testing.T, *viewer) {
+	p := startProgram(t)
+	return func(t *testing.T, v *viewer) {
+		v.do(t, chromedp.Navigate(p.base), chromedp.WaitVisible(`main`))
+		v.see(t, "sign-in")
+		v.do(t, chromedp.Click(`a[data-provider="dev"]`), chromedp.WaitVisible(`button[value="alice"]`))
+		v.see(t, "dev-provider")
+		v.do(t, chromedp.Click(`button[value="alice"]`), chromedp.WaitVisible(`#token-card`))
+		v.settled(t)
+		v.see(t, "first-visit")
+		for n := range 3 {
+			v.toGeneration(t, n+2)
+		}
+		v.becomes(t, "the inspector follows", `document.querySelector("#inspector .panel").dataset.generation === "4"`)
+		v.settled(t)
+		v.see(t, "dashboard")
+		v.do(t, chromedp.Navigate(p.base+"/nowhere"), chromedp.WaitVisible(`.status`))
+		v.see(t, "not-found")
+		v.do(t, chromedp.Navigate(p.base+"/dashboard"), chromedp.Click(`form[action="/auth/signout"] button`, chromedp.NodeVisible), chromedp.WaitVisible(`a[data-provider="dev"]`))
+		v.do(t, chromedp.Navigate(p.base+"/?ended=1"), chromedp.WaitVisible(`.note`))
+		v.see(t, "session-ended")
+		v.silence() // the browser notes the 404
+	}
+}
+
+func inspecting(t *testing.T) func(*testing.T, *viewer) {
+	p := startProgram(t)
+	return func(t *testing.T, v *viewer) {
+		v.signIn(t, p.base)
+		v.settled(t)
+		v.toGeneration(t, 2)
+		v.do(t, chromedp.Click(`#reveal`), chromedp.WaitVisible(`#revealed`))
+		v.do(t, chromedp.Click(`#introspect`), chromedp.WaitVisible(`.claims caption`))
+		v.becomes(t, "the provider has answered", `document.querySelector("#inspector").textContent.includes("The provider says")`)
+		v.do(t, chromedp.Click(`#call-userinfo`), chromedp.WaitVisible(`#try-it-answer pre`))
+		v.see(t, "revealed")
+		v.do(t, chromedp.Click(`#inspect-refresh`))
+		v.becomes(t, "the refresh token is looked into", `document.querySelector("#inspector .panel").dataset.kind === "refresh"`)
+		v.see(t, "opaque")
+		v.do(t, chromedp.Click(`#inspect-id`))
+		v.becomes(t, "the id token is looked into", `document.querySelector("#inspector .panel").dataset.kind === "id"`)
+		v.settled(t)
+		v.do(t, chromedp.Click(`#timeline summary`), chromedp.WaitVisible(`#timeline-table table`))
+		v.see(t, "id-token")
+	}
+}
+
+// ailing is a provider with a problem of its own.
+func ailing(t *testing.T) func(*testing.T, *viewer) {
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Lifetime = 10 * time.Second
+		idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			w.Header().Set("Retry-After", "120")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="The access token is not what it was"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	return func(t *testing.T, v *viewer) {
+		v.atScripted(t, p)
+		v.settled(t)
+		v.do(t, chromedp.Click(`#refresh-token`), chromedp.WaitVisible(`.result.bad`))
+		v.do(t, chromedp.Click(`#call-userinfo`), chromedp.WaitVisible(`#try-it-answer .http`))
+		v.see(t, "failed")
+		v.becomes(t, "it has expired", `document.getElementById("token-card").dataset.state === "expired"`)
+		v.see(t, "expired")
+	}
+}
+
+func refused(t *testing.T) func(*testing.T, *viewer) {
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Lifetime = 8 * time.Second
+		idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			w.WriteHeader(http.StatusBadRequest)
+			writeJSON(w, map[string]any{"error": "invalid_grant", "error_description": "the user took their consent back"})
+			return true
+		}
+	}, "--renew-mode=on-demand")
+	return func(t *testing.T, v *viewer) {
+		v.atScripted(t, p)
+		v.settled(t)
+		v.do(t, chromedp.Click(`#refresh-token`), chromedp.WaitVisible(`#sign-in-again`))
+		v.see(t, "refused")
+		v.becomes(t, "a sign-in is needed", `document.getElementById("token-card").dataset.state === "needs_sign_in"`)
+		v.see(t, "needs-sign-in")
+	}
+}
+
+func manyGenerations(t *testing.T) func(*testing.T, *viewer) {
+	calls := 0
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			if calls++; calls%17 == 0 {
+				w.WriteHeader(http.StatusInternalServerError)
+				return true
+			}
+			return false
+		}
+	})
+	return func(t *testing.T, v *viewer) {
+		v.atScripted(t, p)
+		program := p.signedInAs(t, v.tab)
+		for range 210 {
+			program.do(t, "POST", "/api/renew-token", nil)
+		}
+		v.do(t, chromedp.Reload(), chromedp.WaitVisible(`#token-card`))
+		v.settled(t)
+		if bars := ask(t, v.tab, chromedp.Evaluate[int](`document.querySelectorAll("#timeline .bar").length`)); bars < 180 {
+			t.Errorf("the timeline has %d bars", bars)
+		}
+		v.see(t, "many-generations")
+		v.do(t, chromedp.Click(`#history-more a`))
+		v.becomes(t, "older ones came", `document.querySelectorAll("#history tbody tr").length === 40`)
+	}
+}
+
+// foreign is what a provider may say of a person.
+const foreign = `<script>alert(1)</script>"'&‮gnp.exe 😀👩‍👩‍👧 عربي`
+
+func foreignText(t *testing.T) func(*testing.T, *viewer) {
+	long := strings.Repeat("verylongwordwithoutaspace", 400)
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Claims = func(claims map[string]any, _ bool) {
+			claims["name"], claims["email"] = foreign+long, long+"@example.com"
+			claims["picture"] = "https://pictures.example/alice.png"
+			claims[foreign] = foreign + long
+			claims["groups"] = []string{long, foreign}
+		}
+		idp.Tokens = func(tokens map[string]any, _ bool) { tokens["scope"] = "openid " + long[:2000] + " " + `<b>x</b>` }
+		idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			w.WriteHeader(http.StatusBadRequest)
+			writeJSON(w, map[string]any{"error": "odd_" + foreign, "error_description": foreign + long})
+			return true
+		}
+		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, map[string]any{"sub": "alice", "name": foreign + long, "picture": "https://pictures.example/alice.png"})
+		}
+	})
+	return func(t *testing.T, v *viewer) {
+		v.atScripted(t, p)
+		v.settled(t)
+		v.do(t, chromedp.Click(`#inspect-id`))
+		v.becomes(t, "the id token is looked into", `document.querySelector("#inspector .panel").dataset.kind === "id"`)
+		v.do(t, chromedp.Click(`#call-userinfo`), chromedp.WaitVisible(`#try-it-answer pre`))
+		v.do(t, chromedp.Click(`#refresh-token`), chromedp.WaitVisible(`.result.bad`))
+		v.see(t, "foreign-text")
+		for what, script := range map[string]string{
+			"no script was made of text":   `[...document.scripts].every((s) => s.src.startsWith(location.origin))`,
+			"no element was made of text":  `!document.querySelector(".chips b, .names script")`,
+			"only the first letter stands": `[...document.querySelector(".who .initial").textContent].length === 1`,
+			"no picture is loaded":         `!document.querySelector("img") && performance.getEntriesByType("resource").every((e) => e.name.startsWith(location.origin))`,
+		} {
+			v.becomes(t, what, script)
+		}
+		begun := p.signedInAs(t, v.tab).staying().do(t, "GET", "/auth/oidc", nil)
+		state := parsedURL(t, begun.header.Get("Location")).Query().Get("state")
+		v.do(t, chromedp.Navigate(p.base+"/auth/oidc/callback?"+url.Values{
+			"state": {state}, "error": {"odd"}, "error_description": {foreign + long},
+		}.Encode()), chromedp.WaitVisible(`.problem`))
+		v.see(t, "sign-in-failed")
+		v.silence() // the browser notes the status
+	}
+}
+
+func manyProviders(t *testing.T) func(*testing.T, *viewer) {
+	file := filepath.Join(t.TempDir(), "keyturn.yaml")
+	text := "providers:\n"
+	for _, name := range []string{"google", "github", "gitlab", "discord", "spotify"} {
+		text += fmt.Sprintf("  - {name: %s, type: %s, client_id: x, client_secret: y}\n", name, name)
+	}
+	text += "  - {name: work, type: oidc, label: Example Corp with a rather long name for a button, issuer: 'https://id.example.com/', client_id: x, client_secret: y}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startProgram(t, "--config="+file)
+	return func(t *testing.T, v *viewer) {
+		v.do(t, chromedp.Navigate(p.base), chromedp.WaitVisible(`a[data-provider="work"]`))
+		v.see(t, "many-providers")
+	}
+}
+
+func withheld(t *testing.T) func(*testing.T, *viewer) {
+	p := startProgram(t, "--expose-tokens=never")
+	return func(t *testing.T, v *viewer) {
+		v.signIn(t, p.base)
+		v.settled(t)
+		v.see(t, "withheld")
+	}
+}
+
+// atScripted signs in at a scripted provider, which asks nothing.
+func (b *tab) atScripted(t testing.TB, p *program) {
+	t.Helper()
+	b.do(t, chromedp.Navigate(p.base), chromedp.Click(`a[data-provider="oidc"]`, chromedp.NodeVisible), chromedp.WaitVisible(`#token-card`))
+}
