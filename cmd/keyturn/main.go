@@ -39,6 +39,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	for _, warning := range settings.Warnings {
 		log.Warn(warning)
 	}
+	if what == commandCheck || what == commandCheckJSON {
+		return checkProviders(ctx, settings, what == commandCheckJSON, log, stdout, stderr)
+	}
 	if what == commandServe {
 		err = serve(ctx, settings, log, stdout)
 	} else {
