@@ -214,6 +214,9 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	if code := callback.Get("error"); code != "" {
 		return auth.SignedIn{}, &SignInError{Code: code, Detail: callback.Get("error_description")}
 	}
+	if callback.Has("denied") || callback.Get("openid.mode") == "cancel" { // as OAuth 1.0a and OpenID 2.0 say it
+		return auth.SignedIn{}, &SignInError{Code: "access_denied"}
+	}
 	if callback.Get(orElse(b.entry.proof, "code")) == "" {
 		return auth.SignedIn{}, signInError("no_code", "the answer has neither a code nor an error")
 	}

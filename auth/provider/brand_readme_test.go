@@ -15,7 +15,8 @@ var write = flag.Bool("write", false, "write the table of brands into the README
 // readmeTable is the table of brands as the README has it.
 func readmeTable() string {
 	var b strings.Builder
-	b.WriteString("| type | | own settings | renews | rotates | revokes | ends session | remark |\n" + strings.Repeat("|---", 8) + "|\n")
+	b.WriteString("| type | | own settings | renews | rotates | revokes | ends session | remark |\n" +
+		strings.Repeat("|---", 8) + "|\n")
 	all := brands()
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		e := all[name]

@@ -185,6 +185,10 @@ func TestMain(m *testing.M) {
 		if strings.Contains(r.Header.Get("Authorization"), `oauth_consumer_key="hangs"`) {
 			select {}
 		}
+		if asked := r.Header.Get("Authorization"); strings.Contains(asked, "oauth_callback=") && !strings.Contains(asked,
+			"state%3Dthe-state") {
+			return nil, errors.New("the state is not in the callback's URL")
+		}
 		if _, ok := profiles[r.URL.Host+r.URL.Path]; !ok {
 			return real.RoundTrip(r)
 		}
@@ -215,7 +219,8 @@ func TestBrandsSignInAndRenew(t *testing.T) {
 			if done.Identity.Subject != s.subject || done.Identity.Name != s.name || strings.Contains(done.Identity.Email, "provided") {
 				t.Errorf("signed in as %+v", done.Identity)
 			}
-			if tokens.Access == "" || tokens.Refresh.Reveal() != s.refresh || tokens.Scope != s.scope || done.Answer.Lifetime != s.lifetime {
+			if tokens.Access == "" || tokens.Refresh.Reveal() != s.refresh || tokens.Scope != s.scope ||
+				done.Answer.Lifetime != s.lifetime || tokens.Assumed != (s.lifetime == 0) {
 				t.Errorf("refresh %q, scope %q, lifetime %v", tokens.Refresh.Reveal(), tokens.Scope, done.Answer.Lifetime)
 			}
 			if claims, _ := json.Marshal(done.Identity.Claims); strings.Contains(string(claims), `"a1"`) {
@@ -261,6 +266,12 @@ func brandSignIn(t *testing.T, p provider.Provider, server *brandServer) auth.Si
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "https" {
 		t.Fatalf("%v: %s", err, target)
+	}
+	// Protocols without a state have it in the callback's URL.
+	stated := u.Query().Get("state") + u.Query().Get("cb") + u.Query().Get("openid.return_to")
+	oauth1 := server.callback.Has("oauth_verifier")
+	if !oauth1 && stated != "the-state" && stated != "http://rp.example/auth/x/callback?state=the-state" {
+		t.Errorf("the state is not in %s", target)
 	}
 	server.nonce, server.challenge = u.Query().Get("nonce"), u.Query().Get("code_challenge")
 	callback := url.Values{"code": {"the-code"}, "state": {"the-state"}}

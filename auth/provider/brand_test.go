@@ -94,7 +94,8 @@ func TestGitHub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if done.Identity.Subject != "42" || done.Identity.Name != "Alice" || done.Answer.Refresh != "r1" || done.Answer.Lifetime != 8*time.Hour || done.Answer.RefreshLifetime != 183*24*time.Hour {
+	if done.Identity.Subject != "42" || done.Identity.Name != "Alice" || done.Answer.Refresh != "r1" ||
+		done.Answer.Lifetime != 8*time.Hour || done.Answer.RefreshLifetime != 183*24*time.Hour {
 		t.Errorf("%+v, %v", done.Answer, done.Identity.Subject)
 	}
 	tokens := done.Answer.TokenSet(auth.TokenSet{}, 0)
@@ -228,6 +229,24 @@ func finishAs(t *testing.T, s shape, callback url.Values) (auth.SignedIn, error)
 	return p.Finish(t.Context(), session, callback)
 }
 
+// Where an access token does not say when it ends, the table knows, and the settings know better.
+func TestTokensThatDoNotSayWhenTheyEnd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		kind      string
+		set, want time.Duration
+	}{
+		{"github", 0, 24 * time.Hour}, {"salesforce", 0, 15 * time.Minute}, {"salesforce", 2 * time.Hour, 2 * time.Hour},
+		{"strava", 0, time.Hour},
+	} {
+		p := brandOf(t, provider.Config{Name: "x", Type: c.kind, AssumedLifetime: c.set}, http.NotFoundHandler())
+		tokens := auth.Answer{Access: "a"}.TokenSet(auth.TokenSet{}, p.Policy().Assumed)
+		if tokens.Lifetime() != c.want || !tokens.Assumed {
+			t.Errorf("%s: %v, want %v", c.kind, tokens.Lifetime(), c.want)
+		}
+	}
+}
+
 // goth makes a profile without a number the user 0, whoever it is.
 func TestNobodyIsUserZero(t *testing.T) {
 	t.Parallel()
@@ -237,6 +256,17 @@ func TestNobodyIsUserZero(t *testing.T) {
 	var refusal *provider.SignInError
 	if !errors.As(err, &refusal) || refusal.Code != "no_subject" {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestOldProtocolsSayNoInTheirOwnWay(t *testing.T) {
+	t.Parallel()
+	for kind, callback := range map[string]url.Values{"twitter": {"denied": {"rt"}}, "steam": {"openid.mode": {"cancel"}}} {
+		_, err := finishAs(t, shape{kind: kind}, callback)
+		var refusal *provider.SignInError
+		if !errors.As(err, &refusal) || refusal.Code != "access_denied" {
+			t.Errorf("%s: %v", kind, err)
+		}
 	}
 }
 

@@ -36,8 +36,18 @@ func runCheck(t *testing.T, providers string, args ...string) (output string, co
 	return string(text), cmd.ProcessState.ExitCode()
 }
 
+func says(t *testing.T, output string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(output, want) {
+			t.Errorf("it does not say %q:\n%s", want, output)
+		}
+	}
+}
+
 func entryFor(idp *scripted.Provider, name, more string) string {
-	return "  - {name: " + name + ", issuer: '" + idp.URL + "', client_id: " + scripted.ClientID + ", client_secret: " + scripted.ClientSecret + more + "}\n"
+	return "  - {name: " + name + ", issuer: '" + idp.URL + "', client_id: " + scripted.ClientID +
+		", client_secret: " + scripted.ClientSecret + more + "}\n"
 }
 
 func TestCheckSaysWhatAGoodProviderCan(t *testing.T) {
@@ -53,13 +63,13 @@ func TestCheckSaysWhatAGoodProviderCan(t *testing.T) {
 		document["id_token_signing_alg_values_supported"] = []string{"ES256", "\x1b[31mRED"}
 	}
 	output, code := runCheck(t, entryFor(idp, "work", "")+"  - {type: github, client_id: x, client_secret: the-secret}\n")
-	for _, want := range []string{
-		"issuer                   " + idp.URL + "\n", "token endpoint           " + idp.URL + "/token\n",
-		"revocation endpoint      " + idp.URL + "/revoke\n", "introspection endpoint   none\n",
-		"end of session           " + idp.URL + "/logout\n",
+	says(t, output,
+		"issuer                   "+idp.URL+"\n", "token endpoint           "+idp.URL+"/token\n",
+		"revocation endpoint      "+idp.URL+"/revoke\n", "introspection endpoint   none\n",
+		"end of session           "+idp.URL+"/logout\n",
 		"back-channel logout      yes\n", "iss in answers           yes\n", "PKCE                     S256\n", "ES256, ?[31mRED\n",
 		"scopes asked for         openid offline_access\n", "scope offline_access     yes\n",
-		"keys                     1 at " + idp.URL + "/keys\n",
+		"keys                     1 at "+idp.URL+"/keys\n",
 		"client authentication    client_secret_basic; it takes client_secret_basic\n",
 		"grant types              authorization_code, refresh_token\n",
 		"callback URL           https://keyturn.example/auth/work/callback\n", "post-logout redirect   https://keyturn.example/\n",
@@ -67,11 +77,7 @@ func TestCheckSaysWhatAGoodProviderCan(t *testing.T) {
 		`github (type github, shown as "GitHub")`, "renews                   if set so\n",
 		"https://keyturn.example/auth/github/callback\n",
 		"Nothing stands against signing in.",
-	} {
-		if !strings.Contains(output, want) {
-			t.Errorf("it does not say %q:\n%s", want, output)
-		}
-	}
+	)
 	if code != 0 {
 		t.Errorf("exit code %d", code)
 	}
@@ -95,23 +101,19 @@ func TestCheckSaysWhatWillNotWork(t *testing.T) {
 	output, code := runCheck(t, entryFor(odd, "odd", ", client_auth: client_secret_post")+entryFor(renamed, "renamed",
 		"")+entryFor(gone, "gone", "")+
 		entryFor(scripted.New(t), "good", ""))
-	for _, want := range []string{
+	says(t, output,
 		"It does not announce the response type code, the only one that Keyturn uses.",
 		"It does not announce the grant type refresh_token: tokens will not be renewed.",
 		"It does not take PKCE with S256, only plain.",
 		"It signs id tokens only with HS256, none, which proves nothing: sign-ins will be refused.",
-		"Its keys could not be read at " + odd.URL + "/nowhere: it answers with status 404.",
+		"Its keys could not be read at "+odd.URL+"/nowhere: it answers with status 404.",
 		"It does not take the client authentication client_secret_post, only client_secret_basic.",
 		"It announces no scope offline_access: it may give no refresh token",
 		"It announces no revocation", "It announces no end of session",
-		`The issuer in the metadata is "` + renamed.URL + `/", the settings say "` + renamed.URL + `": they must be the same`,
-		"The metadata could not be read at " + gone.URL + "/.well-known/openid-configuration: ", "connection refused",
+		`The issuer in the metadata is "`+renamed.URL+`/", the settings say "`+renamed.URL+`": they must be the same`,
+		"The metadata could not be read at "+gone.URL+"/.well-known/openid-configuration: ", "connection refused",
 		"3 of 4 providers will not work as they are set.",
-	} {
-		if !strings.Contains(output, want) {
-			t.Errorf("it does not say %q:\n%s", want, output)
-		}
-	}
+	)
 	if code != 1 {
 		t.Errorf("exit code %d", code)
 	}
