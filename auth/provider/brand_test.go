@@ -259,6 +259,25 @@ func TestNobodyIsUserZero(t *testing.T) {
 	}
 }
 
+// Facebook's errors are objects, and VK says the email address beside the tokens only.
+func TestAnswersThatSayMoreThanTokens(t *testing.T) {
+	t.Parallel()
+	facebook := shape{kind: "facebook", token: `{"error":{"message":"This authorization code has been used.",` +
+		`"type":"OAuthException","code":100}}`}
+	_, err := finishAs(t, facebook, url.Values{"code": {"the-code"}})
+	if err == nil || err.Error() != "code_exchange_failed: OAuthException: This authorization code has been used." {
+		t.Errorf("%v", err)
+	}
+	for _, s := range shapes() {
+		if s.kind != "vk" {
+			continue
+		}
+		if done, err := finishAs(t, s, url.Values{"code": {"the-code"}}); err != nil || done.Identity.Email != "a@example.com" {
+			t.Errorf("%q, %v", done.Identity.Email, err)
+		}
+	}
+}
+
 func TestOldProtocolsSayNoInTheirOwnWay(t *testing.T) {
 	t.Parallel()
 	for kind, callback := range map[string]url.Values{"twitter": {"denied": {"rt"}}, "steam": {"openid.mode": {"cancel"}}} {
