@@ -43,7 +43,7 @@ func (s *plainSession) GetAuthURL() (string, error) { return s.AuthURL, nil }
 
 // Marshal implements goth.Session.
 func (s *plainSession) Marshal() string {
-	text, err := json.Marshal(s)
+	text, err := json.Marshal(map[string]string{"AuthURL": s.AuthURL}) // there is no access token yet
 	if err != nil {
 		return ""
 	}

@@ -180,7 +180,7 @@ func TestMain(m *testing.M) {
 			maps.Copy(profiles, s.profile)
 		}
 	}
-	real := http.DefaultTransport
+	network := http.DefaultTransport
 	answers := roundTrip(func(r *http.Request) (*http.Response, error) {
 		if strings.Contains(r.Header.Get("Authorization"), `oauth_consumer_key="hangs"`) {
 			select {}
@@ -190,7 +190,7 @@ func TestMain(m *testing.M) {
 			return nil, errors.New("the state is not in the callback's URL")
 		}
 		if _, ok := profiles[r.URL.Host+r.URL.Path]; !ok {
-			return real.RoundTrip(r)
+			return network.RoundTrip(r)
 		}
 		return elsewhere{&brandServer{shape: shape{profile: profiles}}}.RoundTrip(r)
 	})
