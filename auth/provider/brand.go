@@ -19,10 +19,10 @@ import (
 // brand is one of goth's providers: goth begins a sign-in and says who signed in, our own token endpoint client exchanges
 // codes and refresh tokens. It is safe for concurrent use.
 type brand struct {
-	goth.Provider
 	config  Config
 	options Options
 	entry   brandEntry
+	http    *http.Client // its connections serve all calls
 }
 
 var _ Provider = (*brand)(nil)
@@ -49,9 +49,7 @@ func newBrand(config Config, options Options) (Provider, error) {
 	default:
 		config.ClientAuth = entry.auth
 	}
-	b := &brand{config: config, options: options, entry: entry}
-	b.Provider = b.goth(nil, config.CallbackURL)
-	return b, nil
+	return &brand{config: config, options: options, entry: entry, http: backChannel(options, 0)}, nil
 }
 
 // goth is goth's provider with our HTTP client. It keeps state of its own, so each sign-in has one to itself.
@@ -60,18 +58,15 @@ func (b *brand) goth(client *http.Client, callbackURL string) goth.Provider {
 	config.CallbackURL = callbackURL
 	p := b.entry.make(config)
 	p.SetName(config.Name)
-	if client == nil {
-		return p
-	}
 	return withClient(p, client)
 }
 
 // client is our client of one of the brand's endpoints, for one call.
 func (b *brand) client(url func(extras) string, note func(members map[string]any)) *tokenendpoint.Client {
-	client := backChannel(b.options, 0)
+	client := *b.http
 	client.Transport = &translator{dialect: b.entry.dialect, next: client.Transport, note: note}
 	return &tokenendpoint.Client{
-		HTTP: client, TokenURL: url(b.config.Extra), ClientID: b.config.ClientID, ClientSecret: b.config.ClientSecret,
+		HTTP: &client, TokenURL: url(b.config.Extra), ClientID: b.config.ClientID, ClientSecret: b.config.ClientSecret,
 		AuthMethod: b.config.ClientAuth, Now: b.options.Now,
 	}
 }
@@ -103,9 +98,12 @@ func (s *brandSession) Authorize(p goth.Provider, params goth.Params) (string, e
 	if !ok {
 		return "", errors.New("authorize: session of another provider")
 	}
-	callback := url.Values{}
-	for _, name := range []string{"code", "state", "error", b.entry.proof} {
-		callback.Set(name, params.Get(name))
+	callback, ok := params.(url.Values)
+	if !ok {
+		callback = url.Values{}
+		for _, name := range []string{"code", "state", "error", b.entry.proof} {
+			callback.Set(name, params.Get(name))
+		}
 	}
 	done, err := b.Finish(context.Background(), s, callback)
 	if err != nil {
@@ -113,6 +111,20 @@ func (s *brandSession) Authorize(p goth.Provider, params goth.Params) (string, e
 	}
 	s.finished = &done
 	return done.Answer.Access.Reveal(), nil
+}
+
+// Name implements goth.Provider.
+func (b *brand) Name() string { return b.config.Name }
+
+// SetName implements goth.Provider and does nothing, as OIDC's.
+func (b *brand) SetName(string) {}
+
+// Debug implements goth.Provider and does nothing.
+func (b *brand) Debug(bool) {}
+
+// BeginAuth implements goth.Provider: Begin, without a context.
+func (b *brand) BeginAuth(state string) (goth.Session, error) {
+	return b.Begin(context.Background(), state, "")
 }
 
 // UnmarshalSession implements goth.Provider.
@@ -309,7 +321,8 @@ const noToken auth.Secret = "no-access-token"
 // inTime lets goth's provider do something. goth takes no context: when the time is over its call is left to end by the
 // client's time-out. Some of its providers panic on answers that they do not expect.
 func inTime[T any](ctx context.Context, b *brand, callbackURL string, do func(p goth.Provider) (T, error)) (T, error) {
-	client := backChannel(b.options, b.options.RenewTimeout)
+	client := *b.http
+	client.Timeout = b.options.RenewTimeout
 	client.Transport = profileCalls{next: limited{client.Transport}, bearer: b.entry.bearer}
 	type outcome struct {
 		value T
@@ -322,7 +335,7 @@ func inTime[T any](ctx context.Context, b *brand, callbackURL string, do func(p 
 				done <- outcome{err: errUnexpected}
 			}
 		}()
-		value, err := do(b.goth(client, callbackURL))
+		value, err := do(b.goth(&client, callbackURL))
 		done <- outcome{value, err}
 	}()
 	select {

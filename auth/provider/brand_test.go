@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/markbates/goth"
+
 	"keyturn/auth"
 	"keyturn/auth/provider"
 )
@@ -256,6 +258,32 @@ func TestNobodyIsUserZero(t *testing.T) {
 	var refusal *provider.SignInError
 	if !errors.As(err, &refusal) || refusal.Code != "no_subject" {
 		t.Errorf("%v", err)
+	}
+}
+
+// Whoever holds a brand as a goth.Provider signs people in and renews as with goth's own.
+func TestBrandsAreGothProviders(t *testing.T) {
+	t.Parallel()
+	s := shape{kind: "reddit", token: bearerHour, profile: map[string]string{"oauth.reddit.com/api/v1/me": `{"id":"t2","name":"alice"}`}}
+	var p goth.Provider = brandOf(t, provider.Config{Name: "x", Type: s.kind}, &brandServer{t: t, shape: s})
+	session, err := p.BeginAuth("the-state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if session, err = p.UnmarshalSession(session.Marshal()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.FetchUser(session); err == nil {
+		t.Error("a user before the exchange")
+	}
+	if access, err := session.Authorize(p, url.Values{"code": {"the-code"}}); err != nil || access != "a1" {
+		t.Errorf("%q, %v", access, err)
+	}
+	if user, err := p.FetchUser(session); err != nil || user.UserID != "t2" || user.RefreshToken != "r1" {
+		t.Errorf("%+v, %v", user, err)
+	}
+	if token, err := p.RefreshToken("r1"); err != nil || token.AccessToken != "a2" || !p.RefreshTokenAvailable() {
+		t.Errorf("%v, %v", token, err)
 	}
 }
 
