@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// shape is how a brand answers, as recorded or documented: what Keyturn must make of it.
+// shape is how a brand answers, as it documents it or as others have met it, and what Keyturn must make of that.
 type shape struct {
 	kind     string
 	extra    map[string]string

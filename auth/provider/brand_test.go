@@ -264,7 +264,8 @@ func TestNobodyIsUserZero(t *testing.T) {
 // Whoever holds a brand as a goth.Provider signs people in and renews as with goth's own.
 func TestBrandsAreGothProviders(t *testing.T) {
 	t.Parallel()
-	s := shape{kind: "reddit", token: bearerHour, profile: map[string]string{"oauth.reddit.com/api/v1/me": `{"id":"t2","name":"alice"}`}}
+	profile := map[string]string{"oauth.reddit.com/api/v1/me": `{"id":"t2","name":"alice"}`}
+	s := shape{kind: "reddit", token: bearerHour, profile: profile}
 	var p goth.Provider = brandOf(t, provider.Config{Name: "x", Type: s.kind}, &brandServer{t: t, shape: s})
 	session, err := p.BeginAuth("the-state")
 	if err != nil {

@@ -45,7 +45,8 @@ func TestABrandThatRenews(t *testing.T) {
 		if n > 1 && form.Get("refresh_token") != fmt.Sprintf("r%d", n-1) || n > 2 {
 			return "error=bad_refresh_token&error_description=The+refresh+token+passed+is+incorrect+or+expired."
 		}
-		return fmt.Sprintf("access_token=a%d&refresh_token=r%d&expires_in=28800&refresh_token_expires_in=15811200&token_type=bearer&scope=", n, n)
+		return fmt.Sprintf("access_token=a%d&refresh_token=r%d&expires_in=28800&refresh_token_expires_in=15811200", n, n) +
+			"&token_type=bearer&scope="
 	})
 	alice := p.person()
 	if page := alice.do(t, "GET", "/auth/github", nil); page.url.Path != "/dashboard" || !strings.Contains(page.body,
