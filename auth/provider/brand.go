@@ -1,19 +1,13 @@
 package provider
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/markbates/goth"
 	"golang.org/x/oauth2"
@@ -22,62 +16,68 @@ import (
 	"keyturn/auth/tokenendpoint"
 )
 
-// brand is one of goth's providers: goth signs people in, our own token endpoint client renews. It is safe for concurrent
-// use.
+// brand is one of goth's providers: goth begins a sign-in and says who signed in, our own token endpoint client exchanges
+// codes and refresh tokens. It is safe for concurrent use.
 type brand struct {
-	goth.Provider
 	config  Config
 	options Options
 	entry   brandEntry
-	renewal *tokenendpoint.Client
+	http    *http.Client // its connections serve all calls
 }
 
 var _ Provider = (*brand)(nil)
 
 func newBrand(config Config, options Options) (Provider, error) {
-	entry, ok := brands()[config.Type]
-	if !ok {
-		return nil, fmt.Errorf("type %q is not known; allowed: oidc, %s", config.Type, strings.Join(slices.Sorted(maps.Keys(brands())), ", "))
-	}
-	for name := range config.Extra {
-		if name != entry.needs {
-			return nil, fmt.Errorf("type %q has no setting %q", config.Type, name)
-		}
-	}
-	if entry.needs != "" && config.Extra[entry.needs] == "" {
-		return nil, fmt.Errorf("type %q needs the setting %q", config.Type, entry.needs)
-	}
-	if err := config.checkAuthParams(); err != nil {
+	entry, err := brandFor(config)
+	if err != nil {
 		return nil, err
 	}
-	if config.Label == "" {
-		config.Label = entry.label
-	}
+	config.Label = orElse(config.Label, entry.label)
 	if len(config.Scopes) == 0 {
 		config.Scopes = entry.scopes
 	}
-	method := entry.auth
-	if config.ClientAuth != "" {
-		method = config.ClientAuth
+	if config.AssumedLifetime == 0 {
+		config.AssumedLifetime = entry.assumed
 	}
-	b := &brand{config: config, options: options, entry: entry, renewal: &tokenendpoint.Client{
-		HTTP: backChannel(options, 0), TokenURL: entry.tokenURL(config.Extra[entry.needs]), ClientID: config.ClientID,
-		ClientSecret: config.ClientSecret, AuthMethod: method, Now: options.Now,
-	}}
-	b.Provider = b.make(backChannel(options, options.RenewTimeout))
-	return b, nil
+	if issuer := entry.issuerFor(config); issuer != "" {
+		return newPreset(config, options, entry, issuer)
+	}
+	switch {
+	case config.ClientAuth != "":
+	case config.ClientSecret == "":
+		config.ClientAuth = tokenendpoint.NoAuthentication
+	default:
+		config.ClientAuth = entry.auth
+	}
+	return &brand{config: config, options: options, entry: entry, http: backChannel(options, 0)}, nil
 }
 
-func (b *brand) make(client *http.Client) goth.Provider {
-	p := b.entry.make(b.config, client)
-	p.SetName(b.config.Name)
-	return p
+// goth is goth's provider with our HTTP client. It keeps state of its own, so each sign-in has one to itself.
+func (b *brand) goth(client *http.Client, callbackURL string) goth.Provider {
+	config := b.config
+	config.CallbackURL = callbackURL
+	p := b.entry.make(config)
+	p.SetName(config.Name)
+	return withClient(p, client)
+}
+
+// client is our client of one of the brand's endpoints, for one call.
+func (b *brand) client(url func(extras) string, note func(members map[string]any)) *tokenendpoint.Client {
+	client := *b.http
+	client.Transport = &translator{dialect: b.entry.dialect, next: client.Transport, note: note}
+	return &tokenendpoint.Client{
+		HTTP: &client, TokenURL: url(b.config.Extra), ClientID: b.config.ClientID, ClientSecret: b.config.ClientSecret,
+		AuthMethod: b.config.ClientAuth, Now: b.options.Now,
+	}
 }
 
 // brandSession is goth's session of a brand, with the URL that we made of goth's.
 type brandSession struct {
-	AuthURL string `json:"auth_url"`
-	Inner   string `json:"inner"`
+	AuthURL  string `json:"auth_url"`
+	Inner    string `json:"inner"`
+	Verifier string `json:"verifier,omitempty"` // of PKCE
+
+	finished *auth.SignedIn
 }
 
 // GetAuthURL implements goth.Session.
@@ -98,8 +98,33 @@ func (s *brandSession) Authorize(p goth.Provider, params goth.Params) (string, e
 	if !ok {
 		return "", errors.New("authorize: session of another provider")
 	}
-	done, err := b.Finish(context.Background(), s, url.Values{"code": {params.Get("code")}, "state": {params.Get("state")}})
-	return done.Answer.Access.Reveal(), err
+	callback, ok := params.(url.Values)
+	if !ok {
+		callback = url.Values{}
+		for _, name := range []string{"code", "state", "error", b.entry.proof} {
+			callback.Set(name, params.Get(name))
+		}
+	}
+	done, err := b.Finish(context.Background(), s, callback)
+	if err != nil {
+		return "", err
+	}
+	s.finished = &done
+	return done.Answer.Access.Reveal(), nil
+}
+
+// Name implements goth.Provider.
+func (b *brand) Name() string { return b.config.Name }
+
+// SetName implements goth.Provider and does nothing, as OIDC's.
+func (b *brand) SetName(string) {}
+
+// Debug implements goth.Provider and does nothing.
+func (b *brand) Debug(bool) {}
+
+// BeginAuth implements goth.Provider: Begin, without a context.
+func (b *brand) BeginAuth(state string) (goth.Session, error) {
+	return b.Begin(context.Background(), state, "")
 }
 
 // UnmarshalSession implements goth.Provider.
@@ -109,6 +134,23 @@ func (b *brand) UnmarshalSession(text string) (goth.Session, error) {
 		return nil, errors.New("unmarshal session: not what Marshal wrote")
 	}
 	return s, nil
+}
+
+// FetchUser implements goth.Provider: who signed in, once the session is authorized.
+func (b *brand) FetchUser(session goth.Session) (goth.User, error) {
+	s, ok := session.(*brandSession)
+	if !ok {
+		return goth.User{}, errors.New("fetch user: session of another provider")
+	}
+	return gothUser(b.config, s.finished)
+}
+
+// RefreshTokenAvailable implements goth.Provider.
+func (b *brand) RefreshTokenAvailable() bool { return b.entry.renews != no }
+
+// RefreshToken implements goth.Provider.
+func (b *brand) RefreshToken(refreshToken string) (*oauth2.Token, error) {
+	return gothToken(b, b.config, b.options, refreshToken)
 }
 
 // Label implements Provider.
@@ -123,44 +165,59 @@ func (b *brand) Policy() auth.Policy { return b.config.Policy() }
 // OnUnknown implements auth.Provider.
 func (b *brand) OnUnknown() auth.OnUnknown { return b.config.OnUnknown }
 
-// Begin implements Provider.
-func (b *brand) Begin(_ context.Context, state, prompt string) (goth.Session, error) {
-	inner, err := b.BeginAuth(state)
-	if err != nil {
-		return nil, fmt.Errorf("begin sign-in: %w", err)
+// Begin implements Provider. Some of goth's providers make a call here (OAuth 1.0 asks for a request token).
+func (b *brand) Begin(ctx context.Context, state, prompt string) (goth.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.options.RenewTimeout)
+	defer cancel()
+	callbackURL := b.config.CallbackURL
+	if b.entry.proof != "" { // these protocols know no state: it travels in the callback's URL
+		callbackURL += "?" + url.Values{"state": {state}}.Encode()
 	}
-	text, err := inner.GetAuthURL()
+	s, err := inTime(ctx, b, callbackURL, func(p goth.Provider) (*brandSession, error) {
+		inner, err := p.BeginAuth(state)
+		if err != nil {
+			return nil, err
+		}
+		target, err := inner.GetAuthURL()
+		return &brandSession{Inner: inner.Marshal(), AuthURL: target}, err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("begin sign-in: %w", err)
+		return nil, signInError(auth.CodeUnreachable, "the provider could not be asked to begin: %s", errorCode(err))
 	}
-	u, err := url.Parse(text)
+	u, err := url.Parse(s.AuthURL)
 	if err != nil {
 		return nil, errors.New("begin sign-in: the provider's URL is unusable")
 	}
+	encrypt(u)
 	query := u.Query()
-	set := maps.Clone(b.entry.params)
-	if set == nil {
-		set = map[string]string{}
-	}
-	maps.Copy(set, b.config.AuthParams)
-	set["prompt"], set["audience"] = orElse(prompt, set["prompt"]), orElse(b.config.Audience, set["audience"])
-	for name, value := range set {
+	for name, value := range b.params(prompt) {
 		if value != "" {
 			query.Set(name, value)
 		}
 	}
-	u.RawQuery = query.Encode()
-	return &brandSession{AuthURL: u.String(), Inner: inner.Marshal()}, nil
-}
-
-func orElse(value, otherwise string) string {
-	if value != "" {
-		return value
+	if b.entry.pkce {
+		s.Verifier = oauth2.GenerateVerifier()
+		query.Set("code_challenge", oauth2.S256ChallengeFromVerifier(s.Verifier))
+		query.Set("code_challenge_method", "S256")
 	}
-	return otherwise
+	u.RawQuery = query.Encode()
+	s.AuthURL = u.String()
+	return s, nil
 }
 
-// Finish implements Provider. goth keeps of the tokens only what it knows; the answer itself is read as it passes by.
+// params are what the authorization request has beyond goth's.
+func (b *brand) params(prompt string) map[string]string {
+	set := map[string]string{}
+	maps.Copy(set, b.entry.params)
+	maps.Copy(set, b.config.AuthParams)
+	set["prompt"], set["audience"] = orElse(prompt, set["prompt"]), orElse(b.config.Audience, set["audience"])
+	if b.entry.scoped {
+		set["scope"] = strings.Join(b.config.Scopes, " ")
+	}
+	return set
+}
+
+// Finish implements Provider.
 func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.Values) (auth.SignedIn, error) {
 	s, ok := session.(*brandSession)
 	if !ok {
@@ -169,136 +226,122 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	if code := callback.Get("error"); code != "" {
 		return auth.SignedIn{}, &SignInError{Code: code, Detail: callback.Get("error_description")}
 	}
-	if callback.Get("code") == "" {
+	if callback.Has("denied") || callback.Get("openid.mode") == "cancel" { // as OAuth 1.0a and OpenID 2.0 say it
+		return auth.SignedIn{}, &SignInError{Code: "access_denied"}
+	}
+	if callback.Get(orElse(b.entry.proof, "code")) == "" {
 		return auth.SignedIn{}, signInError("no_code", "the answer has neither a code nor an error")
 	}
-	client := backChannel(b.options, b.options.RenewTimeout)
-	seen := &tokenAnswers{next: client.Transport, tokenURL: b.renewal.TokenURL}
-	client.Transport = seen
-	type finished struct {
-		user goth.User
-		err  error
+	if b.entry.check != nil {
+		if err := b.entry.check(b.config, callback); err != nil {
+			return auth.SignedIn{}, signInError("invalid_callback", "%v", err)
+		}
 	}
-	began, done := b.options.Now(), make(chan finished, 1)
-	go func() {
-		user, err := fetchUser(b.make(client), s.Inner, url.Values{"code": callback["code"], "state": callback["state"]})
-		done <- finished{user, err}
-	}()
-	var f finished
-	select {
-	case f = <-done:
-	case <-ctx.Done(): // goth takes no context; its calls end by the client's time-out
-		return auth.SignedIn{}, signInError("code_exchange_failed", "no answer in time")
+	if b.entry.tokenURL == nil {
+		return b.finishByGoth(ctx, s, callback)
 	}
-	switch {
-	case f.err != nil:
-		return auth.SignedIn{}, signInError("code_exchange_failed", "%s", errorCode(f.err))
-	case f.user.UserID == "":
-		return auth.SignedIn{}, signInError("no_subject", "the provider did not say who signed in")
+	ctx, cancel := context.WithTimeout(ctx, 2*b.options.RenewTimeout)
+	defer cancel()
+	var members map[string]any
+	client := b.client(b.entry.tokenURL, func(seen map[string]any) { members = seen })
+	form := url.Values{
+		"grant_type": {"authorization_code"}, "code": {callback.Get("code")}, "redirect_uri": {b.config.CallbackURL},
 	}
-	answer, err := seen.answer(b.options.Now())
+	if s.Verifier != "" {
+		form.Set("code_verifier", s.Verifier)
+	}
+	answer, err := client.Exchange(ctx, form)
 	if err != nil {
 		return auth.SignedIn{}, signInError("code_exchange_failed", "%v", err)
 	}
-	answer.RequestedAt, answer.ID = began, "" // goth does not verify id tokens
-	name := f.user.Name
-	if name == "" {
-		name = f.user.NickName
+	inner, err := b.withTokens(s.Inner, members)
+	if err != nil {
+		return auth.SignedIn{}, err
 	}
-	return auth.SignedIn{Answer: answer, Identity: auth.Identity{
-		Provider: b.config.Name, Subject: f.user.UserID, Name: name, Email: f.user.Email, Picture: f.user.AvatarURL, Claims: f.user.RawData,
-	}}, nil
+	user, err := b.user(ctx, inner, nil)
+	if err != nil {
+		return auth.SignedIn{}, signInError("profile_failed", "who signed in could not be read: %s", errorCode(err))
+	}
+	if user.Email == "" {
+		user.Email = textOf(members, "email") // VK says it only here
+	}
+	answer.ID = "" // goth does not verify id tokens
+	return b.signedIn(user, answer)
 }
 
-// fetchUser is goth's half of a sign-in. Some of its providers panic on answers that they do not expect.
-func fetchUser(p goth.Provider, inner string, params url.Values) (user goth.User, err error) {
-	defer func() {
-		if recover() != nil {
-			err = errors.New("the answer could not be read")
+// withTokens puts the members of a token answer into goth's session, as if goth had made the exchange.
+func (b *brand) withTokens(inner string, members map[string]any) (string, error) {
+	fields := map[string]any{}
+	if err := json.Unmarshal([]byte(inner), &fields); err != nil {
+		return "", errors.New("finish sign-in: the session is not what Marshal wrote")
+	}
+	fields["AccessToken"] = members["access_token"]
+	for field, member := range b.entry.session {
+		fields[field] = members[member]
+	}
+	text, err := json.Marshal(fields)
+	return string(text), err
+}
+
+// finishByGoth leaves the exchange to goth: there is no token endpoint to renew at.
+func (b *brand) finishByGoth(ctx context.Context, s *brandSession, callback url.Values) (auth.SignedIn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*b.options.RenewTimeout)
+	defer cancel()
+	began := b.options.Now()
+	user, err := b.user(ctx, s.Inner, callback)
+	if err != nil {
+		return auth.SignedIn{}, signInError("code_exchange_failed", "%s", errorCode(err))
+	}
+	answer := auth.Answer{Access: auth.Secret(user.AccessToken), RequestedAt: began}
+	if b.entry.noToken {
+		answer.Access = noToken
+	}
+	return b.signedIn(user, answer)
+}
+
+// user is who signed in, by goth's session, after an exchange if there is a callback.
+func (b *brand) user(ctx context.Context, inner string, callback url.Values) (goth.User, error) {
+	return inTime(ctx, b, b.config.CallbackURL, func(p goth.Provider) (goth.User, error) {
+		session, err := p.UnmarshalSession(inner)
+		if err != nil {
+			return goth.User{}, err
 		}
+		if callback != nil {
+			if _, err := session.Authorize(p, callback); err != nil {
+				return goth.User{}, err
+			}
+		}
+		return p.FetchUser(session)
+	})
+}
+
+// noToken stands where a sign-in brings no token that is the person's.
+const noToken auth.Secret = "no-access-token"
+
+// inTime lets goth's provider do something. goth takes no context: when the time is over its call is left to end by the
+// client's time-out. Some of its providers panic on answers that they do not expect.
+func inTime[T any](ctx context.Context, b *brand, callbackURL string, do func(p goth.Provider) (T, error)) (T, error) {
+	client := *b.http
+	client.Timeout = b.options.RenewTimeout
+	client.Transport = profileCalls{next: limited{client.Transport}, bearer: b.entry.bearer}
+	type outcome struct {
+		value T
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		defer func() {
+			if recover() != nil {
+				done <- outcome{err: errUnexpected}
+			}
+		}()
+		value, err := do(b.goth(&client, callbackURL))
+		done <- outcome{value, err}
 	}()
-	s, err := p.UnmarshalSession(inner)
-	if err != nil {
-		return goth.User{}, err
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-ctx.Done():
+		return *new(T), context.DeadlineExceeded
 	}
-	if _, err := s.Authorize(p, params); err != nil {
-		return goth.User{}, err
-	}
-	return p.FetchUser(s)
 }
-
-// errorCode is what of an error of goth's may be shown: its text can hold whole answers, tokens included.
-func errorCode(err error) string {
-	var refusal *oauth2.RetrieveError
-	if errors.As(err, &refusal) && refusal.ErrorCode != "" {
-		return refusal.ErrorCode
-	}
-	return "the provider's answer was not what it should be"
-}
-
-// tokenAnswers reads the token endpoint's answers of one sign-in as they pass by.
-type tokenAnswers struct {
-	next     http.RoundTripper
-	tokenURL string
-
-	mu     sync.Mutex
-	status int
-	header http.Header
-	body   []byte
-}
-
-// RoundTrip implements http.RoundTripper.
-func (t *tokenAnswers) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := (limited{t.next}).RoundTrip(r)
-	if err != nil || r.Method != http.MethodPost || !strings.HasPrefix(r.URL.String(), t.tokenURL) {
-		return response, err
-	}
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, errors.Join(err, response.Body.Close())
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.status, t.header, t.body = response.StatusCode, response.Header, body
-	rest := response.Body
-	response.Body = struct {
-		io.Reader
-		io.Closer
-	}{bytes.NewReader(body), rest}
-	return response, nil
-}
-
-func (t *tokenAnswers) answer(now time.Time) (auth.Answer, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return tokenendpoint.Parse(t.status, t.header, t.body, now)
-}
-
-// WantsConsent implements Provider: the table has what a brand needs.
-func (b *brand) WantsConsent(context.Context) bool { return false }
-
-// Renew implements auth.Provider.
-func (b *brand) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) (auth.Answer, error) {
-	answer, err := b.renewal.Exchange(ctx, renewalForm(b.config, tokens, withScope))
-	answer.ID = ""
-	return answer, err
-}
-
-// VerifyIDToken implements auth.Provider. Renew lets no id token through to it.
-func (b *brand) VerifyIDToken(context.Context, *auth.Grant, auth.Secret) (map[string]any, error) {
-	return nil, errors.New("id tokens of this provider are not verified")
-}
-
-// Revoke implements auth.Provider.
-func (b *brand) Revoke(ctx context.Context, tokens auth.TokenSet) error {
-	if b.entry.revokeURL == nil {
-		return nil
-	}
-	return revoke(ctx, b.renewal, b.entry.revokeURL(b.config.Extra[b.entry.needs]), tokens)
-}
-
-// EndSessionURL implements Provider; these providers have no standard one.
-func (b *brand) EndSessionURL(context.Context, auth.Secret, string, string) string { return "" }
-
-// Origins implements Provider.
-func (b *brand) Origins() []string { return nil }

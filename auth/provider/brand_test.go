@@ -1,15 +1,22 @@
 package provider_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/markbates/goth"
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
@@ -28,7 +35,12 @@ func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func brandOf(t *testing.T, config provider.Config, handler http.Handler) provider.Provider {
 	t.Helper()
-	config.ClientID, config.ClientSecret = "the-client", "the-secret"
+	if config.ClientID == "" {
+		config.ClientID = "the-client"
+	}
+	if config.Type != "apple" {
+		config.ClientSecret = "the-secret"
+	}
 	config.CallbackURL = "http://rp.example/auth/" + config.Name + "/callback"
 	set, err := provider.New([]provider.Config{config}, provider.Options{
 		RenewTimeout: 5 * time.Second, Now: time.Now, Log: slog.New(slog.DiscardHandler), Transport: elsewhere{handler},
@@ -84,7 +96,8 @@ func TestGitHub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if done.Identity.Subject != "42" || done.Identity.Name != "Alice" || done.Answer.Refresh != "r1" || done.Answer.Lifetime != 8*time.Hour || done.Answer.RefreshLifetime != 183*24*time.Hour {
+	if done.Identity.Subject != "42" || done.Identity.Name != "Alice" || done.Answer.Refresh != "r1" ||
+		done.Answer.Lifetime != 8*time.Hour || done.Answer.RefreshLifetime != 183*24*time.Hour {
 		t.Errorf("%+v, %v", done.Answer, done.Identity.Subject)
 	}
 	tokens := done.Answer.TokenSet(auth.TokenSet{}, 0)
@@ -100,7 +113,7 @@ func TestGitHub(t *testing.T) {
 
 func TestBrandsThatFailSayNothingSecret(t *testing.T) {
 	t.Parallel()
-	p := brandOf(t, provider.Config{Name: "work", Type: "auth0", Extra: map[string]string{"domain": "acme.auth0.com"}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p := brandOf(t, provider.Config{Name: "work", Type: "discord"}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
 		fmt.Fprintf(w, "you sent %s and %s", r.PostFormValue("client_secret"), r.PostFormValue("code"))
 	}))
@@ -113,45 +126,285 @@ func TestBrandsThatFailSayNothingSecret(t *testing.T) {
 	if !errors.As(err, &refusal) || strings.Contains(err.Error(), "the-secret") || strings.Contains(err.Error(), "the-code") {
 		t.Errorf("%v", err)
 	}
-	if _, err := p.Finish(t.Context(), session, url.Values{"error": {"access_denied"}}); !errors.As(err, &refusal) || refusal.Code != "access_denied" {
+	if _, err := p.Finish(t.Context(), session, url.Values{"error": {"access_denied"}}); !errors.As(err,
+		&refusal) || refusal.Code != "access_denied" {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestBrandsBegin(t *testing.T) {
+func TestBrandsBeginWithWhatTheyNeed(t *testing.T) {
 	t.Parallel()
-	for brand, extra := range map[string]map[string]string{
-		"auth0": {"domain": "acme.auth0.com"}, "azureadv2": {"tenant": "common"}, "bitbucket": nil, "digitalocean": nil, "discord": nil, "dropbox": nil,
-		"facebook": nil, "github": nil, "gitlab": nil, "google": nil, "linkedin": nil, "okta": {"org_url": "https://acme.okta.com/"}, "salesforce": nil, "spotify": nil, "twitch": nil,
+	p := brandOf(t, provider.Config{
+		Name: "x", Type: "google", Scopes: []string{"email"}, AuthParams: map[string]string{"added": "yes"}, Audience: "api",
+	}, http.NotFoundHandler())
+	session, err := p.Begin(t.Context(), "the-state", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, _ := session.GetAuthURL()
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"access_type": "offline", "prompt": "consent", "state": "the-state", "client_id": "the-client", "added": "yes",
+		"audience":              "api",
+		"code_challenge_method": "S256", "redirect_uri": "http://rp.example/auth/x/callback", "scope": "email",
 	} {
-		p := brandOf(t, provider.Config{Name: "x", Type: brand, Extra: extra, AuthParams: map[string]string{"added": "yes"}}, http.NotFoundHandler())
-		session, err := p.Begin(t.Context(), "the-state", "")
-		if err != nil {
-			t.Errorf("%s: %v", brand, err)
-			continue
+		if got := u.Query().Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
 		}
-		target, _ := session.GetAuthURL()
-		u, err := url.Parse(target)
-		if q := u.Query(); err != nil || u.Scheme != "https" || q.Get("state") != "the-state" || q.Get("client_id") != "the-client" || q.Get("added") != "yes" || p.Name() != "x" {
-			t.Errorf("%s: %s", brand, target)
-		}
-		if brand == "google" && (u.Query().Get("access_type") != "offline" || u.Query().Get("prompt") != "consent") {
-			t.Errorf("google: %s", target)
-		}
+	}
+	if p.Name() != "x" || p.Type() != "google" || p.Label() != "Google" {
+		t.Errorf("%s %s %s", p.Name(), p.Type(), p.Label())
 	}
 }
 
 func TestBrandSettings(t *testing.T) {
 	t.Parallel()
+	at := func(name, value string) map[string]string { return map[string]string{name: value} }
 	for want, config := range map[string]provider.Config{
-		`needs the setting "domain"`: {Type: "auth0"},
-		`has no setting "domain"`:    {Type: "github", Extra: map[string]string{"domain": "x"}},
-		`type "gihub" is not known`:  {Type: "gihub"},
-		`"state" cannot be set`:      {Type: "github", AuthParams: map[string]string{"state": "x"}},
+		`needs the setting "domain"; its own settings: domain`:               {Type: "auth0"},
+		`needs the setting "user_pool"; its own settings: region, user_pool`: {Type: "cognito", Extra: at("region", "eu-central-1")},
+		`has no setting "domain"; allowed: base_url`:                         {Type: "github", Extra: at("domain", "x")},
+		`has no setting "domain"; allowed: none of its own`:                  {Type: "box", Extra: at("domain", "x")},
+		`type "gihub" is not known; allowed: oidc, amazon`:                   {Type: "gihub"},
+		`"state" cannot be set`:                                              {Type: "github", AuthParams: at("state", "x")},
+		`the setting "base_url" is not a usable URL`: {Type: "github", Extra: at("base_url",
+			"http://ghe.acme.example")},
+		`the setting "domain" has a character that cannot be in it`: {Type: "auth0", Extra: at("domain", "acme.example/x#")},
+		`needs the scope openid`:                                    {Type: "xero", Scopes: []string{"email"}},
+		`type "apple" has no client_secret`: {
+			Type: "apple", ClientSecret: "s", Extra: map[string]string{"team_id": "T", "key_id": "K", "key_file": "/nowhere"},
+		},
+		`the setting "key_file" cannot be read: no such file`: {
+			Type: "apple", Extra: map[string]string{"team_id": "T", "key_id": "K", "key_file": "/nowhere"},
+		},
+		`the setting "key_file" holds no PEM block; allowed: the .p8 file`: {
+			Type: "apple", Extra: map[string]string{"team_id": "T", "key_id": "K", "key_file": "brand_test.go"},
+		},
 	} {
 		config.Name = "x"
 		if _, err := provider.New([]provider.Config{config}, provider.Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
+	}
+}
+
+// goth's packages are the table's types; openidConnect is the type oidc, and faux is for goth's own tests.
+func TestEveryProviderOfGothIsABrand(t *testing.T) {
+	t.Parallel()
+	dir, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.Dir}}",
+		"github.com/markbates/goth/providers/github").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages, err := os.ReadDir(filepath.Dir(strings.TrimSpace(string(dir))))
+	if err != nil || len(packages) < 70 {
+		t.Fatalf("%d packages, %v", len(packages), err)
+	}
+	tried := map[string]bool{}
+	for _, s := range shapes() {
+		tried[s.kind] = true
+	}
+	for _, p := range packages {
+		if p.Name() == "faux" || p.Name() == "openidConnect" {
+			continue
+		}
+		if err := provider.CheckBrand(p.Name(), nil, nil); err != nil && strings.Contains(err.Error(), "not known") {
+			t.Errorf("%s is missing from the table", p.Name())
+		}
+		if !tried[p.Name()] {
+			t.Errorf("%s signs in in no test", p.Name())
+		}
+	}
+}
+
+// finishAs finishes a sign-in with what a brand answers.
+func finishAs(t *testing.T, s shape, callback url.Values) (auth.SignedIn, error) {
+	t.Helper()
+	p := brandOf(t, provider.Config{Name: "x", Type: s.kind, Extra: s.extra, Scopes: s.scopes}, &brandServer{t: t, shape: s})
+	session, err := p.Begin(t.Context(), "the-state", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Finish(t.Context(), session, callback)
+}
+
+// Where an access token does not say when it ends, the table knows, and the settings know better.
+func TestTokensThatDoNotSayWhenTheyEnd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		kind      string
+		set, want time.Duration
+	}{
+		{"github", 0, 24 * time.Hour}, {"salesforce", 0, 15 * time.Minute}, {"salesforce", 2 * time.Hour, 2 * time.Hour},
+		{"strava", 0, time.Hour},
+	} {
+		p := brandOf(t, provider.Config{Name: "x", Type: c.kind, AssumedLifetime: c.set}, http.NotFoundHandler())
+		tokens := auth.Answer{Access: "a"}.TokenSet(auth.TokenSet{}, p.Policy().Assumed)
+		if tokens.Lifetime() != c.want || !tokens.Assumed {
+			t.Errorf("%s: %v, want %v", c.kind, tokens.Lifetime(), c.want)
+		}
+	}
+}
+
+// goth makes a profile without a number the user 0, whoever it is.
+func TestNobodyIsUserZero(t *testing.T) {
+	t.Parallel()
+	s := shape{kind: "kakao", token: bearerHour,
+		profile: map[string]string{"kapi.kakao.com/v2/user/me": `{"msg":"try later","code":-1}`}}
+	_, err := finishAs(t, s, url.Values{"code": {"the-code"}})
+	var refusal *provider.SignInError
+	if !errors.As(err, &refusal) || refusal.Code != "no_subject" {
+		t.Errorf("%v", err)
+	}
+}
+
+// Whoever holds a brand as a goth.Provider signs people in and renews as with goth's own.
+func TestBrandsAreGothProviders(t *testing.T) {
+	t.Parallel()
+	profile := map[string]string{"oauth.reddit.com/api/v1/me": `{"id":"t2","name":"alice"}`}
+	s := shape{kind: "reddit", token: bearerHour, profile: profile}
+	var p goth.Provider = brandOf(t, provider.Config{Name: "x", Type: s.kind}, &brandServer{t: t, shape: s})
+	session, err := p.BeginAuth("the-state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if session, err = p.UnmarshalSession(session.Marshal()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.FetchUser(session); err == nil {
+		t.Error("a user before the exchange")
+	}
+	if access, err := session.Authorize(p, url.Values{"code": {"the-code"}}); err != nil || access != "a1" {
+		t.Errorf("%q, %v", access, err)
+	}
+	if user, err := p.FetchUser(session); err != nil || user.UserID != "t2" || user.RefreshToken != "r1" {
+		t.Errorf("%+v, %v", user, err)
+	}
+	if token, err := p.RefreshToken("r1"); err != nil || token.AccessToken != "a2" || !p.RefreshTokenAvailable() {
+		t.Errorf("%v, %v", token, err)
+	}
+}
+
+// Facebook's errors are objects, and VK says the email address beside the tokens only.
+func TestAnswersThatSayMoreThanTokens(t *testing.T) {
+	t.Parallel()
+	facebook := shape{kind: "facebook", token: `{"error":{"message":"This authorization code has been used.",` +
+		`"type":"OAuthException","code":100}}`}
+	_, err := finishAs(t, facebook, url.Values{"code": {"the-code"}})
+	if err == nil || err.Error() != "code_exchange_failed: OAuthException: This authorization code has been used." {
+		t.Errorf("%v", err)
+	}
+	for _, s := range shapes() {
+		if s.kind != "vk" {
+			continue
+		}
+		if done, err := finishAs(t, s, url.Values{"code": {"the-code"}}); err != nil || done.Identity.Email != "a@example.com" {
+			t.Errorf("%q, %v", done.Identity.Email, err)
+		}
+	}
+}
+
+func TestOldProtocolsSayNoInTheirOwnWay(t *testing.T) {
+	t.Parallel()
+	for kind, callback := range map[string]url.Values{"twitter": {"denied": {"rt"}}, "steam": {"openid.mode": {"cancel"}}} {
+		_, err := finishAs(t, shape{kind: kind}, callback)
+		var refusal *provider.SignInError
+		if !errors.As(err, &refusal) || refusal.Code != "access_denied" {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
+func TestSteamsAssertionsAreSignedWhole(t *testing.T) {
+	t.Parallel()
+	_, err := finishAs(t, shape{kind: "steam"}, url.Values{"openid.sig": {"s"}, "openid.signed": {"return_to,response_nonce"}})
+	if err == nil || !strings.Contains(err.Error(), "claimed_id is not signed") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestShopifyCallbacksThatAreNotShopifysAreRefused(t *testing.T) {
+	t.Parallel()
+	honest := url.Values{"code": {"the-code"}, "shop": {"acme.myshopify.com"}, "timestamp": {"1"}}
+	for what, edit := range map[string]func(url.Values){
+		"changed":    func(v url.Values) { v.Set("timestamp", "2") },
+		"not signed": func(v url.Values) { v.Del("hmac") },
+		"of another shop": func(v url.Values) {
+			v.Set("shop", "evil.myshopify.com")
+			v.Del("hmac")
+			v.Set("hmac", shopifySignature(v, "the-secret"))
+		},
+	} {
+		callback := maps.Clone(honest)
+		callback.Set("hmac", shopifySignature(honest, "the-secret"))
+		edit(callback)
+		_, err := finishAs(t, shape{kind: "shopify", extra: map[string]string{"shop": "acme"}}, callback)
+		var refusal *provider.SignInError
+		if !errors.As(err, &refusal) || refusal.Code != "invalid_callback" {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// WeCom gives goth the corporation's token; nobody who signs in may have that.
+func TestTheCorporationsTokenIsNotHandedToPeople(t *testing.T) {
+	t.Parallel()
+	for _, s := range shapes() {
+		if s.kind != "wecom" {
+			continue
+		}
+		done, err := finishAs(t, s, url.Values{"code": {"the-code"}})
+		if err != nil || strings.Contains(done.Answer.Access.Reveal(),
+			"corporation") || strings.Contains(fmt.Sprint(done.Identity.Claims), "corporation") {
+			t.Errorf("%v, %q", err, done.Answer.Access.Reveal())
+		}
+	}
+}
+
+// goth takes no context. A brand that does not answer must not hold a sign-in, not even where goth calls in BeginAuth.
+func TestBrandsThatHangAreLeft(t *testing.T) {
+	t.Parallel()
+	hang := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	p := brandOf(t, provider.Config{Name: "x", Type: "github"}, hang)
+	session, err := p.Begin(ctx, "s", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refusal *provider.SignInError
+	if _, err = p.Finish(ctx, session, url.Values{"code": {"c"}}); !errors.As(err,
+		&refusal) || refusal.Code != "code_exchange_failed" {
+		t.Errorf("%v", err)
+	}
+	old := brandOf(t, provider.Config{Name: "x", Type: "twitter", ClientID: "hangs"}, hang)
+	if _, err = old.Begin(ctx, "s", ""); !errors.As(err, &refusal) || refusal.Code != auth.CodeUnreachable {
+		t.Errorf("%v", err)
+	}
+}
+
+// A presets' end of session is what the brand calls it.
+func TestBrandsEndSessions(t *testing.T) {
+	t.Parallel()
+	for _, s := range shapes() {
+		if s.issuer == "" || s.kind != "cognito" && s.kind != "okta" {
+			continue
+		}
+		p := brandOf(t, provider.Config{Name: "x", Type: s.kind, Extra: s.extra}, &brandServer{t: t, shape: s})
+		target := p.EndSessionURL(t.Context(), "", "http://rp.example/", "the-state")
+		u, err := url.Parse(target)
+		if err != nil || u.Query().Get("logout_uri") == "" == (s.kind == "cognito") || u.Query().
+			Get("post_logout_redirect_uri") == "" == (s.kind == "okta") {
+			t.Errorf("%s: %s", s.kind, target)
+		}
+	}
+	p := brandOf(t, provider.Config{Name: "x", Type: "auth0", Extra: map[string]string{"domain": "acme.auth0.com"}},
+		http.NotFoundHandler())
+	want := "https://acme.auth0.com/v2/logout?client_id=the-client&returnTo=http%3A%2F%2Frp.example%2F"
+	if got := p.EndSessionURL(t.Context(), "", "http://rp.example/", "s"); got != want {
+		t.Errorf("auth0: %s", got)
 	}
 }

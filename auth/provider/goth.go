@@ -42,9 +42,9 @@ func (s *Session) Marshal() string {
 
 // Authorize implements goth.Session: Finish, without a context.
 func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string, error) {
-	p, ok := provider.(*OIDC)
+	p, ok := provider.(Provider)
 	if !ok {
-		return "", fmt.Errorf("authorize: %s is no generic OpenID provider", provider.Name())
+		return "", fmt.Errorf("authorize: %s is no provider of ours", provider.Name())
 	}
 	callback := url.Values{}
 	for _, name := range []string{"code", "state", "iss", "error", "error_description"} {
@@ -87,14 +87,22 @@ func (p *OIDC) UnmarshalSession(text string) (goth.Session, error) {
 // FetchUser implements goth.Provider: who signed in, once the session is authorized.
 func (p *OIDC) FetchUser(session goth.Session) (goth.User, error) {
 	s, ok := session.(*Session)
-	if !ok || s.finished == nil {
-		return goth.User{}, fmt.Errorf("fetch user: the session is not authorized")
+	if !ok {
+		return goth.User{}, errors.New("fetch user: session of another provider")
 	}
-	identity, tokens := s.finished.Identity, s.finished.Answer.TokenSet(auth.TokenSet{}, p.config.AssumedLifetime)
+	return gothUser(p.config, s.finished)
+}
+
+// gothUser is a finished sign-in as goth knows it.
+func gothUser(config Config, finished *auth.SignedIn) (goth.User, error) {
+	if finished == nil {
+		return goth.User{}, errors.New("fetch user: the session is not authorized")
+	}
+	identity, tokens := finished.Identity, finished.Answer.TokenSet(auth.TokenSet{}, config.AssumedLifetime)
 	return goth.User{
-		RawData: identity.Claims, Provider: p.config.Name, UserID: identity.Subject, Name: identity.Name, Email: identity.Email,
+		RawData: identity.Claims, Provider: config.Name, UserID: identity.Subject, Name: identity.Name, Email: identity.Email,
 		AvatarURL: identity.Picture, AccessToken: tokens.Access.Reveal(), RefreshToken: tokens.Refresh.Reveal(),
-		ExpiresAt: tokens.ExpiresAt, IDToken: s.finished.IDToken.Reveal(),
+		ExpiresAt: tokens.ExpiresAt, IDToken: finished.IDToken.Reveal(),
 	}, nil
 }
 
@@ -104,14 +112,18 @@ func (p *OIDC) RefreshTokenAvailable() bool { return true }
 // RefreshToken implements goth.Provider: one call of the token endpoint. Keyturn itself renews through auth.Rotator, which
 // sees to it that a refresh token is presented once.
 func (p *OIDC) RefreshToken(refreshToken string) (*oauth2.Token, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), p.options.RenewTimeout)
+	return gothToken(p, p.config, p.options, refreshToken)
+}
+
+func gothToken(p auth.Provider, config Config, options Options, refreshToken string) (*oauth2.Token, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), options.RenewTimeout)
 	defer cancel()
 	before := auth.TokenSet{Refresh: auth.Secret(refreshToken)}
 	answer, err := p.Renew(ctx, before, true)
 	if err != nil {
 		return nil, err
 	}
-	tokens := answer.TokenSet(before, p.config.AssumedLifetime)
+	tokens := answer.TokenSet(before, config.AssumedLifetime)
 	return &oauth2.Token{
 		AccessToken: tokens.Access.Reveal(), RefreshToken: tokens.Refresh.Reveal(), TokenType: tokens.Type, Expiry: tokens.ExpiresAt,
 	}, nil

@@ -99,8 +99,12 @@ func (p *OIDC) client(m *metadata, found string) *tokenendpoint.Client {
 	if method == "" {
 		method = m.authMethod(p.config)
 	}
+	secret := p.config.ClientSecret
+	if p.config.mintSecret != nil {
+		secret = p.config.mintSecret(p.options.Now())
+	}
 	return &tokenendpoint.Client{
-		HTTP: p.tokens, TokenURL: m.TokenURL, ClientID: p.config.ClientID, ClientSecret: p.config.ClientSecret,
+		HTTP: p.tokens, TokenURL: m.TokenURL, ClientID: p.config.ClientID, ClientSecret: secret,
 		AuthMethod: method, Now: p.options.Now,
 	}
 }

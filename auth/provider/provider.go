@@ -38,6 +38,8 @@ type Config struct {
 	ClientAuth      tokenendpoint.AuthMethod // empty: from discovery
 	CallbackURL     string
 	Extra           map[string]string // what some brands need: domain, tenant, …
+
+	mintSecret func(now time.Time) auth.Secret // makes a client secret for each call, in place of ClientSecret
 }
 
 // DefaultScopes are asked for unless others are configured.

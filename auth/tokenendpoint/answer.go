@@ -28,7 +28,7 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 	params := parse(r)
 	answer := auth.Answer{
 		Access: auth.Secret(params.text("access_token")), Refresh: auth.Secret(params.text("refresh_token")),
-		ID: auth.Secret(params.text("id_token")), Type: params.text("token_type"), Scope: params.text("scope"),
+		ID: auth.Secret(params.text("id_token")), Type: params.text("token_type"), Scope: params.scope(),
 		Lifetime: params.seconds("expires_in"),
 	}
 	answer.RefreshLifetime, answer.RefreshNeverExpires = params.refreshLifetime()
@@ -101,6 +101,21 @@ func parse(r *response) parameters {
 func (p parameters) text(name string) string {
 	s, _ := p[name].(string)
 	return strings.TrimSpace(s)
+}
+
+// scope is the member scope, which Twitch writes as a list.
+func (p parameters) scope() string {
+	list, ok := p["scope"].([]any)
+	if !ok {
+		return p.text("scope")
+	}
+	var scopes []string
+	for _, one := range list {
+		if s, ok := one.(string); ok {
+			scopes = append(scopes, s)
+		}
+	}
+	return strings.Join(scopes, " ")
 }
 
 // number is a member that is a number in any notation, or a string with one.

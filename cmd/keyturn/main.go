@@ -6,12 +6,17 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"keyturn/auth/provider"
 )
 
 func main() {
+	// A few of goth's providers take no HTTP client: what they use instead is bounded here.
+	http.DefaultTransport = provider.BoundDefaultTransport(provider.Options{})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
@@ -33,6 +38,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	slog.SetDefault(log) // libraries log there
 	for _, warning := range settings.Warnings {
 		log.Warn(warning)
+	}
+	if what == commandCheck || what == commandCheckJSON {
+		return checkProviders(ctx, settings, what == commandCheckJSON, log, stdout, stderr)
 	}
 	if what == commandServe {
 		err = serve(ctx, settings, log, stdout)

@@ -17,6 +17,8 @@ type command string
 // The commands. Without one the program serves; parseSettings answers version itself.
 const (
 	commandServe      command = "serve"
+	commandCheck      command = "check"
+	commandCheckJSON  command = "check --json"
 	commandKeysList   command = "keys list"
 	commandKeysRotate command = "keys rotate"
 	commandKeysReseal command = "keys reseal"
@@ -26,7 +28,10 @@ const (
 // grammar is the commands as kong wants them; the flags are added to it from the list of settings.
 type grammar struct {
 	Serve struct{} `cmd:"" default:"1" help:"Run the server (the default)."`
-	Keys  struct {
+	Check struct {
+		JSON bool `name:"json"`
+	} `cmd:"" help:"Ask each provider what it can do, and say what will not work; --json: for programs."`
+	Keys struct {
 		List   struct{} `cmd:"" help:"List the keys of the vault's keyset."`
 		Rotate struct{} `cmd:"" help:"Add a key and seal with it from now on; the old ones still open."`
 		Reseal struct{} `cmd:"" help:"Seal every grant with the newest key."`
@@ -52,7 +57,8 @@ func (versionFlag) BeforeReset(k *kong.Kong) error {
 // because the same text may come from the environment or the file.
 func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string, cmd command, done bool, err error) {
 	flags = map[string]string{}
-	parser, err := kong.New(&grammar{},
+	var asked grammar
+	parser, err := kong.New(&asked,
 		kong.Name("keyturn"),
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) { done = true }),
@@ -76,6 +82,9 @@ func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string,
 		return nil, "", false, errors.New(usageError(err.Error()))
 	}
 	cmd = command(ctx.Command())
+	if cmd == commandCheck && asked.Check.JSON {
+		cmd = commandCheckJSON
+	}
 	if cmd == commandVersion {
 		_, err = fmt.Fprintln(stdout, versionLine())
 		return nil, cmd, true, err

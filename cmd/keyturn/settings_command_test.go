@@ -21,6 +21,8 @@ func TestCommands(t *testing.T) {
 		{"--addr=:1", commandServe},
 		{"serve", commandServe},
 		{"serve --addr=:1", commandServe},
+		{"check --addr :1", commandCheck},
+		{"check --json", commandCheckJSON},
 		{"keys list", commandKeysList},
 		{"--addr=:1 keys rotate", commandKeysRotate},
 		{"keys reseal --addr :1", commandKeysReseal},

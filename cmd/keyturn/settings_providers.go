@@ -12,13 +12,14 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"keyturn/auth"
+	"keyturn/auth/provider"
 )
 
 // ProviderSettings is one provider that people may sign in with. It is complete: what was not set holds its default,
 // but a brand's scopes and label are left to whoever knows the brand.
 type ProviderSettings struct {
 	Name         string // in URLs: [a-z0-9-]+
-	Type         string // oidc or the name of a brand, which is not checked here
+	Type         string // oidc or the name of a brand
 	Label        string // on the sign-in page; of a brand empty unless set
 	Issuer       string // of oidc never empty
 	ClientID     string
@@ -27,12 +28,12 @@ type ProviderSettings struct {
 	Scopes       []string          // of a brand nil unless set
 	Audience     string            // sent as audience
 	AuthParams   map[string]string // added to the authorization request
-	Extra        map[string]string // what a brand needs besides: domain, tenant, org_url, region, url
+	Extra        map[string]string // what a brand needs besides: domain, tenant, org_url …
 	GrantType    auth.GrantType
 
 	MaxAge          time.Duration
 	Leeway          time.Duration
-	AssumedLifetime time.Duration // of an access token that does not say
+	AssumedLifetime time.Duration // of an access token that does not say; 0: what is known of the brand
 	OnUnknown       string        // retry_now or retry_at_expiry
 
 	RenewConcurrency int
@@ -48,7 +49,7 @@ const (
 )
 
 // extraKeys are the keys of a provider that only brands have.
-func extraKeys() []string { return []string{"domain", "tenant", "org_url", "region", "url"} }
+func extraKeys() []string { return provider.ExtraSettings() }
 
 // readProviders returns the providers of the file, then the generic one.
 func (s *Settings) readProviders(file *configFile) ([]ProviderSettings, error) {
@@ -111,7 +112,7 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 func (s *Settings) defaults() ProviderSettings {
 	return ProviderSettings{
 		Type: typeOIDC, GrantType: auth.GrantRefreshToken, OnUnknown: retryNow,
-		MaxAge: s.MaxAge, Leeway: s.Leeway, AssumedLifetime: assumedLifetime, RenewConcurrency: s.RenewConcurrency,
+		MaxAge: s.MaxAge, Leeway: s.Leeway, RenewConcurrency: s.RenewConcurrency,
 	}
 }
 
@@ -273,6 +274,8 @@ func (p *ProviderSettings) complete(where func(key string) string) error {
 		if err := p.completeOIDC(where); err != nil {
 			return err
 		}
+	} else if err := provider.CheckBrand(p.Type, p.Extra, p.Scopes); err != nil {
+		return fmt.Errorf("%s: %w", where("type"), err)
 	}
 	switch public := p.ClientSecret == ""; {
 	case public && p.GrantType == auth.GrantClientCredentials:
@@ -302,6 +305,9 @@ func (p *ProviderSettings) completeOIDC(where func(key string) string) error {
 	}
 	if p.Scopes == nil {
 		p.Scopes = strings.Fields(defaultScopes)
+	}
+	if p.AssumedLifetime == 0 {
+		p.AssumedLifetime = assumedLifetime
 	}
 	if !slices.Contains(p.Scopes, "openid") {
 		return value{items: p.Scopes, where: where("scopes")}.refused(

@@ -67,7 +67,7 @@ providers:
 		{
 			Name: "auth0", Type: "auth0", ClientID: "brand", ClientSecret: "from file",
 			Extra: map[string]string{"domain": "example.eu.auth0.com"}, GrantType: "refresh_token",
-			MaxAge: 20 * time.Minute, Leeway: 30 * time.Second, AssumedLifetime: time.Hour, RenewConcurrency: 16, OnUnknown: "retry_now",
+			MaxAge: 20 * time.Minute, Leeway: 30 * time.Second, RenewConcurrency: 16, OnUnknown: "retry_now",
 		},
 		{
 			Name: "oidc", Type: "oidc", Label: "i.example", Issuer: "https://i.example/realm", ClientID: "id",
@@ -108,6 +108,10 @@ func TestProviderMistakesAreNamedInOneLine(t *testing.T) {
 				`as ` + defaultScopes},
 		{"brand's key", "name: work, client_id: x, issuer: https://i.example, domain: d",
 			"providers.work.domain (line 2 of FILE): is not used by type oidc; allowed: for brands that need it"},
+		{"brand's key that is missing", "type: auth0, client_id: x",
+			`providers.auth0.type (line 2 of FILE): type "auth0" needs the setting "domain"; its own settings: domain`},
+		{"another brand's key", "type: box, client_id: x, domain: d",
+			`providers.box.type (line 2 of FILE): type "box" has no setting "domain"; allowed: none of its own`},
 		{"client credentials without a secret", "type: github, client_id: x, grant_type: client_credentials",
 			`providers.github.grant_type (line 2 of FILE): "client_credentials" needs a client secret; allowed: ` +
 				`refresh_token, or a client secret`},

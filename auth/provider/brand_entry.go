@@ -1,0 +1,224 @@
+package provider
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/markbates/goth"
+
+	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
+)
+
+// can says what a brand does, for people.
+type can string
+
+const (
+	yes         can = "yes"
+	no          can = "no"
+	ifSet       can = "if set so" // in the provider's own settings of the application
+	may         can = "may"       // it decides itself, from time to time
+	ifAnnounced can = "if announced"
+)
+
+// extras are a provider's settings that only some brands have, by name.
+type extras = map[string]string
+
+// untilRevoked is assumed of access tokens that live until somebody revokes them: the most that is believed of any.
+const untilRevoked = auth.MaxLifetime
+
+// brandEntry is what Keyturn knows of one brand beyond what goth's provider of it does.
+type brandEntry struct {
+	label string
+
+	// make builds goth's provider, or ours in its place where goth's calls what the brand has switched off. nil: people sign
+	// in with OpenID Connect or not at all.
+	make func(c Config) goth.Provider
+	// issuer is the brand as an OpenID provider. With the scope openid among the scopes the generic OpenID provider then does
+	// the whole work: PKCE, nonce, a verified id token. "" or nil: goth does.
+	issuer func(e extras) string
+	secret func(c Config) (mint func(now time.Time) auth.Secret, err error) // of a client secret that is made for each call
+
+	needs, takes []string // names of settings: without these there is no such provider; these it may have
+
+	tokenURL  func(e extras) string // nil: no OAuth 2.0
+	renewURL  func(e extras) string // where renewals have an endpoint of their own
+	revokeURL func(e extras) string // RFC 7009; nil: it has none
+	logoutURL func(e extras, clientID, returnTo string) string
+	logoutKey string // what post_logout_redirect_uri is called there
+
+	auth   tokenendpoint.AuthMethod
+	scopes []string // without which there is no refresh token, or too little
+	scoped bool     // goth leaves the scopes out of the authorization request
+	params map[string]string
+	pkce   bool // knows PKCE (RFC 7636); others are not bothered with it
+
+	dialect dialect
+	session map[string]string // members of the token answer that goth's session keeps, by the name that it gives them
+	proof   string            // what of the callback stands for a code, where goth itself does the exchange
+	check   func(c Config, callback url.Values) error
+	bearer  bool                        // goth puts the access token into the URL of the profile; it belongs in a header
+	subject func(user goth.User) string // who it is, where goth knows no user id
+	noEmail bool                        // goth makes the address up
+	noToken bool                        // what goth calls the access token is none, or not the person's
+
+	renews, rotates can
+	assumed         time.Duration // of an access token that does not say
+	remark          string
+}
+
+// brands is the table of brands, by type.
+func brands() map[string]brandEntry {
+	all := brandsAToF()
+	maps.Copy(all, brandsGToO())
+	maps.Copy(all, brandsPToZ())
+	return all
+}
+
+// ExtraSettings are the names of all settings that only some brands have, sorted.
+func ExtraSettings() []string {
+	var names []string
+	for _, entry := range brands() {
+		names = append(append(names, entry.needs...), entry.takes...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// CheckBrand says what is wrong with the type and the extra settings of a provider that is not the generic one. It
+// makes no call and reads no file.
+func CheckBrand(kind string, extra map[string]string, scopes []string) error {
+	_, err := brandFor(Config{Type: kind, Extra: extra, Scopes: scopes})
+	return err
+}
+
+// brandFor finds the entry of a provider and checks the provider's settings against it.
+func brandFor(config Config) (brandEntry, error) {
+	all := brands()
+	entry, ok := all[config.Type]
+	if !ok {
+		types := strings.Join(slices.Sorted(maps.Keys(all)), ", ")
+		return entry, fmt.Errorf("type %q is not known; allowed: oidc, %s", config.Type, types)
+	}
+	allowed := slices.Concat(entry.needs, entry.takes)
+	for _, name := range slices.Sorted(maps.Keys(config.Extra)) {
+		if !slices.Contains(allowed, name) {
+			own := orElse(strings.Join(allowed, ", "), "none of its own")
+			return entry, fmt.Errorf("type %q has no setting %q; allowed: %s", config.Type, name, own)
+		}
+		if err := checkExtra(name, config.Extra[name]); err != nil {
+			return entry, fmt.Errorf("the setting %q %w", name, err)
+		}
+	}
+	for _, name := range entry.needs {
+		if config.Extra[name] == "" {
+			return entry, fmt.Errorf("type %q needs the setting %q; its own settings: %s", config.Type, name, strings.Join(allowed, ", "))
+		}
+	}
+	if entry.make == nil && config.Scopes != nil && !slices.Contains(config.Scopes, oidc.ScopeOpenID) {
+		return entry, fmt.Errorf("type %q needs the scope openid among its scopes", config.Type)
+	}
+	return entry, config.checkAuthParams()
+}
+
+// checkExtra keeps a setting that becomes part of a URL from becoming more of it than it should.
+func checkExtra(name, value string) error {
+	switch {
+	case name == "key_file":
+		return nil
+	case name == "base_url" || name == "org_url":
+		u, err := url.Parse(base(value))
+		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !encrypted(u) {
+			return fmt.Errorf("is not a usable URL; allowed: an https URL such as https://id.example.com")
+		}
+	case strings.ContainsAny(host(value), "/?#@ \\%"):
+		return fmt.Errorf("has a character that cannot be in it; allowed: a plain name")
+	}
+	return nil
+}
+
+// encrypted says that nobody on the way can read what is sent there.
+func encrypted(u *url.URL) bool {
+	return u.Scheme == "https" || u.Scheme == "http" && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
+}
+
+// usual is make for the constructor that most of goth's packages have.
+func usual[P goth.Provider](
+	build func(clientID, clientSecret, callbackURL string, scopes ...string) P,
+) func(c Config) goth.Provider {
+	return func(c Config) goth.Provider {
+		return build(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL, c.Scopes...)
+	}
+}
+
+// unscoped is make for the constructors without scopes.
+func unscoped[P goth.Provider](
+	build func(clientID, clientSecret, callbackURL string) P,
+) func(c Config) goth.Provider {
+	return func(c Config) goth.Provider { return build(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL) }
+}
+
+// withClient puts an HTTP client where goth's provider keeps it. Some packages have no such place, or ignore it (mailru,
+// reddit, seatalk, tumblr, both of Twitter's, wechat): those use http.DefaultTransport, which the program bounds
+// (BoundDefaultTransport).
+func withClient(p goth.Provider, client *http.Client) goth.Provider {
+	if field := reflect.ValueOf(p).Elem().FieldByName("HTTPClient"); field.IsValid() {
+		field.Set(reflect.ValueOf(client))
+	}
+	return p
+}
+
+func at(url string) func(extras) string { return func(extras) string { return url } }
+
+// under is a path below the address in the setting base_url, or below the given one.
+func under(address, path string) func(extras) string {
+	return func(e extras) string { return base(orElse(e["base_url"], address)) + path }
+}
+
+// base is an address as people write it, with or without a scheme and a slash at its end.
+func base(address string) string {
+	address = strings.TrimRight(address, "/")
+	if address != "" && !strings.Contains(address, "://") {
+		address = "https://" + address
+	}
+	return address
+}
+
+// host is a domain as people write it, with or without a scheme.
+func host(domain string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(domain, "https://"), "http://"), "/")
+}
+
+func orElse(value, otherwise string) string {
+	if value != "" {
+		return value
+	}
+	return otherwise
+}
+
+// facts is what a brand can do once somebody has signed in.
+type facts struct{ renews, rotates, revokes, ends can }
+
+func (e brandEntry) facts() facts {
+	f := facts{renews: e.renews, rotates: e.rotates, revokes: no, ends: no}
+	if f.renews == no {
+		f.rotates = no
+	}
+	if e.issuer != nil {
+		f.revokes, f.ends = ifAnnounced, ifAnnounced
+	}
+	if e.revokeURL != nil {
+		f.revokes = yes
+	}
+	if e.logoutURL != nil {
+		f.ends = yes
+	}
+	return f
+}

@@ -1,0 +1,145 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/markbates/goth"
+	"golang.org/x/oauth2"
+
+	"keyturn/auth"
+)
+
+var errUnexpected = errors.New("the answer was not what it should be")
+
+// signedIn is the outcome of a sign-in. What goth writes where a brand told nothing ("No email is provided by …") is left
+// out.
+func (b *brand) signedIn(user goth.User, answer auth.Answer) (auth.SignedIn, error) {
+	subject := user.UserID
+	if b.entry.subject != nil {
+		subject = b.entry.subject(user)
+	}
+	if subject == "" || subject == "0" { // a profile without a number is 0 in goth, for everybody
+		return auth.SignedIn{}, signInError("no_subject", "the provider did not say who signed in")
+	}
+	identity := auth.Identity{
+		Provider: b.config.Name, Subject: subject, Name: orElse(strings.TrimSpace(user.Name), user.NickName),
+		Claims: scrubbed(user.RawData, answer.Access, answer.Refresh),
+	}
+	if strings.Contains(user.Email, "@") && !b.entry.noEmail {
+		identity.Email = user.Email
+	}
+	if u, err := url.Parse(user.AvatarURL); err == nil && u.Scheme == "https" {
+		identity.Picture = user.AvatarURL
+	}
+	return auth.SignedIn{Answer: answer, Identity: identity}, nil
+}
+
+// scrubbed leaves the tokens out of claims: HubSpot's profile repeats the access token.
+func scrubbed(claims map[string]any, secrets ...auth.Secret) map[string]any {
+	if claims == nil {
+		return nil
+	}
+	kept := map[string]any{}
+	for name, value := range claims {
+		switch v := value.(type) {
+		case map[string]any:
+			kept[name] = scrubbed(v, secrets...)
+		case string:
+			if v == "" || !slices.Contains(secrets, auth.Secret(v)) {
+				kept[name] = v
+			}
+		default:
+			kept[name] = v
+		}
+	}
+	return kept
+}
+
+// errorCode is what of an error of goth's may be shown: its text can hold whole answers, tokens included.
+func errorCode(err error) string {
+	var refusal *oauth2.RetrieveError
+	switch {
+	case errors.As(err, &refusal) && refusal.ErrorCode != "":
+		return refusal.ErrorCode
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	default:
+		return "the provider's answer was not what it should be"
+	}
+}
+
+// profileCalls carries goth's own calls: never in the clear, and with the access token in a header where the brand takes it
+// there.
+type profileCalls struct {
+	next   http.RoundTripper
+	bearer bool
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c profileCalls) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	if r.Header.Get("User-Agent") == "" {
+		r.Header.Set("User-Agent", "Keyturn")
+	}
+	encrypt(r.URL)
+	if query := r.URL.Query(); c.bearer && query.Has("access_token") {
+		r.Header.Set("Authorization", "Bearer "+query.Get("access_token"))
+		query.Del("access_token")
+		r.URL.RawQuery = query.Encode()
+	}
+	return c.next.RoundTrip(r)
+}
+
+// encrypt turns an address in the clear into an encrypted one: Steam's and Last.fm's in goth are of long ago.
+func encrypt(u *url.URL) {
+	if !encrypted(u) {
+		u.Scheme = "https"
+	}
+}
+
+// BoundDefaultTransport is what http.DefaultTransport should be in a program that uses these providers: the few of goth's
+// that cannot be given a client use that one. It bounds each step and each answer, and follows the rules of profileCalls.
+func BoundDefaultTransport(options Options) http.RoundTripper {
+	return profileCalls{next: limited{backChannel(options, 0).Transport}}
+}
+
+// WantsConsent implements Provider: the table has what a brand needs.
+func (b *brand) WantsConsent(context.Context) bool { return false }
+
+// Renew implements auth.Provider.
+func (b *brand) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) (auth.Answer, error) {
+	endpoint := b.entry.tokenURL
+	if b.entry.renewURL != nil {
+		endpoint = b.entry.renewURL
+	}
+	if endpoint == nil {
+		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeNotRenewable}}
+	}
+	answer, err := b.client(endpoint, nil).Exchange(ctx, renewalForm(b.config, tokens, withScope))
+	answer.ID = ""
+	return answer, err
+}
+
+// VerifyIDToken implements auth.Provider. Renew lets no id token through to it.
+func (b *brand) VerifyIDToken(context.Context, *auth.Grant, auth.Secret) (map[string]any, error) {
+	return nil, errors.New("id tokens of this provider are not verified")
+}
+
+// Revoke implements auth.Provider.
+func (b *brand) Revoke(ctx context.Context, tokens auth.TokenSet) error {
+	if b.entry.revokeURL == nil {
+		return nil
+	}
+	return revoke(ctx, b.client(b.entry.tokenURL, nil), b.entry.revokeURL(b.config.Extra), tokens)
+}
+
+// EndSessionURL implements Provider; where there is such a thing the brand is an OpenID provider.
+func (b *brand) EndSessionURL(context.Context, auth.Secret, string, string) string { return "" }
+
+// Origins implements Provider.
+func (b *brand) Origins() []string { return nil }

@@ -1,0 +1,263 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
+)
+
+// Report is what a check of a provider found. Its texts are for people, and hold no secret; some are the provider's own and
+// must be made safe for where they are shown.
+type Report struct {
+	Facts []Fact   `json:"facts"`
+	Wrong []string `json:"wrong"` // what will not work, in sentences
+	Mind  []string `json:"mind"`  // what works otherwise than one may think
+	// EndsSession says that a sign-out here goes on to there, BackChannelLogout that the provider can tell of one there.
+	EndsSession       bool `json:"ends_session"`
+	BackChannelLogout bool `json:"back_channel_logout"`
+}
+
+// Fact is one thing that a provider is or can.
+type Fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Checker is a provider that can be asked whether it will work. Nothing that a check sends is secret.
+type Checker interface {
+	// Check asks the provider, if there is something to ask without somebody signing in.
+	Check(ctx context.Context) Report
+}
+
+var (
+	_ Checker = (*OIDC)(nil)
+	_ Checker = (*preset)(nil)
+	_ Checker = (*brand)(nil)
+)
+
+func newReport() Report { return Report{Facts: []Fact{}, Wrong: []string{}, Mind: []string{}} }
+
+func (r *Report) fact(name, value string) {
+	r.Facts = append(r.Facts, Fact{name, orElse(value, "none")})
+}
+
+func (r *Report) wrong(format string, args ...any) {
+	r.Wrong = append(r.Wrong, fmt.Sprintf(format, args...))
+}
+
+func (r *Report) mind(format string, args ...any) {
+	r.Mind = append(r.Mind, fmt.Sprintf(format, args...))
+}
+
+// announced is what of the metadata only a check reads (OpenID Connect Discovery section 3, RFC 8414 section 2).
+type announced struct {
+	GrantTypes        []string `json:"grant_types_supported"`
+	ResponseTypes     []string `json:"response_types_supported"`
+	PKCE              []string `json:"code_challenge_methods_supported"`
+	Algs              []string `json:"id_token_signing_alg_values_supported"`
+	BackChannelLogout bool     `json:"backchannel_logout_supported"`
+}
+
+// Check implements Checker.
+func (p *OIDC) Check(ctx context.Context) Report {
+	r := newReport()
+	r.fact("issuer", p.config.Issuer)
+	m, err := p.metadata(ctx)
+	if err != nil {
+		r.wrong("%s", p.whyNoMetadata(ctx, err))
+		return r
+	}
+	var a announced
+	if err := m.oidc.Claims(&a); err != nil {
+		r.wrong("The metadata has members of types that OpenID Connect Discovery does not know: %s.", short(err.Error()))
+		return r
+	}
+	r.fact("authorization endpoint", m.AuthorizationURL)
+	r.fact("token endpoint", m.TokenURL)
+	r.fact("userinfo endpoint", m.UserInfoURL)
+	r.fact("revocation endpoint", m.RevocationURL)
+	r.fact("introspection endpoint", m.IntrospectionURL)
+	r.fact("end of session", m.EndSessionURL)
+	r.fact("back-channel logout", yesOrNo(a.BackChannelLogout))
+	r.fact("iss in answers", yesOrNo(m.IssInAuthorization))
+	r.fact("PKCE", orNotAnnounced(a.PKCE))
+	r.fact("id tokens signed with", orNotAnnounced(a.Algs))
+	r.fact("scopes asked for", strings.Join(m.scopes(p.config), " "))
+	r.EndsSession, r.BackChannelLogout = m.EndSessionURL != "", a.BackChannelLogout
+	p.checkClient(&r, m)
+	p.checkGrants(&r, m, a)
+	p.checkKeys(ctx, &r, m, a)
+	if m.RevocationURL == "" {
+		r.mind("It announces no revocation: after a sign-out its tokens live on until they expire.")
+	}
+	if !r.EndsSession {
+		r.mind("It announces no end of session: a sign-out here leaves people signed in there.")
+	}
+	return r
+}
+
+func (p *OIDC) checkClient(r *Report, m *metadata) {
+	method, methods := m.authMethod(p.config), m.TokenAuthMethods
+	if len(methods) == 0 {
+		methods = []string{string(tokenendpoint.ClientSecretBasic)} // the default of the specification
+	}
+	r.fact("client authentication", fmt.Sprintf("%s; it takes %s", method, strings.Join(methods, ", ")))
+	switch {
+	case slices.Contains(methods, string(method)):
+	case method == tokenendpoint.NoAuthentication:
+		r.mind("No client secret is set, and it does not announce clients without one.")
+	default:
+		r.wrong("It does not take the client authentication %s, only %s.", method, strings.Join(methods, ", "))
+	}
+	if p.config.ClientID == "" {
+		r.wrong("client_id is not set.")
+	}
+}
+
+func (p *OIDC) checkGrants(r *Report, m *metadata, a announced) {
+	grant := "refresh_token"
+	if p.config.GrantType == auth.GrantClientCredentials {
+		grant = string(auth.GrantClientCredentials)
+	}
+	r.fact("grant types", orNotAnnounced(a.GrantTypes))
+	if len(a.ResponseTypes) > 0 && !slices.Contains(a.ResponseTypes, "code") {
+		r.wrong("It does not announce the response type code, the only one that Keyturn uses.")
+	}
+	if len(a.GrantTypes) > 0 && !slices.Contains(a.GrantTypes, grant) {
+		r.wrong("It does not announce the grant type %s: tokens will not be renewed.", grant)
+	}
+	offline := slices.Contains(m.Scopes, oidc.ScopeOfflineAccess)
+	r.fact("scope offline_access", yesOrNo(offline))
+	if grant == "refresh_token" && !offline && len(p.config.authParams()) == 0 {
+		r.mind("It announces no scope offline_access: it may give no refresh token, or only where its settings say so.")
+	}
+	if len(a.PKCE) > 0 && !slices.Contains(a.PKCE, "S256") {
+		r.wrong("It does not take PKCE with S256, only %s.", strings.Join(a.PKCE, ", "))
+	} else if len(a.PKCE) == 0 {
+		r.mind("It does not announce PKCE; Keyturn sends the challenge nevertheless, and the nonce protects the code.")
+	}
+}
+
+func (p *OIDC) checkKeys(ctx context.Context, r *Report, m *metadata, a announced) {
+	symmetric := func(alg string) bool { return alg == "none" || strings.HasPrefix(alg, "HS") }
+	if len(a.Algs) > 0 && !slices.ContainsFunc(a.Algs, func(alg string) bool { return !symmetric(alg) }) {
+		r.wrong("It signs id tokens only with %s, which proves nothing: sign-ins will be refused.", strings.Join(a.Algs, ", "))
+	}
+	var keys struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := p.document(ctx, m.JWKSURL, &keys); err != nil {
+		r.wrong("Its keys could not be read at %s: %s.", m.JWKSURL, reason(err))
+		return
+	}
+	r.fact("keys", fmt.Sprintf("%d at %s", len(keys.Keys), m.JWKSURL))
+	if len(keys.Keys) == 0 {
+		r.wrong("It publishes no key: no id token can be verified.")
+	}
+}
+
+// whyNoMetadata says in words what discovery ran into.
+func (p *OIDC) whyNoMetadata(ctx context.Context, err error) string {
+	at := strings.TrimSuffix(p.config.Issuer, "/") + "/.well-known/openid-configuration"
+	var document struct {
+		Issuer string `json:"issuer"`
+	}
+	why := p.document(ctx, at, &document)
+	switch {
+	case why != nil:
+		return fmt.Sprintf("The metadata could not be read at %s: %s.", at, reason(why))
+	case document.Issuer != p.config.Issuer:
+		return fmt.Sprintf("The issuer in the metadata is %q, the settings say %q: they must be the same, a slash at the end included.",
+			short(document.Issuer), p.config.Issuer)
+	default:
+		return fmt.Sprintf("The metadata cannot be used: %s.", short(err.Error()))
+	}
+}
+
+// document reads a JSON document of the provider's.
+func (p *OIDC) document(ctx context.Context, at string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return fmt.Errorf("the address is unusable")
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := p.documents.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answers with status %d", response.StatusCode)
+	}
+	if json.NewDecoder(response.Body).Decode(into) != nil {
+		return fmt.Errorf("it does not answer with JSON")
+	}
+	return nil
+}
+
+// Check implements Checker.
+func (p *preset) Check(ctx context.Context) Report {
+	r := p.OIDC.Check(ctx)
+	if p.entry.logoutURL != nil {
+		r.EndsSession = true
+	}
+	p.entry.known(&r)
+	return r
+}
+
+// Check implements Checker: there is nothing to ask, so it says what the table of brands knows.
+func (b *brand) Check(context.Context) Report {
+	r := newReport()
+	if b.entry.tokenURL != nil {
+		r.fact("token endpoint", b.entry.tokenURL(b.config.Extra))
+		r.fact("client authentication", string(b.config.ClientAuth))
+		r.fact("PKCE", yesOrNo(b.entry.pkce))
+		r.fact("scopes asked for", strings.Join(b.config.Scopes, " "))
+	}
+	if b.entry.revokeURL != nil {
+		r.fact("revocation endpoint", b.entry.revokeURL(b.config.Extra))
+	}
+	b.entry.known(&r)
+	if b.config.ClientID == "" && !b.entry.noToken {
+		r.wrong("client_id is not set.")
+	}
+	if b.config.ClientSecret == "" {
+		r.mind("No client secret is set.")
+	}
+	if b.entry.issuer == nil {
+		r.mind("It publishes no metadata: this is what Keyturn knows of it, not what it says.")
+	}
+	return r
+}
+
+// known adds what the table says.
+func (e brandEntry) known(r *Report) {
+	f := e.facts()
+	r.fact("renews", string(f.renews))
+	r.fact("rotates refresh tokens", string(f.rotates))
+	if f.renews == no {
+		r.mind("It gives no refresh token: a sign-in ends with its access token.")
+	}
+	if e.remark != "" {
+		r.mind("About %s: %s.", e.label, e.remark)
+	}
+}
+
+func yesOrNo(b bool) string {
+	if b {
+		return string(yes)
+	}
+	return string(no)
+}
+
+func orNotAnnounced(values []string) string {
+	return orElse(strings.Join(values, ", "), "not announced")
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// runCheck runs the check command of the built program over the providers of a file, and returns what it printed and its
+// exit code.
+func runCheck(t *testing.T, providers string, args ...string) (output string, code int) {
+	t.Helper()
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := tempFile(t, "keyturn.yaml", "base_url: https://keyturn.example\nproviders:\n"+providers)
+	dir := filepath.Join(t.TempDir(), "data")
+	cmd := exec.CommandContext(t.Context(), path, append([]string{"check", "--config", file, "--data-dir", dir}, args...)...)
+	cmd.Env = []string{"HOME=" + t.TempDir(), "NO_PROXY=*"}
+	text, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{"the-secret", scripted.ClientSecret} {
+		if strings.Contains(string(text), secret) {
+			t.Errorf("it prints a secret:\n%s", text)
+		}
+	}
+	return string(text), cmd.ProcessState.ExitCode()
+}
+
+func says(t *testing.T, output string, wants ...string) {
+	t.Helper()
+	for _, want := range wants {
+		if !strings.Contains(output, want) {
+			t.Errorf("it does not say %q:\n%s", want, output)
+		}
+	}
+}
+
+func entryFor(idp *scripted.Provider, name, more string) string {
+	return "  - {name: " + name + ", issuer: '" + idp.URL + "', client_id: " + scripted.ClientID +
+		", client_secret: " + scripted.ClientSecret + more + "}\n"
+}
+
+func TestCheckSaysWhatAGoodProviderCan(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.Document = func(document map[string]any) {
+		document["scopes_supported"] = []string{"openid", "offline_access", "\x1b[31mred"}
+		document["code_challenge_methods_supported"] = []string{"S256"}
+		document["grant_types_supported"] = []string{"authorization_code", "refresh_token"}
+		document["end_session_endpoint"] = idp.URL + "/logout"
+		document["backchannel_logout_supported"] = true
+		document["authorization_response_iss_parameter_supported"] = true
+		document["id_token_signing_alg_values_supported"] = []string{"ES256", "\x1b[31mRED"}
+	}
+	output, code := runCheck(t, entryFor(idp, "work", "")+"  - {type: github, client_id: x, client_secret: the-secret}\n")
+	says(t, output,
+		"issuer                   "+idp.URL+"\n", "token endpoint           "+idp.URL+"/token\n",
+		"revocation endpoint      "+idp.URL+"/revoke\n", "introspection endpoint   none\n",
+		"end of session           "+idp.URL+"/logout\n",
+		"back-channel logout      yes\n", "iss in answers           yes\n", "PKCE                     S256\n", "ES256, ?[31mRED\n",
+		"scopes asked for         openid offline_access\n", "scope offline_access     yes\n",
+		"keys                     1 at "+idp.URL+"/keys\n",
+		"client authentication    client_secret_basic; it takes client_secret_basic\n",
+		"grant types              authorization_code, refresh_token\n",
+		"callback URL           https://keyturn.example/auth/work/callback\n", "post-logout redirect   https://keyturn.example/\n",
+		"back-channel logout    https://keyturn.example/auth/work/backchannel-logout\n",
+		`github (type github, shown as "GitHub")`, "renews                   if set so\n",
+		"https://keyturn.example/auth/github/callback\n",
+		"Nothing stands against signing in.",
+	)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestCheckSaysWhatWillNotWork(t *testing.T) {
+	t.Parallel()
+	odd := scripted.New(t)
+	odd.Document = func(document map[string]any) {
+		document["grant_types_supported"] = []string{"authorization_code"}
+		document["response_types_supported"] = []string{"id_token"}
+		document["code_challenge_methods_supported"] = []string{"plain"}
+		document["id_token_signing_alg_values_supported"] = []string{"HS256", "none"}
+		document["jwks_uri"] = odd.URL + "/nowhere"
+		delete(document, "revocation_endpoint")
+	}
+	renamed := scripted.New(t)
+	renamed.Document = func(document map[string]any) { document["issuer"] = renamed.URL + "/" }
+	gone := scripted.New(t)
+	gone.Close()
+	output, code := runCheck(t, entryFor(odd, "odd", ", client_auth: client_secret_post")+entryFor(renamed, "renamed",
+		"")+entryFor(gone, "gone", "")+
+		entryFor(scripted.New(t), "good", ""))
+	says(t, output,
+		"It does not announce the response type code, the only one that Keyturn uses.",
+		"It does not announce the grant type refresh_token: tokens will not be renewed.",
+		"It does not take PKCE with S256, only plain.",
+		"It signs id tokens only with HS256, none, which proves nothing: sign-ins will be refused.",
+		"Its keys could not be read at "+odd.URL+"/nowhere: it answers with status 404.",
+		"It does not take the client authentication client_secret_post, only client_secret_basic.",
+		"It announces no scope offline_access: it may give no refresh token",
+		"It announces no revocation", "It announces no end of session",
+		`The issuer in the metadata is "`+renamed.URL+`/", the settings say "`+renamed.URL+`": they must be the same`,
+		"The metadata could not be read at "+gone.URL+"/.well-known/openid-configuration: ", "connection refused",
+		"3 of 4 providers will not work as they are set.",
+	)
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestCheckForPrograms(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	output, code := runCheck(t, entryFor(idp, "work", ""), "--json")
+	var results []struct {
+		Name     string
+		OK       bool
+		Callback string `json:"callback_url"`
+		Wrong    []string
+		Facts    []struct{ Name, Value string }
+	}
+	if err := json.Unmarshal([]byte(output), &results); err != nil || code != 0 {
+		t.Fatalf("%v, exit code %d:\n%s", err, code, output)
+	}
+	if len(results) != 1 || !results[0].OK || results[0].Callback != "https://keyturn.example/auth/work/callback" ||
+		results[0].Wrong == nil || results[0].Facts[0].Value != idp.URL {
+		t.Errorf("%+v", results)
+	}
+}
+
+func TestCheckOfWrongSettings(t *testing.T) {
+	t.Parallel()
+	for providers, want := range map[string]string{
+		"  - {type: auth0, client_id: x}\n":                                            `type "auth0" needs the setting "domain"`,
+		"  - {type: apple, client_id: x, team_id: T, key_id: K, key_file: /nowhere}\n": `the setting "key_file" cannot be read`,
+	} {
+		if output, code := runCheck(t, providers); code != 2 || !strings.Contains(output, want) || strings.Count(output, "\n") != 1 {
+			t.Errorf("exit code %d: %s", code, output)
+		}
+	}
+}
