@@ -47,7 +47,7 @@ func newBrand(config Config, options Options) (Provider, error) {
 	if entry.needs != "" && config.Extra[entry.needs] == "" {
 		return nil, fmt.Errorf("type %q needs the setting %q", config.Type, entry.needs)
 	}
-	if err := config.checkAuthParams(); err != nil {
+	if err := config.checkParams(); err != nil {
 		return nil, err
 	}
 	if config.Label == "" {
@@ -149,6 +149,9 @@ func (b *brand) Begin(_ context.Context, state, prompt string) (goth.Session, er
 			query.Set(name, value)
 		}
 	}
+	if len(b.config.Resource) > 0 {
+		query["resource"] = b.config.Resource
+	}
 	u.RawQuery = query.Encode()
 	return &brandSession{AuthURL: u.String(), Inner: inner.Marshal()}, nil
 }
@@ -173,7 +176,8 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 		return auth.SignedIn{}, signInError("no_code", "the answer has neither a code nor an error")
 	}
 	client := backChannel(b.options, b.options.RenewTimeout)
-	seen := &tokenAnswers{next: client.Transport, tokenURL: b.renewal.TokenURL}
+	asked := tokenRequests{next: client.Transport, tokenURL: b.renewal.TokenURL, config: b.config}
+	seen := &tokenAnswers{next: asked, tokenURL: b.renewal.TokenURL}
 	client.Transport = seen
 	type finished struct {
 		user goth.User

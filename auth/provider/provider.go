@@ -36,6 +36,9 @@ type Config struct {
 	Spread          bool                     // renewals in the background are spread in time
 	Concurrency     int                      // token endpoint calls at once, for renewals; 0: the default
 	ClientAuth      tokenendpoint.AuthMethod // empty: from discovery
+	ClientKey       *tokenendpoint.Key       // for private_key_jwt; oidc only
+	Resource        []string                 // RFC 8707
+	TokenParams     map[string]string        // further parameters of token requests
 	CallbackURL     string
 	Extra           map[string]string // what some brands need: domain, tenant, …
 }
@@ -51,20 +54,6 @@ func (c Config) authParams() map[string]string {
 	}
 	maps.Copy(params, c.AuthParams)
 	return params
-}
-
-// reservedParams are of the protocol: configuration may not set them.
-var reservedParams = []string{
-	"client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type", "scope", "state",
-}
-
-func (c Config) checkAuthParams() error {
-	for name := range c.AuthParams {
-		if slices.Contains(reservedParams, name) {
-			return fmt.Errorf("auth_params: %q cannot be set: Keyturn sets it", name)
-		}
-	}
-	return nil
 }
 
 // Policy is when the provider's grants are due.
