@@ -210,6 +210,7 @@ func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access
 		case info.Claims(&claims) != nil:
 			claims = map[string]any{}
 		}
+		delete(claims, "sid") // a session is the id token's to name
 	}
 	maps.Copy(claims, v.claims)
 	return claims, nil

@@ -106,6 +106,8 @@ type Set struct {
 	list   []Provider
 	names  []string // in the same order
 	byName map[string]Provider
+
+	byIssuer map[string]Provider
 }
 
 var _ auth.Providers = (*Set)(nil)
@@ -113,7 +115,7 @@ var _ auth.Providers = (*Set)(nil)
 // New builds the providers without a network call: one that is down at start does not stop the start. The error names
 // the provider and what is wrong with its settings.
 func New(configs []Config, options Options) (*Set, error) {
-	set := &Set{byName: map[string]Provider{}}
+	set := &Set{byName: map[string]Provider{}, byIssuer: map[string]Provider{}}
 	for _, config := range configs {
 		p, err := build(config, options)
 		if err != nil {
@@ -124,6 +126,9 @@ func New(configs []Config, options Options) (*Set, error) {
 		}
 		set.list, set.names = append(set.list, p), append(set.names, config.Name)
 		set.byName[config.Name] = p
+		if _, ok := set.byIssuer[config.Issuer]; !ok && config.Issuer != "" {
+			set.byIssuer[config.Issuer] = p
+		}
 	}
 	return set, nil
 }
@@ -141,6 +146,12 @@ func (s *Set) All() []Provider { return s.list }
 // Get finds a provider by name.
 func (s *Set) Get(name string) (Provider, bool) {
 	p, ok := s.byName[name]
+	return p, ok
+}
+
+// ByIssuer finds an OpenID provider by its issuer, the first of several.
+func (s *Set) ByIssuer(issuer string) (Provider, bool) {
+	p, ok := s.byIssuer[issuer]
 	return p, ok
 }
 
