@@ -36,7 +36,7 @@ func FuzzLogoutToken(f *testing.F) {
 	f.Add("", string(good))
 	f.Add("at+jwt", string(good))
 	for _, change := range [][2]string{
-		{`"iat":`, `"iat":-`}, {`"jti":`, `"jti":"","jti":`}, {`"events":{`, `"Events":{`}, {`{}`, `null`}, {`{}`, `[]`}, {`{}`, ` {}`},
+		{`"iss":"`, `"iss":"https://evil.example/`}, {`"iat":`, `"iat":-`}, {`"jti":`, `"jti":"","jti":`}, {`"events":{`, `"Events":{`}, {`{}`, `null`}, {`{}`, `[]`}, {`{}`, ` {}`},
 		{`{"`, `{"nonce":null,"`}, {`{"`, `{"Nonce":"x","`}, {`"client"`, `["client","other"]`}, {`"client"`, `{"client":1}`}, {`"s1"`, `["s1"]`}, {`"s1"`, `1`},
 		{`"exp":`, `"exp":1e300,"x":`}, {`"iat":`, `"iat":"x","x":`}, {`"sub"`, `"SUB"`}, {`{`, `[`}, {`"alice"`, `"\u0000"`},
 	} {

@@ -215,7 +215,7 @@ func TestAProviderEndsTheRightSessions(t *testing.T) {
 		}
 		return list
 	}
-	stream := laptop.listen(t)
+	stream, last := laptop.listen(t), ""
 	for _, step := range []struct {
 		name, sid, sub string
 		want           [4]bool
@@ -224,7 +224,8 @@ func TestAProviderEndsTheRightSessions(t *testing.T) {
 		{"a sid", "s2", "", [4]bool{true, false, true, true}},
 		{"a sub", "", "alice", [4]bool{false, false, false, true}},
 	} {
-		if a := p.tell(t, idp.SignAs("logout+jwt", idp.LogoutClaims(step.sid, step.sub))); a.status != http.StatusOK {
+		last = idp.SignAs("logout+jwt", idp.LogoutClaims(step.sid, step.sub))
+		if a := p.tell(t, last); a.status != http.StatusOK {
 			t.Errorf("%s: %d %s", step.name, a.status, a.body)
 		}
 		if got := signedIn(); got != step.want {
@@ -241,6 +242,11 @@ func TestAProviderEndsTheRightSessions(t *testing.T) {
 		}
 	}
 	eventually(t, "three refresh tokens are revoked", func() bool { return len(idp.Revoked()) == 3 })
+	idp.Change(func() { idp.Subject = "alice" })
+	phone.do(t, "GET", "/auth/oidc", nil)
+	if a := p.tell(t, last); a.status != http.StatusBadRequest || !phone.signedIn(t) {
+		t.Errorf("replayed after a new sign-in: %d, signed in: %v", a.status, phone.signedIn(t))
+	}
 }
 
 // Promise 10 of the specification: the tokens of a renewal that was under way are revoked as well.
