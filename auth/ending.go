@@ -39,11 +39,13 @@ type Logout struct {
 	Until   time.Time // when the token would be refused for its age
 }
 
-// EndAll ends the grants that a provider says are over, and their sessions by endSession, which comes first and is given the session's
-// hash. ErrReplayed when the token was used before; then nothing ends. When it cannot be done to the end, the error is the
-// storage's and the token may be used again. Refresh tokens are revoked in the background; what else the provider gave it has
-// ended itself. The number is of grants that ended.
-func (s *Grants) EndAll(ctx context.Context, logout Logout, endSession func(ctx context.Context, hash string) error) (ended int, err error) {
+// EndAll ends the grants that a provider says are over, and their sessions by endSession, which comes first and is given the
+// session's hash. ErrReplayed when the token was used before; then nothing ends. When it cannot be done to the end, the error is
+// the storage's and the token may be used again. Refresh tokens are revoked in the background; what else the provider gave it
+// has ended itself. The number is of grants that ended.
+func (s *Grants) EndAll(
+	ctx context.Context, logout Logout, endSession func(ctx context.Context, hash string) error,
+) (ended int, err error) {
 	sum := sha256.Sum256([]byte(logout.Session.Provider + "\n" + logout.Issuer + "\n" + logout.ID))
 	fingerprint := base64.RawURLEncoding.EncodeToString(sum[:])
 	switch used, err := s.vault.Used(ctx, fingerprint); {

@@ -73,8 +73,8 @@ func logoutRefused(c echo.Context, code, description string) error {
 // leavingMaxAge is how many seconds a browser may take to come back from the provider's end of session.
 const leavingMaxAge = 600
 
-// leavingCookie remembers, until then, that this browser has signed out here; it names the state that the provider sends it back with. It is
-// worth nothing else, so nothing protects it but its attributes.
+// leavingCookie remembers, until then, that this browser has signed out here; it names the state that the provider sends it
+// back with. It is worth nothing else, so nothing protects it but its attributes.
 func (a *app) leavingCookie(state string, maxAge int) *http.Cookie {
 	cookie := &http.Cookie{
 		Name: "keyturn_leaving", Value: state, Path: "/", MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode,

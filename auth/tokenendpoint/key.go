@@ -38,8 +38,8 @@ type Key struct {
 	algs    []jose.SignatureAlgorithm // that the key can make, the preferred one first
 }
 
-// ParseKey reads a private key: PEM (PKCS #8, PKCS #1 or SEC 1) or one JSON Web Key. id goes into the header as kid; when it is empty
-// a JSON Web Key's own does. The error says what is wrong and holds nothing of the content.
+// ParseKey reads a private key: PEM (PKCS #8, PKCS #1 or SEC 1) or one JSON Web Key. id goes into the header as kid; when it
+// is empty a JSON Web Key's own does. The error says what is wrong and holds nothing of the content.
 func ParseKey(content []byte, id string) (*Key, error) {
 	key := &Key{id: id}
 	if text := strings.TrimSpace(string(content)); strings.HasPrefix(text, "{") {

@@ -1,6 +1,6 @@
-// Package fositetest lets the built program sign people in at a provider made with ory/fosite, an implementation of OAuth 2.0 and
-// OpenID Connect that has nothing in common with the embedded provider. It is a module of its own, so that fosite's modules stay out
-// of Keyturn's.
+// Package fositetest lets the built program sign people in at a provider made with ory/fosite, an implementation of OAuth 2.0
+// and OpenID Connect that has nothing in common with the embedded provider. It is a module of its own, so that fosite's modules
+// stay out of Keyturn's.
 package fositetest
 
 import (
