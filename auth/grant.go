@@ -28,6 +28,10 @@ type Grant struct {
 	LeasedUntil  time.Time // when the lease that somebody holds runs out; zero when nobody holds one
 }
 
+// SID is the id of the provider's own session that the grant came from (sid, OpenID Connect Back-Channel Logout section 2.1); empty
+// when its id token names none.
+func (g *Grant) SID() string { sid, _ := g.Identity.Claims["sid"].(string); return sid }
+
 // StruckAt says whether, at now, a call for the grant was struck in the middle: its refresh token is marked as being
 // presented, and nobody holds the lease.
 func (g *Grant) StruckAt(now time.Time) bool { return !g.PresentingAt.IsZero() && !g.LeasedAt(now) }

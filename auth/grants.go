@@ -19,9 +19,6 @@ type SignedIn struct {
 	IP          string
 }
 
-// revokeTimeout bounds the revocation of one ended grant at its provider.
-const revokeTimeout = 10 * time.Second
-
 // Grants begins and ends grants. It is safe for concurrent use.
 type Grants struct {
 	vault     Vault
@@ -31,11 +28,17 @@ type Grants struct {
 	now       func() time.Time
 	log       *slog.Logger
 	revoking  sync.WaitGroup
+	waiting   chan struct{} // holds one for each revocation that is to be tried again
+	quit      chan struct{}
+	stop      sync.Once
 }
 
 // NewGrants returns a Grants over the vault.
 func NewGrants(vault Vault, providers Providers, callbacks Callbacks, events *Events, now func() time.Time, log *slog.Logger) *Grants {
-	return &Grants{vault: vault, providers: providers, callbacks: callbacks, events: events, now: now, log: log}
+	return &Grants{
+		vault: vault, providers: providers, callbacks: callbacks, events: events, now: now, log: log,
+		waiting: make(chan struct{}, maxRevoking), quit: make(chan struct{}),
+	}
 }
 
 // Begin stores the grant of a finished sign-in as generation 1.
@@ -61,31 +64,6 @@ func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 	return g, nil
 }
 
-// End deletes the grant, returns it as it was, and revokes its tokens at the provider. Deletion is what counts: it is
-// done when End returns, and a renewal that is under way finds nothing to write to. The revocation is waited for until
-// ctx is done and goes on by itself after that. For a grant that is gone already End returns nil and no error.
-func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
-	g, err := s.vault.Delete(context.WithoutCancel(ctx), id)
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("end grant: %w", err)
-	}
-	s.log.InfoContext(ctx, "grant ended", "grant", id)
-	s.events.End(id)
-	done := make(chan struct{})
-	s.revoking.Go(func() {
-		defer close(done)
-		s.Revoke(context.WithoutCancel(ctx), g.Identity.Provider, g.ID, g.Tokens)
-	})
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
-	return g, nil
-}
-
 // Forget deletes a grant that a newer sign-in of the same person at the same provider takes the place of. Its tokens are not
 // revoked: to many providers the two are one grant, and with any token of it they would revoke the new ones.
 func (s *Grants) Forget(ctx context.Context, id string) error {
@@ -96,23 +74,6 @@ func (s *Grants) Forget(ctx context.Context, id string) error {
 	s.events.End(id)
 	return nil
 }
-
-// Revoke revokes tokens of a grant that is gone at the provider, within a bound of its own. A failure is logged:
-// there is nobody left to whom it matters.
-func (s *Grants) Revoke(ctx context.Context, providerName, grantID string, tokens TokenSet) {
-	provider, ok := s.providers.Lookup(providerName)
-	if !ok {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
-	defer cancel()
-	if err := provider.Revoke(ctx, tokens); err != nil {
-		s.log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "grant", grantID, "provider", providerName, "error", err)
-	}
-}
-
-// Wait returns when no revocation runs any more, or ctx is done.
-func (s *Grants) Wait(ctx context.Context) error { return waitGroup(ctx, &s.revoking) }
 
 func waitGroup(ctx context.Context, group *sync.WaitGroup) error {
 	done := make(chan struct{})

@@ -54,6 +54,15 @@ type Vault interface {
 	// Person lists the grants of a person's live sessions, the latest seen first. Their tokens and claims are not filled.
 	Person(ctx context.Context, provider, subject string) ([]*Grant, error)
 
+	// Concerned lists grants that a provider means by a session of its own, at most limit, whether or not their sessions here live.
+	// Only their ID and SessionHash are filled.
+	Concerned(ctx context.Context, at ProviderSession, limit int) ([]*Grant, error)
+	// Used says whether Use has been told of the token, and until is not over.
+	Used(ctx context.Context, fingerprint string) (bool, error)
+	// Use remembers until then that a token that is good once has been used. Of several that tell of the same token, first is
+	// true for one only.
+	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
+
 	// Due lists grants of a provider that are due at now, have a live session and no lease, the longest due first, at
 	// most limit, and only those that follow after, which is zero for the first. Among them are grants whose token set
 	// is from the future, because the clock was set back since.

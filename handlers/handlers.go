@@ -88,9 +88,12 @@ func (a *app) routes() *echo.Echo {
 
 	e.POST("/auth/signout", a.signOut)
 	e.GET("/auth/signout", onlyPost)
+	e.GET(initiateRoute, a.initiateSignIn)
+	e.POST(initiateRoute, a.initiateSignIn)
 	e.GET("/auth/:provider", a.beginSignIn)
 	e.GET("/auth/:provider/callback", a.finishSignIn)
 	e.POST(callbackRoute, a.finishSignIn)
+	e.POST(backChannelRoute, a.backChannelLogout)
 
 	e.POST("/api/trigger-renew-token", a.triggerRenewToken)
 	e.POST("/api/renew-token", a.renewToken)

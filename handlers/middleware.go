@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,8 +45,9 @@ func contentPolicy(formTargets []string) string {
 		"; frame-ancestors 'none'; base-uri 'none'"
 }
 
-// sameOrigin refuses requests that another site makes a browser send. The callback is meant to come from elsewhere
-// (response_mode=form_post); its state protects it.
+// sameOrigin refuses requests that another site makes a browser send. Three are meant to come from elsewhere: the callback
+// (response_mode=form_post), which its state protects, a logout token, which its signature does, and the wish for a sign-in, which
+// changes nothing here.
 func (a *app) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 	protection := http.NewCrossOriginProtection()
 	if u, err := url.Parse(a.BaseURL); err == nil {
@@ -55,7 +57,7 @@ func (a *app) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 	}
 	return func(c echo.Context) error {
-		if c.Path() != callbackRoute {
+		if !slices.Contains([]string{callbackRoute, backChannelRoute, initiateRoute}, c.Path()) {
 			if err := protection.Check(c.Request()); err != nil {
 				return problem(http.StatusForbidden, "cross_origin", "This request came from another site.",
 					"Keyturn does only what its own pages ask for.").because(err)

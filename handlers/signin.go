@@ -21,7 +21,7 @@ import (
 )
 
 // endWait is how long a sign-out waits for the provider; what is not done by then goes on by itself.
-const endWait = 2 * time.Second
+const endWait = 700 * time.Millisecond
 
 // prompts that a sign-in link may ask for (OpenID Connect Core 3.1.2.1).
 var prompts = []string{"login", "consent", "select_account"}
@@ -38,7 +38,7 @@ func (a *app) home(c echo.Context) error {
 		return err
 	}
 	page := a.signInPage(returnTo, nil)
-	page.Ended = c.QueryParam("ended") != ""
+	page.Ended, page.SignedOut = c.QueryParam("ended") != "", a.cameBack(c)
 	return a.render(c, http.StatusOK, views.SignIn(page))
 }
 
@@ -110,7 +110,7 @@ func (a *app) goToProvider(c echo.Context, p provider.Provider, returnTo, prompt
 	if err != nil {
 		return storageProblem(err)
 	}
-	return c.Redirect(http.StatusSeeOther, target)
+	return c.Redirect(http.StatusSeeOther, withLoginHint(target, c.QueryParam("login_hint")))
 }
 
 func loopback(host string) bool {
@@ -247,11 +247,7 @@ func (a *app) signOut(c echo.Context) error {
 		if err != nil {
 			return storageProblem(err)
 		}
-		if p, found := a.Providers.Get(person.Provider); found && g != nil {
-			if u := p.EndSessionURL(wait, g.Tokens.ID, a.BaseURL+"/", rand.Text()); u != "" {
-				target = u
-			}
-		}
+		target = a.leave(wait, c, person.Provider, g)
 	}
 	c.Response().Header().Set("Clear-Site-Data", `"cache", "storage"`)
 	if isHTMX(c) {

@@ -58,6 +58,7 @@ type SignInPage struct {
 	Problem     *Problem // of a try that failed
 	DevProvider bool
 	Ended       bool // the session was ended elsewhere
+	SignedOut   bool // the browser comes back from signing out at the provider
 }
 
 // DashboardPage is the token dashboard.

@@ -195,6 +195,9 @@ func (b *brand) Begin(ctx context.Context, state, prompt string) (goth.Session, 
 			query.Set(name, value)
 		}
 	}
+	if len(b.config.Resource) > 0 {
+		query["resource"] = b.config.Resource
+	}
 	if b.entry.pkce {
 		s.Verifier = oauth2.GenerateVerifier()
 		query.Set("code_challenge", oauth2.S256ChallengeFromVerifier(s.Verifier))
@@ -244,9 +247,9 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	defer cancel()
 	var members map[string]any
 	client := b.client(b.entry.tokenURL, func(seen map[string]any) { members = seen })
-	form := url.Values{
+	form := b.config.tokenForm(url.Values{
 		"grant_type": {"authorization_code"}, "code": {callback.Get("code")}, "redirect_uri": {b.config.CallbackURL},
-	}
+	})
 	if s.Verifier != "" {
 		form.Set("code_verifier", s.Verifier)
 	}

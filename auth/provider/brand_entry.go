@@ -125,7 +125,7 @@ func brandFor(config Config) (brandEntry, error) {
 	if entry.make == nil && config.Scopes != nil && !slices.Contains(config.Scopes, oidc.ScopeOpenID) {
 		return entry, fmt.Errorf("type %q needs the scope openid among its scopes", config.Type)
 	}
-	return entry, config.checkAuthParams()
+	return entry, config.checkParams()
 }
 
 // checkExtra keeps a setting that becomes part of a URL from becoming more of it than it should.

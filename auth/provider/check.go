@@ -105,7 +105,7 @@ func (p *OIDC) Check(ctx context.Context) Report {
 }
 
 func (p *OIDC) checkClient(r *Report, m *metadata) {
-	method, methods := m.authMethod(p.config), m.TokenAuthMethods
+	method, methods := authMethod(p.config, m.TokenAuthMethods), m.TokenAuthMethods
 	if len(methods) == 0 {
 		methods = []string{string(tokenendpoint.ClientSecretBasic)} // the default of the specification
 	}

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"keyturn/auth"
-	"keyturn/auth/tokenendpoint"
 )
 
 const (
@@ -30,6 +29,7 @@ type metadata struct {
 	keys     keys
 	verifier *oidc.IDTokenVerifier
 
+	clientAuthMetadata
 	Issuer             string   `json:"issuer"`
 	AuthorizationURL   string   `json:"authorization_endpoint"`
 	TokenURL           string   `json:"token_endpoint"`
@@ -39,7 +39,6 @@ type metadata struct {
 	EndSessionURL      string   `json:"end_session_endpoint"`
 	IntrospectionURL   string   `json:"introspection_endpoint"`
 	Scopes             []string `json:"scopes_supported"`
-	TokenAuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
 	IssInAuthorization bool     `json:"authorization_response_iss_parameter_supported"`
 }
 
@@ -135,21 +134,6 @@ func (m *metadata) scopes(config Config) []string {
 	return slices.DeleteFunc(DefaultScopes(), func(scope string) bool {
 		return scope != oidc.ScopeOpenID && !slices.Contains(m.Scopes, scope)
 	})
-}
-
-// authMethod chooses how to authenticate at the token endpoint. The default of the specification is Basic.
-func (m *metadata) authMethod(config Config) tokenendpoint.AuthMethod {
-	switch {
-	case config.ClientAuth != "":
-		return config.ClientAuth
-	case config.ClientSecret == "":
-		return tokenendpoint.NoAuthentication
-	case len(m.TokenAuthMethods) > 0 && !slices.Contains(m.TokenAuthMethods, string(tokenendpoint.ClientSecretBasic)) &&
-		slices.Contains(m.TokenAuthMethods, string(tokenendpoint.ClientSecretPost)):
-		return tokenendpoint.ClientSecretPost
-	default:
-		return tokenendpoint.ClientSecretBasic
-	}
 }
 
 // keys is the provider's key set. It notes, in the caller's context, when the keys could not be fetched: go-oidc's

@@ -100,7 +100,8 @@ func (p *OIDC) Introspect(ctx context.Context, tokens auth.TokenSet, token auth.
 	}
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
-	return p.client(m, tokens.ClientAuth).Introspect(ctx, m.IntrospectionURL, token)
+	client := p.clientFor(m, tokens.ClientAuth, m.IntrospectionAuthMethods, m.IntrospectionAuthAlgs)
+	return client.Introspect(ctx, m.IntrospectionURL, token)
 }
 
 // UserInfo implements Inspector.

@@ -34,7 +34,7 @@ var _ Provider = (*OIDC)(nil)
 
 // NewOIDC returns the provider. It makes no network call.
 func NewOIDC(config Config, options Options) (*OIDC, error) {
-	if err := config.checkAuthParams(); err != nil {
+	if err := config.checkParams(); err != nil {
 		return nil, err
 	}
 	documents, tokens := backChannel(options, discoveryTimeout), backChannel(options, 0)
@@ -93,22 +93,6 @@ func (m *metadata) signingAlgs() []string {
 	return algs
 }
 
-// client is our client of the provider's token endpoint; found is the method that a sign-in found to work, if any.
-func (p *OIDC) client(m *metadata, found string) *tokenendpoint.Client {
-	method := tokenendpoint.AuthMethod(found)
-	if method == "" {
-		method = m.authMethod(p.config)
-	}
-	secret := p.config.ClientSecret
-	if p.config.mintSecret != nil {
-		secret = p.config.mintSecret(p.options.Now())
-	}
-	return &tokenendpoint.Client{
-		HTTP: p.tokens, TokenURL: m.TokenURL, ClientID: p.config.ClientID, ClientSecret: secret,
-		AuthMethod: method, Now: p.options.Now,
-	}
-}
-
 // Begin implements Provider.
 func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, error) {
 	m, err := p.metadata(ctx)
@@ -131,7 +115,9 @@ func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, e
 	if prompt != "" {
 		params = append(params, oauth2.SetAuthURLParam("prompt", prompt))
 	}
-	session.AuthURL = config.AuthCodeURL(state, params...)
+	if session.AuthURL, err = p.config.withResource(config.AuthCodeURL(state, params...)); err != nil {
+		return nil, signInError(auth.CodeDiscovery, "the authorization endpoint's URL is unusable")
+	}
 	return session, nil
 }
 
@@ -156,9 +142,9 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 	if code == "" {
 		return auth.SignedIn{}, signInError("no_code", "the answer has neither a code nor an error")
 	}
-	answer, err := p.exchange(ctx, m, url.Values{
+	answer, err := p.exchange(ctx, m, p.config.tokenForm(url.Values{
 		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {p.config.CallbackURL}, "code_verifier": {s.Verifier},
-	})
+	}))
 	if err != nil {
 		return auth.SignedIn{}, signInError("code_exchange_failed", "%v", err)
 	}
@@ -196,7 +182,7 @@ func (p *OIDC) exchange(ctx context.Context, m *metadata, form url.Values) (auth
 	answer, err := p.client(m, "").Exchange(ctx, form)
 	var refusal *auth.ProviderError
 	post := tokenendpoint.ClientSecretPost
-	if !errors.As(err, &refusal) || p.config.ClientAuth != "" || m.authMethod(p.config) != tokenendpoint.ClientSecretBasic ||
+	if !errors.As(err, &refusal) || p.config.ClientAuth != "" || authMethod(p.config, m.TokenAuthMethods) != tokenendpoint.ClientSecretBasic ||
 		!slices.Contains(m.TokenAuthMethods, string(post)) || !slices.Contains([]string{"invalid_client", "invalid_request"}, refusal.Failure.Code) {
 		return answer, err
 	}
@@ -224,6 +210,7 @@ func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access
 		case info.Claims(&claims) != nil:
 			claims = map[string]any{}
 		}
+		delete(claims, "sid") // a session is the id token's to name
 	}
 	maps.Copy(claims, v.claims)
 	return claims, nil
@@ -249,7 +236,7 @@ func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) 
 // (RFC 6749 section 6), and a list that the provider wrote in its own way could only be refused.
 func renewalForm(config Config, tokens auth.TokenSet, withScope bool) url.Values {
 	if config.GrantType != auth.GrantClientCredentials {
-		return url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.Refresh.Reveal()}}
+		return config.tokenForm(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.Refresh.Reveal()}})
 	}
 	form := url.Values{"grant_type": {"client_credentials"}}
 	if config.Audience != "" {
@@ -258,7 +245,7 @@ func renewalForm(config Config, tokens auth.TokenSet, withScope bool) url.Values
 	if scope := apiScope(config.Scopes); withScope && scope != "" {
 		form.Set("scope", scope)
 	}
-	return form
+	return config.tokenForm(form)
 }
 
 // apiScope leaves out the scopes that ask for claims about a person or for a refresh token: a client's own token has neither.
@@ -302,7 +289,7 @@ func (p *OIDC) Revoke(ctx context.Context, tokens auth.TokenSet) error {
 	if m.RevocationURL == "" {
 		return nil
 	}
-	return revoke(ctx, p.client(m, tokens.ClientAuth), m.RevocationURL, tokens)
+	return revoke(ctx, p.revoker(m, tokens), m.RevocationURL, tokens)
 }
 
 func revoke(ctx context.Context, client *tokenendpoint.Client, endpoint string, tokens auth.TokenSet) error {

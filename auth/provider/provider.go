@@ -36,6 +36,9 @@ type Config struct {
 	Spread          bool                     // renewals in the background are spread in time
 	Concurrency     int                      // token endpoint calls at once, for renewals; 0: the default
 	ClientAuth      tokenendpoint.AuthMethod // empty: from discovery
+	ClientKey       *tokenendpoint.Key       // for private_key_jwt; oidc only
+	Resource        []string                 // RFC 8707
+	TokenParams     map[string]string        // further parameters of token requests
 	CallbackURL     string
 	Extra           map[string]string // what some brands need: domain, tenant, …
 
@@ -53,20 +56,6 @@ func (c Config) authParams() map[string]string {
 	}
 	maps.Copy(params, c.AuthParams)
 	return params
-}
-
-// reservedParams are of the protocol: configuration may not set them.
-var reservedParams = []string{
-	"client_id", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type", "scope", "state",
-}
-
-func (c Config) checkAuthParams() error {
-	for name := range c.AuthParams {
-		if slices.Contains(reservedParams, name) {
-			return fmt.Errorf("auth_params: %q cannot be set: Keyturn sets it", name)
-		}
-	}
-	return nil
 }
 
 // Policy is when the provider's grants are due.
@@ -119,6 +108,8 @@ type Set struct {
 	list   []Provider
 	names  []string // in the same order
 	byName map[string]Provider
+
+	byIssuer map[string]Provider
 }
 
 var _ auth.Providers = (*Set)(nil)
@@ -126,7 +117,7 @@ var _ auth.Providers = (*Set)(nil)
 // New builds the providers without a network call: one that is down at start does not stop the start. The error names
 // the provider and what is wrong with its settings.
 func New(configs []Config, options Options) (*Set, error) {
-	set := &Set{byName: map[string]Provider{}}
+	set := &Set{byName: map[string]Provider{}, byIssuer: map[string]Provider{}}
 	for _, config := range configs {
 		p, err := build(config, options)
 		if err != nil {
@@ -137,6 +128,9 @@ func New(configs []Config, options Options) (*Set, error) {
 		}
 		set.list, set.names = append(set.list, p), append(set.names, config.Name)
 		set.byName[config.Name] = p
+		if _, ok := set.byIssuer[config.Issuer]; !ok && config.Issuer != "" {
+			set.byIssuer[config.Issuer] = p
+		}
 	}
 	return set, nil
 }
@@ -154,6 +148,12 @@ func (s *Set) All() []Provider { return s.list }
 // Get finds a provider by name.
 func (s *Set) Get(name string) (Provider, bool) {
 	p, ok := s.byName[name]
+	return p, ok
+}
+
+// ByIssuer finds an OpenID provider by its issuer, the first of several.
+func (s *Set) ByIssuer(issuer string) (Provider, bool) {
+	p, ok := s.byIssuer[issuer]
 	return p, ok
 }
 

@@ -29,6 +29,7 @@ type AuthMethod string
 const (
 	ClientSecretBasic AuthMethod = "client_secret_basic"
 	ClientSecretPost  AuthMethod = "client_secret_post"
+	PrivateKeyJWT     AuthMethod = "private_key_jwt"
 	NoAuthentication  AuthMethod = "none" // a public client: client_id in the body
 )
 
@@ -39,6 +40,8 @@ type Client struct {
 	ClientID     string
 	ClientSecret auth.Secret
 	AuthMethod   AuthMethod
+	Key          *Key     // for PrivateKeyJWT
+	KeyAlgs      []string // signatures that the endpoint takes, as it announces them (RFC 7518 section 3.1); nil: any
 	Now          func() time.Time
 }
 
@@ -82,14 +85,17 @@ func (c *Client) Exchange(ctx context.Context, form url.Values) (auth.Answer, er
 	return answer, err
 }
 
-// Revoke posts one revocation request (RFC 7009 section 2.1) to endpoint.
+// Revoke posts one revocation request (RFC 7009 section 2.1) to endpoint. The error is an *auth.ProviderError.
 func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret, hint string) error {
 	response, err := c.post(ctx, endpoint, url.Values{"token": {token.Reveal()}, "token_type_hint": {hint}})
 	if err != nil {
 		return err
 	}
 	if response.status/100 != 2 {
-		return fmt.Errorf("revocation endpoint answered with status %d", response.status)
+		return &auth.ProviderError{
+			Delivery: auth.DeliveryAnswered,
+			Failure:  auth.Failure{Code: "revocation_refused", Detail: fmt.Sprint("status ", response.status), Status: response.status},
+		}
 	}
 	return nil
 }
@@ -122,8 +128,17 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	if c.AuthMethod != ClientSecretBasic {
 		form.Set("client_id", c.ClientID)
 	}
-	if c.AuthMethod == ClientSecretPost {
+	switch c.AuthMethod {
+	case ClientSecretPost:
 		form.Set("client_secret", c.ClientSecret.Reveal())
+	case PrivateKeyJWT:
+		assertion, err := c.Key.assert(c.ClientID, c.audience(endpoint), c.KeyAlgs, c.Now())
+		if err != nil {
+			return nil, &auth.ProviderError{Failure: auth.Failure{Code: "invalid_client", Detail: err.Error()}}
+		}
+		form.Set("client_assertion_type", assertionType)
+		form.Set("client_assertion", assertion.Reveal())
+	case ClientSecretBasic, NoAuthentication:
 	}
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/oauth2-proxy/mockoidc"
-
 	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
 )
@@ -197,28 +195,6 @@ func TestAProviderThatInsistsOnConsent(t *testing.T) {
 	before := len(idp.Issued())
 	if bob.do(t, "GET", "/auth/oidc", nil); len(idp.Issued()) != before+3 || bob.token(t)["renewable"] != true {
 		t.Error("what was learned is asked for again")
-	}
-}
-
-// The second, independent implementation: mockoidc, which does not rotate.
-func TestWithMockOIDC(t *testing.T) {
-	t.Parallel()
-	idp, err := mockoidc.Run()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = idp.Shutdown() })
-	idp.AccessTTL, idp.RefreshTTL = time.Minute, time.Hour
-	p := startProgram(t, "KEYTURN_ISSUER="+idp.Issuer(), "KEYTURN_CLIENT_ID="+idp.ClientID, "KEYTURN_CLIENT_SECRET="+idp.ClientSecret)
-	alice := p.person()
-	if a := alice.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
-		t.Fatalf("the sign-in ends at %s: %s\n%s", a.url, a.body, p.log)
-	}
-	for n := range 3 {
-		time.Sleep(1100 * time.Millisecond) // its tokens of one second are the same
-		if a := alice.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "renewed" || a.json(t)["generation"] != float64(n+2) {
-			t.Fatalf("%d %s\n%s", a.status, a.body, p.log)
-		}
 	}
 }
 

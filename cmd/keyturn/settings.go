@@ -40,7 +40,9 @@ type Settings struct {
 	// The single generic OpenID provider; if Issuer is set, Providers holds it too, under the name oidc.
 	Issuer        string
 	ClientID      string
-	ClientSecret  auth.Secret // empty: a public client
+	ClientSecret  auth.Secret // empty: a public client, or one with a key
+	ClientAuth    string      // empty: from discovery
+	ClientKey     clientKey
 	APIIdentifier string
 	Scopes        []string
 	GrantType     auth.GrantType
@@ -154,6 +156,12 @@ func (s *Settings) list() []setting {
 		{name: "client-secret", group: generic, absent: "none", noFlag: true, fromFile: true,
 			field:   secret(&s.ClientSecret),
 			meaning: "client secret; none for a public client"},
+		{name: "client-auth", group: generic, absent: "from discovery", field: clientAuth(&s.ClientAuth),
+			meaning: "how the client authenticates: client_secret_basic, client_secret_post, private_key_jwt or none"},
+		{name: "client-key-file", group: generic, absent: "none", field: text(&s.ClientKey.file, nil),
+			meaning: "private key for private_key_jwt: PEM or a JSON Web Key, closed to other users"},
+		{name: "client-key-id", group: generic, absent: "none", field: text(&s.ClientKey.id, nil),
+			meaning: "key id (kid) that the provider knows the key by"},
 		{name: "api-identifier", group: generic, absent: "none", field: text(&s.APIIdentifier, nil),
 			meaning: "sent as audience"},
 		{name: "scopes", group: generic, preset: defaultScopes, field: scopes(&s.Scopes),

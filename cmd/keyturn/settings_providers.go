@@ -24,10 +24,13 @@ type ProviderSettings struct {
 	Issuer       string // of oidc never empty
 	ClientID     string
 	ClientSecret auth.Secret       // empty: a public client
-	ClientAuth   string            // client_secret_basic, client_secret_post or none; empty: from discovery
+	ClientAuth   string            // client_secret_basic, client_secret_post, private_key_jwt or none; empty: from discovery
+	ClientKey    clientKey         // for private_key_jwt
 	Scopes       []string          // of a brand nil unless set
 	Audience     string            // sent as audience
+	Resource     []string          // sent as resource, RFC 8707
 	AuthParams   map[string]string // added to the authorization request
+	TokenParams  map[string]string // added to token requests
 	Extra        map[string]string // what a brand needs besides: domain, tenant, org_url …
 	GrantType    auth.GrantType
 
@@ -88,7 +91,9 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 			return ProviderSettings{}, false, fmt.Errorf("%s: is set, but no issuer; allowed: both --issuer (KEYTURN_ISSUER) "+
 				"and --client-id (KEYTURN_CLIENT_ID), or neither", s.origin("client-id"))
 		}
-		for _, name := range []string{"client-secret", "api-identifier", "scopes", "grant-type"} {
+		for _, name := range []string{
+			"client-secret", "client-auth", "client-key-file", "client-key-id", "api-identifier", "scopes", "grant-type",
+		} {
 			if s.given(name) {
 				s.Warnings = append(s.Warnings, oneLine(errors.New(s.origin(name)+": is not used without an issuer")).Error())
 			}
@@ -98,6 +103,7 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 	p := s.defaults()
 	p.Name, p.Type = genericName, typeOIDC
 	p.Issuer, p.ClientID, p.ClientSecret = s.Issuer, s.ClientID, s.ClientSecret
+	p.ClientAuth, p.ClientKey = s.ClientAuth, s.ClientKey
 	p.Audience, p.Scopes, p.GrantType = s.APIIdentifier, slices.Clone(s.Scopes), s.GrantType
 	err := p.complete(func(key string) string {
 		if key == "audience" {
@@ -125,9 +131,12 @@ func (p *ProviderSettings) fields() map[string]field {
 		"issuer":            text(&p.Issuer, issuerURL),
 		"client_id":         text(&p.ClientID, nil),
 		"client_secret":     secret(&p.ClientSecret),
-		"client_auth":       oneOf(&p.ClientAuth, "client_secret_basic", "client_secret_post", "none"),
+		"client_auth":       clientAuth(&p.ClientAuth),
+		"client_key_file":   text(&p.ClientKey.file, nil),
+		"client_key_id":     text(&p.ClientKey.id, nil),
 		"scopes":            scopes(&p.Scopes),
 		"audience":          text(&p.Audience, nil),
+		"resource":          resources(&p.Resource),
 		"grant_type":        grantType(&p.GrantType),
 		"max_age":           duration(&p.MaxAge, 1, 30*day),
 		"leeway":            duration(&p.Leeway, 0, day),
@@ -164,7 +173,7 @@ func (s *Settings) readProvider(file *configFile, node *yaml.Node, number int) (
 	p := s.defaults()
 	fields := p.fields()
 	keys := slices.Sorted(maps.Keys(fields)) // sorted, so that of several mistakes always the same is told
-	known := append([]string{"auth_params", "client_secret_file"}, keys...)
+	known := append([]string{"auth_params", "token_params", "client_secret_file"}, keys...)
 	prefix := fmt.Sprintf("providers[%d].", number)
 	nodes, err := file.mapping(node, prefix, nil)
 	if err != nil {
@@ -189,7 +198,12 @@ func (s *Settings) readProvider(file *configFile, node *yaml.Node, number int) (
 			return p, v.refused(err)
 		}
 	}
-	if p.AuthParams, err = readAuthParams(file, nodes["auth_params"], prefix+"auth_params"); err != nil {
+	p.AuthParams, err = readParams(file, nodes["auth_params"], prefix+"auth_params", provider.ReservedAuthParams(), "prompt or access_type")
+	if err != nil {
+		return p, err
+	}
+	p.TokenParams, err = readParams(file, nodes["token_params"], prefix+"token_params", provider.ReservedTokenParams(), "audience")
+	if err != nil {
 		return p, err
 	}
 	return p, p.complete(func(key string) string {
@@ -217,45 +231,15 @@ func nameOf(nodes map[string]*yaml.Node) string {
 	return ""
 }
 
-// readAuthParams reads what is added to the authorization request. It never shows a value: some are secret.
-func readAuthParams(file *configFile, node *yaml.Node, path string) (map[string]string, error) {
-	if node == nil || isNull(node) {
-		return nil, nil
-	}
-	reserved := []string{
-		"client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type",
-		"scope", "state",
-	}
-	nodes, err := file.mapping(node, path+".", nil)
-	if err != nil {
-		return nil, err
-	}
-	params := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(nodes)) {
-		v, err := file.value(nodes[name], path+"."+shorten(name, maxShown), field{secret: true})
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(reserved, name) {
-			return nil, v.refused(errors.New("is set by Keyturn itself; allowed: parameters such as prompt or access_type"))
-		}
-		if !v.empty() {
-			params[name] = v.text
-		}
-	}
-	if len(params) == 0 {
-		return nil, nil
-	}
-	return params, nil
-}
-
 func providerName(text string) (string, error) {
-	const allowed = "; allowed: up to 63 of a-z, 0-9 and -, but not signout"
+	const allowed = "; allowed: up to 63 of a-z, 0-9 and -, but not signout or initiate"
 	switch {
 	case text == "" || len(text) > maxNameBytes || strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
 		return "", errors.New("is not a provider name" + allowed)
 	case text == "signout":
 		return "", errors.New("is the path of signing out" + allowed)
+	case text == "initiate":
+		return "", errors.New("is the path of sign-ins that begin at the provider" + allowed)
 	}
 	return text, nil
 }
@@ -277,18 +261,7 @@ func (p *ProviderSettings) complete(where func(key string) string) error {
 	} else if err := provider.CheckBrand(p.Type, p.Extra, p.Scopes); err != nil {
 		return fmt.Errorf("%s: %w", where("type"), err)
 	}
-	switch public := p.ClientSecret == ""; {
-	case public && p.GrantType == auth.GrantClientCredentials:
-		return fmt.Errorf("%s: \"client_credentials\" needs a client secret; allowed: refresh_token, or a client secret",
-			where("grant_type"))
-	case public && strings.HasPrefix(p.ClientAuth, "client_secret"):
-		return fmt.Errorf("%s: %q needs a client secret; allowed: none, or a client secret",
-			where("client_auth"), p.ClientAuth)
-	case !public && p.ClientAuth == "none":
-		return fmt.Errorf("%s: \"none\" contradicts the client secret; allowed: client_secret_basic, client_secret_post, "+
-			"or no client secret", where("client_auth"))
-	}
-	return nil
+	return p.completeClientAuth(where)
 }
 
 func (p *ProviderSettings) completeOIDC(where func(key string) string) error {

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 )
 
 // Class is how an authorization server rotates refresh tokens.
@@ -60,6 +59,12 @@ type Provider struct {
 	Tokens func(tokens map[string]any, refresh bool)
 	// Access, if set, makes the access tokens.
 	Access func() string
+	// Authenticate, if set, says in place of the provider whether a call comes from the client.
+	Authenticate func(r *http.Request) bool
+	// Revocation, if set, answers revocations in place of the provider, or lets them pass by returning false.
+	Revocation func(w http.ResponseWriter) bool
+	// Asked, if set, sees every authorization and token request.
+	Asked func(path string, params url.Values)
 	// UserInfo and Introspect, if set, answer these endpoints; without Introspect there is none.
 	UserInfo, Introspect http.HandlerFunc
 	// Document, if set, edits the discovery document.
@@ -190,6 +195,9 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	query := r.URL.Query()
+	if p.Asked != nil {
+		p.Asked(r.URL.Path, query)
+	}
 	code := p.name("code")
 	p.codes[code] = query
 	back, err := url.Parse(query.Get("redirect_uri"))
@@ -202,10 +210,12 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
-	id, secret, ok := r.BasicAuth()
-	if err := r.ParseForm(); err != nil || !ok || id != ClientID || secret != url.QueryEscape(ClientSecret) {
+	if err := r.ParseForm(); err != nil || !p.isClient(r) {
 		answer(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
 		return
+	}
+	if p.Asked != nil {
+		p.Asked(r.URL.Path, r.PostForm)
 	}
 	if r.PostForm.Get("grant_type") == "authorization_code" {
 		p.exchange(w, r.PostForm)
@@ -322,17 +332,7 @@ func (p *Provider) issue(f *family, refresh string, renewal bool) map[string]any
 }
 
 // Sign makes a JWT with the provider's key.
-func (p *Provider) Sign(claims map[string]any) string {
-	signer, err := jose.NewSigner(p.key, (&jose.SignerOptions{}).WithType("JWT"))
-	if err != nil {
-		panic(err)
-	}
-	text, err := jwt.Signed(signer).Claims(claims).Serialize()
-	if err != nil {
-		panic(err)
-	}
-	return text
-}
+func (p *Provider) Sign(claims map[string]any) string { return p.SignAs("JWT", claims) }
 
 // Mint makes the tokens of a new sign-in without the way through a browser.
 func (p *Provider) Mint() map[string]any {
@@ -366,6 +366,13 @@ func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	revoked := r.PostFormValue("token")
+	if p.Revocation != nil && p.Revocation(w) {
+		return
+	}
+	if !p.isClient(r) {
+		answer(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
+		return
+	}
 	p.revoked = append(p.revoked, revoked)
 	if t := p.refresh[revoked]; t != nil {
 		t.family.dead = true

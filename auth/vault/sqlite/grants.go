@@ -30,9 +30,9 @@ func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
 		return err
 	}
 	return db.inTx(ctx, func(tx *writer) error {
-		_, err := tx.Exec(`INSERT INTO grants (`+grantColumns+`, state, issued_at) VALUES (?,?,?,?,?,?,?,0,0,?,?,?,?,?,?)`,
+		_, err := tx.Exec(`INSERT INTO grants (`+grantColumns+`, state, issued_at, sid) VALUES (?,?,?,?,?,?,?,0,0,?,?,?,?,?,?,?)`,
 			g.ID, g.SessionHash, g.Identity.Provider, g.Identity.Subject, sealed, g.Generation, micros(g.DueAt),
-			micros(g.CreatedAt), micros(g.SeenAt), g.UserAgent, g.IP, state(g), micros(g.Tokens.IssuedAt))
+			micros(g.CreatedAt), micros(g.SeenAt), g.UserAgent, g.IP, state(g), micros(g.Tokens.IssuedAt), g.SID())
 		return err
 	})
 }
@@ -103,10 +103,10 @@ func (db *DB) underLease(ctx context.Context, statement string, args ...any) err
 // Replace implements auth.Vault.
 func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
 	return db.rewrite(ctx, g, func(tx *writer, sealed []byte) error {
-		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?,
+		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?, sid = ?,
 			presenting_at = 0, lease_owner = '', lease_until = 0
 			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ?`,
-			sealed, g.Generation, state(g), micros(g.DueAt), micros(g.Tokens.IssuedAt), g.ID, r.From(), owner, micros(db.Now())))
+			sealed, g.Generation, state(g), micros(g.DueAt), micros(g.Tokens.IssuedAt), g.SID(), g.ID, r.From(), owner, micros(db.Now())))
 		if err != nil || n == 0 {
 			return noRow(err)
 		}
@@ -117,8 +117,8 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 // Amend implements auth.Vault.
 func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 	return db.rewrite(ctx, g, func(tx *writer, sealed []byte) error {
-		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, state = ?, due_at = ?
-			WHERE id = ? AND generation = ?`, sealed, state(g), micros(g.DueAt), g.ID, g.Generation))
+		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, state = ?, due_at = ?, sid = ?
+			WHERE id = ? AND generation = ?`, sealed, state(g), micros(g.DueAt), g.SID(), g.ID, g.Generation))
 		if err != nil || n == 0 {
 			return noRow(err)
 		}

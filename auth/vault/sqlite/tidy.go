@@ -83,7 +83,8 @@ func (db *DB) writeMarks(ctx context.Context) error {
 	})
 }
 
-// Tidy removes sessions that have expired or idled away, and grants whose session is gone, in small batches.
+// Tidy removes sessions that have expired or idled away, grants whose session is gone, and used tokens that would be refused as
+// too old by now, in small batches.
 func (db *DB) Tidy(ctx context.Context) error {
 	now := db.Now()
 	for _, removal := range []struct {
@@ -94,6 +95,7 @@ func (db *DB) Tidy(ctx context.Context) error {
 		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE seen_at <= ? LIMIT ?)`, []any{db.seenSince(now), tidyBatch}},
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= ?
 			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id) LIMIT ?)`, []any{micros(now.Add(-orphanAge)), tidyBatch}},
+		{`DELETE FROM used_tokens WHERE fingerprint IN (SELECT fingerprint FROM used_tokens WHERE expires_at <= ? LIMIT ?)`, []any{micros(now), tidyBatch}},
 	} {
 		if err := db.removeAll(ctx, removal.statement, removal.args); err != nil {
 			return err

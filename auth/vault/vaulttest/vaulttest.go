@@ -261,6 +261,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) (auth.Vault, sessio
 		}
 	})
 	schedule(test)
+	logout(test)
 	t.Run("what is returned is the caller's own", func(t *testing.T) {
 		t.Parallel()
 		clock := NewClock()

@@ -1,0 +1,193 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+const (
+	// endBatch is how many grants of one logout are looked up at a time.
+	endBatch = 100
+	// revokeTimeout bounds one try to revoke the tokens of an ended grant at its provider.
+	revokeTimeout = 10 * time.Second
+	// revokeFor is how long a revocation is tried again after the first try, and maxRevoking how many are at once.
+	revokeFor   = 5 * time.Minute
+	maxRevoking = 1000
+)
+
+// ErrReplayed says that a logout token has been used before.
+var ErrReplayed = errors.New("the logout token was used before")
+
+// ProviderSession is what a provider means when it says that somebody's session there is over: one session of its own (SID), or
+// all of a person's (Subject); with both, that session if it is that person's.
+type ProviderSession struct {
+	Provider string // configured name
+	SID      string // may be empty
+	Subject  string // may be empty
+}
+
+// Logout is a verified logout token (OpenID Connect Back-Channel Logout 1.0 section 2.4).
+type Logout struct {
+	Session ProviderSession
+	Issuer  string
+	ID      string    // jti
+	Until   time.Time // when the token would be refused for its age
+}
+
+// EndAll ends the grants that a provider says are over, and their sessions by endSession, which comes first and is given the
+// session's hash. ErrReplayed when the token was used before; then nothing ends. When it cannot be done to the end, the error is
+// the storage's and the token may be used again. Refresh tokens are revoked in the background; what else the provider gave it
+// has ended itself. The number is of grants that ended.
+func (s *Grants) EndAll(
+	ctx context.Context, logout Logout, endSession func(ctx context.Context, hash string) error,
+) (ended int, err error) {
+	sum := sha256.Sum256([]byte(logout.Session.Provider + "\n" + logout.Issuer + "\n" + logout.ID))
+	fingerprint := base64.RawURLEncoding.EncodeToString(sum[:])
+	switch used, err := s.vault.Used(ctx, fingerprint); {
+	case err != nil:
+		return 0, err
+	case used:
+		return 0, ErrReplayed
+	}
+	// What has begun is done to its end: a provider that hangs up has said all.
+	ctx = context.WithoutCancel(ctx)
+	for {
+		list, err := s.vault.Concerned(ctx, logout.Session, endBatch)
+		if err != nil {
+			return ended, err
+		}
+		if len(list) == 0 {
+			break
+		}
+		for _, g := range list {
+			if err := endSession(ctx, g.SessionHash); err != nil {
+				return ended, fmt.Errorf("end session: %w", err)
+			}
+			gone, err := s.remove(ctx, g.ID)
+			if err != nil {
+				return ended, err
+			}
+			if gone != nil {
+				ended++
+				s.revokeBeside(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
+			}
+		}
+	}
+	switch first, err := s.vault.Use(ctx, fingerprint, logout.Until); {
+	case err != nil:
+		return ended, err
+	case !first:
+		return ended, ErrReplayed
+	}
+	return ended, nil
+}
+
+// End deletes the grant, returns it as it was, and revokes its tokens at the provider. Deletion is what counts: it is
+// done when End returns, and a renewal that is under way finds nothing to write to. The revocation is waited for until
+// ctx is done and goes on by itself after that. For a grant that is gone already End returns nil and no error.
+func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
+	g, err := s.remove(ctx, id)
+	if g == nil || err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.revokeBeside(ctx, g, g.Tokens):
+	case <-ctx.Done():
+	}
+	return g, nil
+}
+
+// remove deletes a grant and tells open pages; nil and no error when it is gone already.
+func (s *Grants) remove(ctx context.Context, id string) (*Grant, error) {
+	g, err := s.vault.Delete(context.WithoutCancel(ctx), id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("end grant: %w", err)
+	}
+	s.log.InfoContext(ctx, "grant ended", "grant", id)
+	s.events.End(id)
+	return g, nil
+}
+
+// revokeBeside revokes tokens beside the caller; the channel is closed after the first try.
+func (s *Grants) revokeBeside(ctx context.Context, g *Grant, tokens TokenSet) <-chan struct{} {
+	done := make(chan struct{})
+	s.revoking.Go(func() {
+		defer close(done)
+		s.Revoke(context.WithoutCancel(ctx), g.Identity.Provider, g.ID, tokens)
+	})
+	return done
+}
+
+// Revoke revokes tokens of a grant that is gone at the provider, within a bound of its own. If the provider cannot be reached or
+// is not well, it is tried again in the background, for a few minutes and as long as the process lives. Any other failure is
+// logged: there is nobody left to whom it matters.
+func (s *Grants) Revoke(ctx context.Context, providerName, grantID string, tokens TokenSet) {
+	provider, ok := s.providers.Lookup(providerName)
+	if !ok {
+		return
+	}
+	try := func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+		defer cancel()
+		return provider.Revoke(ctx, tokens)
+	}
+	log := s.log.With("grant", grantID, "provider", providerName)
+	err := try()
+	if err == nil {
+		return
+	}
+	room := false
+	if passes(err) {
+		select {
+		case s.waiting <- struct{}{}:
+			room = true
+		default:
+		}
+	}
+	if !room {
+		log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", err)
+		return
+	}
+	log.InfoContext(ctx, "tokens of an ended grant are not revoked yet; it is tried again", "error", err)
+	s.revoking.Go(func() {
+		defer func() { <-s.waiting }()
+		ctx := context.WithoutCancel(ctx)
+		began := time.Now()
+		for failures := 1; err != nil && passes(err) && time.Since(began) < revokeFor; failures++ {
+			select {
+			case <-time.After(backoff(failures, 0)):
+			case <-s.quit:
+				log.WarnContext(ctx, "tokens of an ended grant are not revoked: Keyturn ends")
+				return
+			}
+			err = try()
+		}
+		if err != nil {
+			log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", err)
+		}
+	})
+}
+
+// passes says whether a failed revocation may succeed later. To revoke twice does no harm (RFC 7009 section 2.2).
+func passes(err error) bool {
+	var refusal *ProviderError
+	if !errors.As(err, &refusal) || refusal.Delivery != DeliveryAnswered {
+		return true
+	}
+	status := refusal.Failure.Status
+	return status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
+}
+
+// Wait returns when no revocation runs any more, or ctx is done. Those that wait for another try give up.
+func (s *Grants) Wait(ctx context.Context) error {
+	s.stop.Do(func() { close(s.quit) })
+	return waitGroup(ctx, &s.revoking)
+}

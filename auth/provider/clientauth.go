@@ -1,0 +1,71 @@
+package provider
+
+import (
+	"slices"
+
+	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
+)
+
+// clientAuthMetadata is what a provider announces about how clients authenticate (RFC 8414 section 2).
+type clientAuthMetadata struct {
+	TokenAuthMethods         []string `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgs            []string `json:"token_endpoint_auth_signing_alg_values_supported"`
+	RevocationAuthMethods    []string `json:"revocation_endpoint_auth_methods_supported"`
+	RevocationAuthAlgs       []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
+	IntrospectionAuthMethods []string `json:"introspection_endpoint_auth_methods_supported"`
+	IntrospectionAuthAlgs    []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
+}
+
+// authMethod chooses how to authenticate at an endpoint that announces the methods: as configured, else by what the client
+// has to show. The default of the specification is Basic.
+func authMethod(config Config, announced []string) tokenendpoint.AuthMethod {
+	switch {
+	case config.ClientAuth != "":
+		return config.ClientAuth
+	case config.ClientKey != nil:
+		return tokenendpoint.PrivateKeyJWT
+	case config.ClientSecret == "":
+		return tokenendpoint.NoAuthentication
+	case len(announced) > 0 && !slices.Contains(announced, string(tokenendpoint.ClientSecretBasic)) &&
+		slices.Contains(announced, string(tokenendpoint.ClientSecretPost)):
+		return tokenendpoint.ClientSecretPost
+	default:
+		return tokenendpoint.ClientSecretBasic
+	}
+}
+
+// client is our client of the provider's token endpoint; found is the method that a sign-in found to work, if any.
+func (p *OIDC) client(m *metadata, found string) *tokenendpoint.Client {
+	return p.clientFor(m, found, m.TokenAuthMethods, m.TokenAuthAlgs)
+}
+
+// clientFor is our client of an endpoint that announces methods and signatures. One that announces no methods takes what the
+// token endpoint takes: RFC 8414 says Basic, but providers that leave the list out mean the same as there.
+func (p *OIDC) clientFor(m *metadata, found string, methods, algs []string) *tokenendpoint.Client {
+	if len(methods) == 0 {
+		methods = m.TokenAuthMethods
+	}
+	if len(algs) == 0 {
+		algs = m.TokenAuthAlgs
+	}
+	method := authMethod(p.config, methods)
+	// What was found counts as long as the settings leave the choice, and the endpoint announces nothing else.
+	if found != "" && p.config.ClientAuth == "" && p.config.ClientSecret != "" && p.config.ClientKey == nil &&
+		(len(methods) == 0 || slices.Contains(methods, found)) {
+		method = tokenendpoint.AuthMethod(found)
+	}
+	secret := p.config.ClientSecret
+	if p.config.mintSecret != nil {
+		secret = p.config.mintSecret(p.options.Now())
+	}
+	return &tokenendpoint.Client{
+		HTTP: p.tokens, TokenURL: m.TokenURL, ClientID: p.config.ClientID, ClientSecret: secret,
+		AuthMethod: method, Key: p.config.ClientKey, KeyAlgs: algs, Now: p.options.Now,
+	}
+}
+
+// revoker is our client of the revocation endpoint.
+func (p *OIDC) revoker(m *metadata, tokens auth.TokenSet) *tokenendpoint.Client {
+	return p.clientFor(m, tokens.ClientAuth, m.RevocationAuthMethods, m.RevocationAuthAlgs)
+}

@@ -1,0 +1,177 @@
+package provider_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"keyturn/auth"
+	"keyturn/auth/provider"
+	"keyturn/auth/provider/scripted"
+	"keyturn/auth/tokenendpoint"
+)
+
+func announces(lists map[string][]string) func(*scripted.Provider) {
+	return func(idp *scripted.Provider) {
+		idp.Document = func(document map[string]any) {
+			delete(document, "token_endpoint_auth_methods_supported")
+			for name, list := range lists {
+				document[name] = list
+			}
+		}
+	}
+}
+
+func withPost(r *http.Request) bool {
+	_, _, basic := r.BasicAuth()
+	return !basic && r.PostFormValue("client_id") == scripted.ClientID && r.PostFormValue("client_secret") == scripted.ClientSecret
+}
+
+func publicly(r *http.Request) bool {
+	return r.Header.Get("Authorization") == "" && r.PostFormValue("client_id") == scripted.ClientID && !r.PostForm.Has("client_secret")
+}
+
+func withBasic(r *http.Request) bool {
+	id, secret, ok := r.BasicAuth()
+	return ok && id == scripted.ClientID && secret == url.QueryEscape(scripted.ClientSecret) && !r.PostForm.Has("client_secret") && !r.PostForm.Has("client_id")
+}
+
+// everyCall signs in, renews, introspects and revokes.
+func everyCall(t *testing.T, idp *scripted.Provider, edit func(*provider.Config)) {
+	t.Helper()
+	idp.Introspect = func(w http.ResponseWriter, r *http.Request) {
+		if r.ParseForm() != nil || !idp.Authenticate(r) {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"active": true})
+	}
+	p := newOIDC(t, idp, edit)
+	done, err := signIn(t, p, nil)
+	if err != nil {
+		t.Fatalf("sign in: %v", err)
+	}
+	tokens := done.Answer.TokenSet(auth.TokenSet{}, 0)
+	renewed, err := p.Renew(t.Context(), tokens, true)
+	if err != nil {
+		t.Fatalf("renew: %v", err)
+	}
+	if _, err := p.Introspect(t.Context(), tokens, renewed.Access); err != nil {
+		t.Errorf("introspect: %v", err)
+	}
+	if err := p.Revoke(t.Context(), renewed.TokenSet(tokens, 0)); err != nil || !slices.Contains(idp.Revoked(), renewed.Refresh.Reveal()) {
+		t.Errorf("revoke: %v", err)
+	}
+}
+
+// The name is the OpenID Foundation's: client_secret_basic, with both values form-encoded first.
+func TestClientAuthentication(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := func(c *provider.Config) { c.ClientSecret = "" }
+	for _, c := range []struct {
+		name      string
+		announced map[string][]string
+		accepts   func(r *http.Request) bool
+		edit      func(*provider.Config)
+	}{
+		{"oidcc-client-test-client-secret-basic", nil, withBasic, nil},
+		{"client_secret_post where it alone is announced", map[string][]string{"token_endpoint_auth_methods_supported": {"client_secret_post"}}, withPost, nil},
+		{"basic where both are announced", map[string][]string{"token_endpoint_auth_methods_supported": {"client_secret_post", "client_secret_basic"}}, withBasic, nil},
+		{"as configured, whatever is announced", map[string][]string{"token_endpoint_auth_methods_supported": {"client_secret_basic"}}, withPost,
+			func(c *provider.Config) { c.ClientAuth = tokenendpoint.ClientSecretPost }},
+		{"none, with PKCE", map[string][]string{"token_endpoint_auth_methods_supported": {"client_secret_basic", "none"}}, publicly, public},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			announces(c.announced)(idp)
+			idp.Authenticate = c.accepts
+			everyCall(t, idp, c.edit)
+		})
+	}
+	t.Run("private_key_jwt", func(t *testing.T) {
+		t.Parallel()
+		idp := scripted.New(t)
+		announces(map[string][]string{"token_endpoint_auth_methods_supported": {"private_key_jwt"}})(idp)
+		idp.Authenticate = scripted.Assertion(key.Public(), jose.ES256, idp.URL+"/token")
+		jwk, err := jose.JSONWebKey{Key: key, KeyID: "k1", Algorithm: "ES256"}.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		signing, err := tokenendpoint.ParseKey(jwk, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		everyCall(t, idp, func(c *provider.Config) { c.ClientSecret, c.ClientKey = "", signing })
+	})
+}
+
+func TestOtherEndpointsAnnounceTheirOwnMethods(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	announces(map[string][]string{
+		"token_endpoint_auth_methods_supported": {"client_secret_basic"}, "revocation_endpoint_auth_methods_supported": {"client_secret_post"},
+		"introspection_endpoint_auth_methods_supported": {"client_secret_post"},
+	})(idp)
+	idp.Authenticate = func(r *http.Request) bool {
+		if r.URL.Path == "/token" {
+			return withBasic(r)
+		}
+		return withPost(r)
+	}
+	everyCall(t, idp, nil)
+}
+
+func TestARenewalIsTriedWithOneMethodOnly(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	announces(map[string][]string{"token_endpoint_auth_methods_supported": {"client_secret_basic", "client_secret_post"}})(idp)
+	p := newOIDC(t, idp, nil)
+	done, err := signIn(t, p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	idp.Change(func() { idp.Authenticate = func(*http.Request) bool { calls++; return false } })
+	if _, err := p.Renew(t.Context(), done.Answer.TokenSet(auth.TokenSet{}, 0), true); err == nil || calls != 1 {
+		t.Errorf("%d calls, %v", calls, err)
+	}
+}
+
+func TestResourceAndTokenParamsAreSentWithEveryRequest(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	var asked []url.Values
+	idp.Asked = func(_ string, params url.Values) { asked = append(asked, params) }
+	p := newOIDC(t, idp, func(c *provider.Config) {
+		c.Resource, c.TokenParams = []string{"https://a.example/", "urn:b"}, map[string]string{"organization": "acme"}
+	})
+	done, err := signIn(t, p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Renew(t.Context(), done.Answer.TokenSet(auth.TokenSet{}, 0), true); err != nil {
+		t.Fatal(err)
+	}
+	if len(asked) != 3 {
+		t.Fatalf("%d requests", len(asked))
+	}
+	for n, request := range asked {
+		if !slices.Equal(request["resource"], []string{"https://a.example/", "urn:b"}) {
+			t.Errorf("request %d: resource %v", n, request["resource"])
+		}
+		if organization := request.Get("organization"); (n > 0) != (organization == "acme") {
+			t.Errorf("request %d: organization %q", n, organization)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"keyturn/auth"
+)
+
+const (
+	logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
+	// maxLogoutAge is how old a logout token may be: it is sent when the session ends, and only the clocks differ.
+	maxLogoutAge = clockSkew
+	maxIDLength  = 255 // of sub, sid and jti
+)
+
+// BackChannel is a provider that tells when a session of its own is over. Implementations are safe for concurrent use.
+type BackChannel interface {
+	// VerifyLogout checks a logout token (OpenID Connect Back-Channel Logout 1.0 section 2.6) as far as that needs no memory: that it
+	// was not used before is the caller's to see. The error is auth.ErrKeysUnavailable when the provider's keys are out of reach.
+	VerifyLogout(ctx context.Context, token string) (auth.Logout, error)
+}
+
+var _ BackChannel = (*OIDC)(nil)
+
+// VerifyLogout implements BackChannel.
+func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, error) {
+	header, ok := auth.ParseJWT(auth.Secret(token))
+	if !ok || header.Encrypted {
+		return auth.Logout{}, errors.New("the logout token is no signed JWT")
+	}
+	if err := checkLogoutType(header.Header); err != nil {
+		return auth.Logout{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
+	defer cancel()
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return auth.Logout{}, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
+	}
+	unavailable := false
+	verified, err := m.verifier.VerifyLogout(context.WithValue(ctx, keysUnavailable{}, &unavailable), token)
+	switch {
+	case unavailable:
+		return auth.Logout{}, auth.ErrKeysUnavailable
+	case err != nil:
+		return auth.Logout{}, err
+	case verified.Issuer != m.Issuer:
+		return auth.Logout{}, errors.New("the logout token is of another issuer")
+	}
+	var claims struct {
+		Events map[string]json.RawMessage `json:"events"`
+	}
+	if err := verified.Claims(&claims); err != nil {
+		return auth.Logout{}, errors.New("the logout token's events are no object")
+	}
+	now := p.options.Now()
+	switch age := now.Sub(verified.IssuedAt); {
+	case !strings.HasPrefix(strings.TrimSpace(string(claims.Events[logoutEvent])), "{"):
+		return auth.Logout{}, errors.New("the logout token's event is no object")
+	case verified.IssuedAt.Unix() <= 0:
+		return auth.Logout{}, errors.New("the logout token has no iat")
+	case age > maxLogoutAge:
+		return auth.Logout{}, errors.New("the logout token is too old")
+	case age < -clockSkew:
+		return auth.Logout{}, errors.New("the logout token was issued in the future")
+	case max(len(verified.Subject), len(verified.SessionID), len(verified.TokenID)) > maxIDLength:
+		return auth.Logout{}, errors.New("the logout token's sub, sid or jti is too long")
+	}
+	return auth.Logout{
+		Session: auth.ProviderSession{Provider: p.config.Name, SID: verified.SessionID, Subject: verified.Subject},
+		Issuer:  verified.Issuer, ID: verified.TokenID,
+		// A minute more, for replicas whose clocks differ.
+		Until: verified.IssuedAt.Add(maxLogoutAge + time.Minute),
+	}, nil
+}
+
+// checkLogoutType refuses JWTs that say they are something else: section 2.4 recommends logout+jwt, and many providers write JWT
+// or nothing.
+func checkLogoutType(header map[string]any) error {
+	typ, present := header["typ"]
+	text, _ := typ.(string)
+	text = strings.TrimPrefix(strings.ToLower(text), "application/")
+	if present && text != "jwt" && text != "logout+jwt" {
+		return errors.New("the logout token's typ is of another kind of token")
+	}
+	return nil
+}

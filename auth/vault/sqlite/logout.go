@@ -1,0 +1,59 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"keyturn/auth"
+)
+
+const selectConcerned = `SELECT id, session_hash FROM grants`
+
+// Concerned implements auth.Vault. Each of its statements is a range of one index.
+func (db *DB) Concerned(ctx context.Context, at auth.ProviderSession, limit int) ([]*auth.Grant, error) {
+	query, args := selectConcerned+` INDEXED BY grants_person WHERE provider = ? AND subject = ? LIMIT ?`, []any{at.Provider, at.Subject, limit}
+	if at.SID != "" {
+		query = selectConcerned + ` INDEXED BY grants_sid WHERE provider = ? AND sid = ? AND sid <> '' AND (? = '' OR subject = ?) LIMIT ?`
+		args = []any{at.Provider, at.SID, at.Subject, at.Subject, limit}
+	}
+	rows, err := db.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("find the grants of a session: %w", err)
+	}
+	defer rows.Close()
+	var list []*auth.Grant
+	for rows.Next() {
+		g := &auth.Grant{}
+		if err := rows.Scan(&g.ID, &g.SessionHash); err != nil {
+			return nil, fmt.Errorf("find the grants of a session: %w", err)
+		}
+		list = append(list, g)
+	}
+	return list, rows.Err()
+}
+
+// Used implements auth.Vault.
+func (db *DB) Used(ctx context.Context, fingerprint string) (used bool, err error) {
+	err = db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM used_tokens WHERE fingerprint = ? AND expires_at > ?)`,
+		fingerprint, micros(db.Now())).Scan(&used)
+	if err != nil {
+		return false, fmt.Errorf("look for a used token: %w", err)
+	}
+	return used, nil
+}
+
+// Use implements auth.Vault.
+func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error) {
+	err = db.inTx(ctx, func(tx *writer) error {
+		n, err := affected(tx.Exec(`INSERT INTO used_tokens (fingerprint, expires_at) VALUES (?, ?)
+			ON CONFLICT (fingerprint) DO UPDATE SET expires_at = excluded.expires_at WHERE used_tokens.expires_at <= ?`,
+			fingerprint, micros(until), micros(db.Now())))
+		first = n > 0
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("remember a used token: %w", err)
+	}
+	return first, nil
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keyturn/auth/provider/scripted"
+)
+
+func TestSigningOutWhileRevocationIsDown(t *testing.T) {
+	t.Parallel()
+	var down atomic.Bool
+	down.Store(true)
+	var tries atomic.Int32
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Revocation = func(w http.ResponseWriter) bool {
+			tries.Add(1)
+			if down.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			return down.Load()
+		}
+	})
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	alice.do(t, "POST", "/auth/signout", url.Values{})
+	if alice.signedIn(t) {
+		t.Error("still signed in")
+	}
+	eventually(t, "the revocation is tried again", func() bool { return tries.Load() > 1 })
+	down.Store(false)
+	eventually(t, "it succeeds", func() bool { return len(idp.Revoked()) > 0 && idp.Revoked()[0] == idp.Issued()[1] })
+}
+
+func TestARevocationThatIsRefusedIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	var tries atomic.Int32
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Revocation = func(w http.ResponseWriter) bool { tries.Add(1); w.WriteHeader(http.StatusBadRequest); return true }
+	})
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	alice.do(t, "POST", "/auth/signout", url.Values{})
+	eventually(t, "the log says so", func() bool { return strings.Contains(p.log.String(), "could not be revoked") })
+	if tries.Load() != 1 {
+		t.Errorf("%d tries", tries.Load())
+	}
+}
+
+func TestASlowRevocationDelaysNoSignOut(t *testing.T) {
+	t.Parallel()
+	release := make(chan bool)
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Revocation = func(http.ResponseWriter) bool { <-release; return false }
+	})
+	t.Cleanup(func() { close(release) })
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	began := time.Now()
+	if a := alice.staying().do(t, "POST", "/auth/signout", url.Values{}); a.status != http.StatusSeeOther {
+		t.Errorf("%d", a.status)
+	}
+	// It is bounded by 10 s at the provider: the sign-out must be done long before, also on a slow machine.
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the sign-out took %v", took)
+	}
+	if alice.signedIn(t) {
+		t.Error("still signed in")
+	}
+}
+
+// The name is that of the OpenID Foundation's test module (OpenID Connect Core section 4).
+func TestThirdPartyInitiatedLogin(t *testing.T) {
+	t.Parallel()
+	hints := make(chan string, 20)
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Asked = func(path string, params url.Values) {
+			if path == "/authorize" {
+				hints <- params.Get("login_hint")
+			}
+		}
+	})
+	t.Run("oidcc-client-test-3rd-party-init-login", func(t *testing.T) {
+		t.Parallel()
+		for method, target := range map[string]string{"GET": p.base + "/dashboard?x=1", "POST": "/dashboard?x=1"} {
+			params := url.Values{"iss": {idp.URL}, "login_hint": {"alice@example.com"}, "target_link_uri": {target}}
+			path, form := "/auth/initiate", params
+			if method == "GET" {
+				path, form = path+"?"+params.Encode(), nil
+			}
+			alice := p.person()
+			a := alice.do(t, method, path, form, "Sec-Fetch-Site", "cross-site", "Origin", "https://portal.example")
+			if a.url.RequestURI() != "/dashboard?x=1" || !alice.signedIn(t) {
+				t.Errorf("%s: at %s (%d)", method, a.url, a.status)
+			}
+			select {
+			case hint := <-hints:
+				if hint != "alice@example.com" {
+					t.Errorf("%s: login_hint %q", method, hint)
+				}
+			default:
+				t.Errorf("%s: the provider was not asked", method)
+			}
+		}
+	})
+	t.Run("the session of a browser that has one is left alone", func(t *testing.T) {
+		t.Parallel()
+		a := p.person().staying().do(t, "POST", "/auth/initiate", url.Values{"iss": {idp.URL}}, "Sec-Fetch-Site", "cross-site")
+		if a.status != http.StatusSeeOther || a.header.Get("Location") != "/auth/oidc" || len(a.header.Values("Set-Cookie")) != 0 {
+			t.Errorf("%d to %q, %v", a.status, a.header.Get("Location"), a.header)
+		}
+	})
+	t.Run("issuers that are not configured", func(t *testing.T) {
+		t.Parallel()
+		for _, query := range []string{"", "?iss=", "?iss=https://evil.example", "?iss=" + url.QueryEscape(idp.URL+"/"), "?iss=" + idp.URL + "&iss=x"} {
+			a := p.person().staying().do(t, "GET", "/auth/initiate"+query, nil)
+			if a.status != http.StatusBadRequest || a.header.Get("Location") != "" {
+				t.Errorf("%q: %d to %q", query, a.status, a.header.Get("Location"))
+			}
+		}
+	})
+	t.Run("targets elsewhere", func(t *testing.T) {
+		t.Parallel()
+		for _, target := range []string{"https://evil.example/", "//evil.example", p.base + ".evil.example/", p.base + "@evil.example/", p.base + "//evil.example", "javascript:alert(1)"} {
+			a := p.person().staying().do(t, "GET", "/auth/initiate?"+url.Values{"iss": {idp.URL}, "target_link_uri": {target}}.Encode(), nil)
+			if a.header.Get("Location") != "/auth/oidc" {
+				t.Errorf("%s leads to %q", target, a.header.Get("Location"))
+			}
+		}
+	})
+}
+
+// private_key_jwt from the settings to the provider, with the built program.
+func TestAClientWithAKey(t *testing.T) {
+	t.Parallel()
+	path, public := keyFile(t)
+	idp := scripted.New(t)
+	idp.Authenticate = scripted.Assertion(public, "ES256", idp.URL+"/token")
+	p := startProgram(t, "KEYTURN_ISSUER="+idp.URL, "KEYTURN_CLIENT_ID="+scripted.ClientID, "KEYTURN_CLIENT_KEY_FILE="+path)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != http.StatusOK || a.json(t)["outcome"] != "rotated" {
+		t.Fatalf("%d %s\n%s", a.status, a.body, p.log)
+	}
+	alice.do(t, "POST", "/auth/signout", url.Values{})
+	eventually(t, "the refresh token is revoked", func() bool { return len(idp.Revoked()) == 1 })
+}

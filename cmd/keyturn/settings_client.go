@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
+)
+
+// clientKey is the private key that a client authenticates with. It prints without it.
+type clientKey struct {
+	file string // path; empty: none
+	id   string // kid; empty: what a JSON Web Key says
+	key  *tokenendpoint.Key
+}
+
+// clientAuth takes the methods of OpenID Connect Core section 9 that Keyturn knows.
+func clientAuth(target *string) field {
+	return oneOf(target, "client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+}
+
+// completeClientAuth reads the key and refuses what does not go together.
+func (p *ProviderSettings) completeClientAuth(where func(key string) string) error {
+	public, keyed := p.ClientSecret == "" && p.ClientKey.file == "", p.ClientKey.file != ""
+	switch {
+	case keyed && p.Type != typeOIDC:
+		return fmt.Errorf("%s: is not used by type %s; allowed: with type oidc", where("client_key_file"), p.Type)
+	case p.ClientAuth == string(tokenendpoint.PrivateKeyJWT) && !keyed:
+		return fmt.Errorf("%s: \"private_key_jwt\" needs client_key_file; allowed: another method, or a key file", where("client_auth"))
+	case keyed && p.ClientSecret != "":
+		return fmt.Errorf("%s: contradicts the client secret; allowed: one of them", where("client_key_file"))
+	case !keyed && p.ClientKey.id != "":
+		return fmt.Errorf("%s: names a key, but there is no client_key_file; allowed: both, or neither", where("client_key_id"))
+	case public && p.GrantType == auth.GrantClientCredentials:
+		return fmt.Errorf("%s: \"client_credentials\" needs a client secret; allowed: refresh_token, or a client secret",
+			where("grant_type"))
+	case p.ClientSecret == "" && strings.HasPrefix(p.ClientAuth, "client_secret"):
+		return fmt.Errorf("%s: %q needs a client secret; allowed: none, or a client secret",
+			where("client_auth"), p.ClientAuth)
+	case keyed && p.ClientAuth == "none":
+		return fmt.Errorf("%s: \"none\" contradicts the client key; allowed: private_key_jwt, or no client_key_file", where("client_auth"))
+	case !public && p.ClientAuth == "none":
+		return fmt.Errorf("%s: \"none\" contradicts the client secret; allowed: client_secret_basic, client_secret_post, "+
+			"or no client secret", where("client_auth"))
+	case !keyed:
+		return nil
+	}
+	key, err := readClientKey(p.ClientKey.file, p.ClientKey.id)
+	if err != nil {
+		return value{text: p.ClientKey.file, where: where("client_key_file")}.refused(err)
+	}
+	p.ClientKey.key = key
+	return nil
+}
+
+// readClientKey reads a private key from a file that is its owner's and group's only.
+func readClientKey(path, id string) (*tokenendpoint.Key, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, cannotRead(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, cannotRead(err)
+	case !info.Mode().IsRegular():
+		return nil, errors.New("is no file; allowed: a private key in PEM form or as a JSON Web Key")
+	case runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0:
+		return nil, errors.New("is open to everybody on this machine; allowed: a file for its owner only (chmod 600)")
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile))
+	if err != nil {
+		return nil, cannotRead(err)
+	}
+	key, err := tokenendpoint.ParseKey(content, id)
+	if err != nil {
+		return nil, fmt.Errorf("%w; allowed: a private RSA (2048 bits or more), EC or Ed25519 key in PEM form or as a JSON Web Key", err)
+	}
+	return key, nil
+}
+
+// resources takes absolute URIs without a fragment (RFC 8707 section 2): one, or a list.
+func resources(target *[]string) field {
+	return field{
+		list: true,
+		show: func() string { return strings.Join(*target, " ") },
+		set: func(v value) error {
+			all := v.items
+			if all == nil {
+				all = strings.Fields(v.text)
+			}
+			for _, one := range all {
+				if u, err := url.Parse(one); err != nil || !u.IsAbs() || strings.Contains(one, "#") {
+					return errors.New("is not a resource; allowed: absolute URIs without a fragment such as https://api.example.com/")
+				}
+			}
+			*target = all
+			return nil
+		},
+	}
+}
+
+// readParams reads what is added to a request. It never shows a value: some are secret.
+func readParams(file *configFile, node *yaml.Node, path string, reserved []string, examples string) (map[string]string, error) {
+	if node == nil || isNull(node) {
+		return nil, nil
+	}
+	nodes, err := file.mapping(node, path+".", nil)
+	if err != nil {
+		return nil, err
+	}
+	params := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		v, err := file.value(nodes[name], path+"."+shorten(name, maxShown), field{secret: true})
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(reserved, name) {
+			return nil, v.refused(errors.New("is set by Keyturn itself; allowed: parameters such as " + examples))
+		}
+		if !v.empty() {
+			params[name] = v.text
+		}
+	}
+	if len(params) == 0 {
+		return nil, nil
+	}
+	return params, nil
+}

@@ -1,0 +1,113 @@
+package handlers
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"keyturn/auth"
+	"keyturn/auth/provider"
+)
+
+const backChannelRoute = "/auth/:provider/backchannel-logout"
+
+// backChannelLogout ends what a provider says is over (OpenID Connect Back-Channel Logout 1.0). Section 2.8 wants 200 or 400,
+// whatever went wrong.
+func (a *app) backChannelLogout(c echo.Context) error {
+	found, ok := a.Providers.Get(c.Param("provider"))
+	if !ok {
+		return echo.ErrNotFound
+	}
+	p, ok := found.(provider.BackChannel)
+	if !ok {
+		return echo.ErrNotFound
+	}
+	ctx, r := c.Request().Context(), c.Request()
+	log := a.Log.With("provider", found.Name())
+	kind, _, err := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
+	if err != nil || kind != echo.MIMEApplicationForm {
+		return logoutRefused(c, "invalid_request", "A logout token comes as a form.")
+	}
+	if err := r.ParseForm(); err != nil {
+		if tooLarge := new(echo.HTTPError); errors.As(err, &tooLarge) {
+			return tooLarge
+		}
+		return logoutRefused(c, "invalid_request", "The form cannot be read.")
+	}
+	tokens := r.PostForm["logout_token"]
+	if len(tokens) != 1 {
+		return logoutRefused(c, "invalid_request", "There must be one logout_token.")
+	}
+	logout, err := p.VerifyLogout(ctx, tokens[0])
+	switch {
+	case errors.Is(err, auth.ErrKeysUnavailable):
+		log.WarnContext(ctx, "logout token not checked: the provider's keys are out of reach", "error", err)
+		return logoutRefused(c, "temporarily_unavailable", "The keys that would prove the token are out of reach.")
+	case err != nil:
+		log.WarnContext(ctx, "security: logout token refused", "error", cut(auth.Redact(err.Error(), auth.Secret(tokens[0])), 300))
+		return logoutRefused(c, "invalid_request", "The logout token is not valid.")
+	}
+	ended, err := a.Grants.EndAll(ctx, logout, a.Sessions.EndOther)
+	switch {
+	case errors.Is(err, auth.ErrReplayed):
+		log.WarnContext(ctx, "security: logout token used twice")
+		return logoutRefused(c, "invalid_request", "The logout token has been used.")
+	case err != nil:
+		log.ErrorContext(ctx, "logout could not be done", "ended", ended, "error", err)
+		return logoutRefused(c, "temporarily_unavailable", "Not everything could be ended. Send it again.")
+	}
+	log.InfoContext(ctx, "security: sessions ended by their provider", "ended", ended)
+	return c.NoContent(http.StatusOK)
+}
+
+func logoutRefused(c echo.Context, code, description string) error {
+	return c.JSON(http.StatusBadRequest, map[string]string{"error": code, "error_description": description})
+}
+
+// leavingMaxAge is how many seconds a browser may take to come back from the provider's end of session.
+const leavingMaxAge = 600
+
+// leavingCookie remembers, until then, that this browser has signed out here; it names the state that the provider sends it
+// back with. It is worth nothing else, so nothing protects it but its attributes.
+func (a *app) leavingCookie(state string, maxAge int) *http.Cookie {
+	cookie := &http.Cookie{
+		Name: "keyturn_leaving", Value: state, Path: "/", MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+	if strings.HasPrefix(a.BaseURL, "https:") {
+		cookie.Name, cookie.Secure = "__Host-"+cookie.Name, true
+	}
+	return cookie
+}
+
+// leave returns where the browser goes after a sign-out: to the provider's end of session (OpenID Connect RP-Initiated Logout
+// section 2), which sends it back with the state, or to the start page.
+func (a *app) leave(ctx context.Context, c echo.Context, providerName string, g *auth.Grant) string {
+	p, found := a.Providers.Get(providerName)
+	if !found || g == nil {
+		return "/"
+	}
+	state := rand.Text()
+	target := p.EndSessionURL(ctx, g.Tokens.ID, a.BaseURL+"/", state)
+	if target == "" {
+		return "/"
+	}
+	c.SetCookie(a.leavingCookie(state, leavingMaxAge))
+	return target
+}
+
+// cameBack says whether the browser comes back from the sign-out that it went away with, once.
+func (a *app) cameBack(c echo.Context) bool {
+	state := c.QueryParam("state")
+	cookie, err := c.Cookie(a.leavingCookie("", 0).Name)
+	if err != nil || state == "" || subtle.ConstantTimeCompare([]byte(cookie.Value), []byte(state)) != 1 {
+		return false
+	}
+	c.SetCookie(a.leavingCookie("", -1))
+	return true
+}
