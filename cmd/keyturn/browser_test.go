@@ -50,7 +50,6 @@ type look struct {
 // tab is a tab of a browser, and what its console said.
 type tab struct {
 	context.Context
-	browser  context.Context
 	look     look
 	mu       sync.Mutex
 	messages []string
@@ -71,32 +70,27 @@ var theBrowser = sync.OnceValues(func() (context.Context, error) {
 func openTab(t testing.TB, l look) *tab {
 	t.Helper()
 	require(t, "chromium", chromium() != "")
-	parent, err := theBrowser()
-	if err != nil {
-		t.Fatal(err)
-	}
 	if l.width == 0 {
 		l.width, l.height = 1280, 900
 	}
-	browser, cancel := chromedp.NewContext(parent, chromedp.WithNewBrowserContext())
-	t.Cleanup(cancel)
-	if err := chromedp.Do(browser); err != nil {
-		t.Fatal(err)
-	}
-	return newTab(t, browser, l)
+	return newTab(t, l, chromedp.WithNewBrowserContext())
 }
 
 // another opens one more tab of the same browser.
 func (b *tab) another(t testing.TB) *tab {
 	t.Helper()
-	return newTab(t, b.browser, b.look)
+	return newTab(t, b.look, chromedp.WithExistingBrowserContext(chromedp.FromContext(b.Context).BrowserContextID))
 }
 
-func newTab(t testing.TB, parent context.Context, l look) *tab {
+func newTab(t testing.TB, l look, where chromedp.ContextOption) *tab {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(parent)
+	parent, err := theBrowser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := chromedp.NewContext(parent, where)
 	ctx, cancelTime := context.WithTimeout(ctx, 100*time.Second)
-	b := &tab{Context: ctx, browser: parent, look: l}
+	b := &tab{Context: ctx, look: l}
 	t.Cleanup(func() {
 		cancelTime()
 		cancel()
@@ -113,7 +107,7 @@ func newTab(t testing.TB, parent context.Context, l look) *tab {
 		scheme = "dark"
 	}
 	protocol(t, ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
 	})
 	protocol(t, ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
 	protocol(t, ctx, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Europe/Paris"})
@@ -145,9 +139,22 @@ func (b *tab) silence() {
 // becomes waits for a script to be true.
 func (b *tab) becomes(t testing.TB, what, script string) {
 	t.Helper()
-	if _, err := chromedp.Run(b.Context, chromedp.Poll[bool](script, chromedp.WithPollingTimeout(20*time.Second))); err != nil {
+	if _, err := chromedp.Run(b.Context, chromedp.Poll[bool](script, often, chromedp.WithPollingTimeout(20*time.Second))); err != nil {
 		t.Fatalf("not so: %s: %v", what, err)
 	}
+}
+
+// often is how often a condition is looked at. The library's own pace, with every frame, keeps a processor busy.
+var often = chromedp.WithPollingInterval(50 * time.Millisecond)
+
+// visible waits until an element is there to be seen.
+func visible(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.WaitVisible(chromedp.CSS(selector), chromedp.RetryInterval(50*time.Millisecond))
+}
+
+// click clicks an element once it is there to be seen.
+func click(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible, chromedp.RetryInterval(50*time.Millisecond))
 }
 
 // protocol sends one command of the browser's protocol.
@@ -182,7 +189,7 @@ func ask[T any](t testing.TB, b *tab, action chromedp.Action[T]) T {
 
 func (b *tab) text(t testing.TB, selector string) string {
 	t.Helper()
-	return strings.TrimSpace(ask(t, b, chromedp.Text(selector)))
+	return strings.TrimSpace(ask(t, b, chromedp.Text(chromedp.CSS(selector), chromedp.RetryInterval(50*time.Millisecond))))
 }
 
 // shot writes a picture when KEYTURN_TEST_SCREENSHOTS names a folder.
@@ -201,6 +208,6 @@ func (b *tab) shot(t testing.TB, name string) {
 // signIn signs in by clicking, at the embedded provider.
 func (b *tab) signIn(t testing.TB, base string) {
 	t.Helper()
-	b.do(t, chromedp.Navigate(base), chromedp.Click(`a[data-provider="dev"]`, chromedp.NodeVisible),
-		chromedp.Click(`button[value="alice"]`, chromedp.NodeVisible), chromedp.WaitVisible(`#token-card`))
+	b.do(t, chromedp.Navigate(base), click(`a[data-provider="dev"]`),
+		click(`button[value="alice"]`), visible(`#token-card`))
 }

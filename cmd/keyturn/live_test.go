@@ -34,11 +34,11 @@ func TestARenewalShowsOnEveryOpenPage(t *testing.T) {
 	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	other := b.another(t)
-	other.do(t, chromedp.Navigate(p.base+"/dashboard"), chromedp.WaitVisible(`#token-card`))
+	other.do(t, chromedp.Navigate(p.base+"/dashboard"), visible(`#token-card`))
 	other.becomes(t, "the other tab is live", `document.getElementById("live-state").dataset.state === "on"`)
 	ask(t, other, chromedp.Evaluate[chromedp.Void](watchGeneration(2)))
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.addEventListener("htmx:after:swap", () => { window.clickedAt ??= Date.now() })`))
-	b.do(t, chromedp.Click(`#refresh-token`))
+	b.do(t, click(`#refresh-token`))
 	other.becomes(t, "the other tab shows it", `window.shownAt > 0`)
 	took := ask(t, other, chromedp.Evaluate[int](`window.shownAt`)) - ask(t, b, chromedp.Evaluate[int](`window.clickedAt`))
 	if took > 1000 {
@@ -128,10 +128,10 @@ func TestSigningOutEndsTheOtherTabsToo(t *testing.T) {
 	b := openTab(t, look{})
 	b.signIn(t, p.base)
 	other := b.another(t)
-	other.do(t, chromedp.Navigate(p.base+"/dashboard"), chromedp.WaitVisible(`#token-card`))
+	other.do(t, chromedp.Navigate(p.base+"/dashboard"), visible(`#token-card`))
 	other.becomes(t, "live", `document.getElementById("live-state").dataset.state === "on"`)
-	b.do(t, chromedp.Click(`form[action="/auth/signout"] button`), chromedp.WaitVisible(`a[data-provider="dev"]`))
-	other.do(t, chromedp.WaitVisible(`a[data-provider="dev"]`))
+	b.do(t, click(`form[action="/auth/signout"] button`), visible(`a[data-provider="dev"]`))
+	other.do(t, visible(`a[data-provider="dev"]`))
 	if said := other.text(t, ".note"); !strings.Contains(said, "was ended") {
 		t.Errorf("the other tab says %q", said)
 	}
