@@ -6,10 +6,8 @@ import (
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/vault"
 )
-
-// clockTolerance is how far in the future a token may have been issued before the clock counts as set back.
-const clockTolerance = time.Minute
 
 // live is the condition that a grant has a session that has neither ended nor idled away.
 const live = ` AND EXISTS (SELECT 1 FROM sessions s INDEXED BY sessions_grant
@@ -29,19 +27,19 @@ const (
 
 // Due implements auth.Vault. Each of its two statements is a range of one index.
 func (db *DB) Due(ctx context.Context, provider string, now time.Time, after auth.Candidate, limit int) ([]auth.Candidate, error) {
-	at, seen := micros(now), db.seenSince(now)
-	list, err := db.candidates(ctx, selectDue, provider, at, micros(after.DueAt), after.ID, at, at, seen, limit)
+	at, seen := vault.Micros(now), db.seenSince(now)
+	list, err := db.candidates(ctx, selectDue, provider, at, vault.Micros(after.DueAt), after.ID, at, at, seen, limit)
 	if err != nil || after.ID != "" || len(list) == limit {
 		return list, err
 	}
-	strays, err := db.candidates(ctx, selectStrays, provider, micros(now.Add(clockTolerance)), at, at, at, seen, limit-len(list))
+	strays, err := db.candidates(ctx, selectStrays, provider, vault.Micros(now.Add(vault.ClockTolerance)), at, at, at, seen, limit-len(list))
 	return append(list, strays...), err
 }
 
 // Struck implements auth.Vault.
 func (db *DB) Struck(ctx context.Context, provider string, limit int) ([]auth.Candidate, error) {
 	now := db.Now()
-	return db.candidates(ctx, selectStruck, provider, micros(now), micros(now), db.seenSince(now), limit)
+	return db.candidates(ctx, selectStruck, provider, vault.Micros(now), vault.Micros(now), db.seenSince(now), limit)
 }
 
 func (db *DB) candidates(ctx context.Context, query string, args ...any) ([]auth.Candidate, error) {
@@ -50,15 +48,5 @@ func (db *DB) candidates(ctx context.Context, query string, args ...any) ([]auth
 		return nil, fmt.Errorf("find grants to renew: %w", err)
 	}
 	defer rows.Close()
-	var list []auth.Candidate
-	for rows.Next() {
-		var c auth.Candidate
-		var due int64
-		if err := rows.Scan(&c.ID, &due); err != nil {
-			return nil, fmt.Errorf("find grants to renew: %w", err)
-		}
-		c.DueAt = fromMicros(due)
-		list = append(list, c)
-	}
-	return list, rows.Err()
+	return vault.ScanCandidates(rows)
 }
