@@ -11,7 +11,10 @@ import (
 	"keyturn/auth/vault"
 )
 
-var _ auth.Vault = (*DB)(nil)
+var (
+	_ auth.Vault   = (*DB)(nil)
+	_ auth.Journal = (*DB)(nil)
+)
 
 const selectGrant = `SELECT id, session_hash, provider, subject, sealed, generation, due_at, presenting_at,
 	created_at, seen_at, user_agent, ip, lease_until FROM grants WHERE id = ?`
