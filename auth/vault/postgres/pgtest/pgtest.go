@@ -119,7 +119,7 @@ func (s *Server) command(args ...string) *exec.Cmd {
 // Start starts the server again after Stop or Crash, and waits until it answers.
 func (s *Server) Start() error {
 	// The shell outlives a test that is killed: its input ends then, and it stops the server.
-	const script = `"$@" >>log 2>&1 & server=$!; read -r how; kill -"${how:-INT}" $server; wait $server; [ -n "$how" ] || rm -rf data`
+	const script = `"$@" >>log 2>&1 & server=$!; read -r how; kill -"${how:-QUIT}" $server; wait $server; [ -n "$how" ] || rm -rf "$PWD"`
 	cmd := s.command("sh", "-c", script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", s.port,
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200")
 	life, err := cmd.StdinPipe()
