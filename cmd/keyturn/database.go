@@ -72,8 +72,8 @@ func unusable(settings Settings, err error) error {
 
 func newKeyset(settings Settings, sealedBefore bool) (*keyset.File, error) {
 	if sealedBefore {
-		return nil, fmt.Errorf("%w: %s; the database holds grants that it sealed, and a new keyset would not open them: bring it back, or move the database away",
-			keyset.ErrMissing, settings.KeysetFile)
+		return nil, fmt.Errorf("%w: %s; the database holds grants that it sealed, and a new keyset would not open them: "+
+			"bring it back, or move the database away", keyset.ErrMissing, settings.KeysetFile)
 	}
 	if err := keyset.Create(settings.KeysetFile); err != nil {
 		return nil, err

@@ -107,7 +107,8 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 	}
 	// A lost commit is a lost session. A stronger setting of the server stays.
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`)
+		_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
+			WHERE current_setting('synchronous_commit') = 'off'`)
 		return err
 	}
 	return config, nil

@@ -27,7 +27,9 @@ const (
 )
 
 // Due implements auth.Vault. Each of its two statements is a range of one index.
-func (db *DB) Due(ctx context.Context, provider string, now time.Time, after auth.Candidate, limit int) ([]auth.Candidate, error) {
+func (db *DB) Due(
+	ctx context.Context, provider string, now time.Time, after auth.Candidate, limit int,
+) ([]auth.Candidate, error) {
 	at := vault.Micros(now)
 	list, err := db.candidates(ctx, selectDue, provider, at, vault.Micros(after.DueAt), after.ID, limit)
 	if err != nil || after.ID != "" || len(list) == limit {
@@ -52,6 +54,7 @@ func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Gra
 	read := func(rows vault.Rows) ([]*auth.Grant, error) { return vault.ScanPerson(rows, provider, subject) }
 	return many(ctx, db, read, `SELECT g.id, g.session_hash, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
 		FROM sessions s JOIN grants g ON g.id = s.grant_id
-		WHERE s.provider = $1 AND s.subject = $2 AND s.grant_id <> '' AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $3
+		WHERE s.provider = $1 AND s.subject = $2 AND s.grant_id <> ''
+			AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $3
 		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, vault.IdleMicros(db.SessionIdle))
 }

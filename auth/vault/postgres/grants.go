@@ -136,7 +136,8 @@ func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 			UPDATE renewals SET outcome = $7, code = $8, detail = $9, warning = $10 FROM amended
 			WHERE grant_id = amended.id AND renewals.id = $6
 		)
-		SELECT id FROM amended`, g.ID, g.Generation, sealed, vault.State(g), vault.Micros(g.DueAt), r.ID, r.Outcome, r.Code, r.Detail, r.Warning)
+		SELECT id FROM amended`, g.ID, g.Generation, sealed, vault.State(g), vault.Micros(g.DueAt),
+		r.ID, r.Outcome, r.Code, r.Detail, r.Warning)
 	return db.rewritten(ctx, g.ID, err)
 }
 
@@ -184,6 +185,7 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 // Shared implements auth.Vault.
 func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) error {
 	_, err := db.exec(ctx, `UPDATE renewals SET shared = shared + $3 WHERE grant_id = $1 AND id =
-		(SELECT max(id) FROM renewals WHERE grant_id = $1 AND generation = $2 AND outcome IN ('rotated', 'renewed'))`, id, generation, n)
+		(SELECT max(id) FROM renewals WHERE grant_id = $1 AND generation = $2 AND outcome IN ('rotated', 'renewed'))`,
+		id, generation, n)
 	return err
 }

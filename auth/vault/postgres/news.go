@@ -64,7 +64,8 @@ func (db *DB) announce(ctx context.Context) {
 		}
 		_, err := db.exec(context.WithoutCancel(ctx), `SELECT pg_notify($1, id) FROM unnest($2::text[]) AS id`, channel, grants)
 		if err != nil {
-			db.Log.WarnContext(ctx, "changes could not be announced; other replicas show them a little later", "grants", len(grants), "error", err)
+			db.Log.WarnContext(ctx, "changes could not be announced; other replicas show them a little later",
+				"grants", len(grants), "error", err)
 		}
 	}
 }

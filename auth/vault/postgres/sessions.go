@@ -14,11 +14,11 @@ import (
 const selectSession = `SELECT data, grant_id, provider, subject, seen_at, keyturn_now() - seen_at FROM sessions
 	WHERE token_hash = $1 AND expires_at > keyturn_now() AND seen_at > keyturn_now() - $2`
 
-// sessions is the session store in the same database. It implements session.Store.
+// sessions is the session store in the same database.
 type sessions struct{ db *DB }
 
 // Sessions returns the session store.
-func (db *DB) Sessions() session.Store { return sessions{db} }
+func (db *DB) Sessions() session.Store { return session.Complete(sessions{db}) }
 
 // FindCtx implements scs.CtxStore. It does not write: a last-seen mark that has grown old is left for the upkeep.
 func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
@@ -65,16 +65,3 @@ func (s sessions) DeleteCtx(ctx context.Context, hash string) error {
 	}
 	return nil
 }
-
-// Find implements scs.Store.
-func (s sessions) Find(hash string) ([]byte, bool, error) {
-	return s.FindCtx(context.Background(), hash)
-}
-
-// Commit implements scs.Store.
-func (s sessions) Commit(hash string, data []byte, expiry time.Time) error {
-	return s.CommitCtx(context.Background(), hash, data, expiry)
-}
-
-// Delete implements scs.Store.
-func (s sessions) Delete(hash string) error { return s.DeleteCtx(context.Background(), hash) }

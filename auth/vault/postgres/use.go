@@ -100,7 +100,9 @@ func into(dest ...any) func(vault.Row) error {
 }
 
 // many reads rows.
-func many[T any](ctx context.Context, db *DB, read func(vault.Rows) ([]T, error), statement string, args ...any) (list []T, err error) {
+func many[T any](
+	ctx context.Context, db *DB, read func(vault.Rows) ([]T, error), statement string, args ...any,
+) (list []T, err error) {
 	err = db.use(ctx, func(ctx context.Context) error {
 		rows, err := db.pool.Query(ctx, statement, args...)
 		if err != nil {

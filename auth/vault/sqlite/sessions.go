@@ -14,16 +14,14 @@ import (
 const selectSession = `SELECT data, grant_id, provider, subject, seen_at FROM sessions
 	WHERE token_hash = ? AND expires_at > ? AND seen_at > ?`
 
-// Sessions is the session store in the same file. It implements session.Store.
-type Sessions struct{ db *DB }
-
-var _ session.Store = Sessions{}
+// sessions is the session store in the same file.
+type sessions struct{ db *DB }
 
 // Sessions returns the session store.
-func (db *DB) Sessions() session.Store { return Sessions{db} }
+func (db *DB) Sessions() session.Store { return session.Complete(sessions{db}) }
 
 // FindCtx implements scs.CtxStore. It does not write: a last-seen mark that has grown old is left for the keeper.
-func (s Sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
+func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
 	now := s.db.Now()
 	var data []byte
 	var p session.Person
@@ -50,7 +48,7 @@ func (db *DB) seenSince(now time.Time) int64 {
 
 // CommitCtx implements scs.CtxStore as session.Store asks. To save a session that is gone meanwhile is no error and
 // does nothing.
-func (s Sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
+func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
 	request := session.FromContext(ctx)
 	p, now := request.Person, vault.Micros(s.db.Now())
 	err := s.db.inTx(ctx, func(tx *writer) (err error) {
@@ -72,7 +70,7 @@ func (s Sessions) CommitCtx(ctx context.Context, hash string, data []byte, expir
 }
 
 // DeleteCtx implements scs.CtxStore.
-func (s Sessions) DeleteCtx(ctx context.Context, hash string) error {
+func (s sessions) DeleteCtx(ctx context.Context, hash string) error {
 	err := s.db.inTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`DELETE FROM sessions WHERE token_hash = ?`, hash)
 		return err
@@ -82,16 +80,3 @@ func (s Sessions) DeleteCtx(ctx context.Context, hash string) error {
 	}
 	return nil
 }
-
-// Find implements scs.Store.
-func (s Sessions) Find(hash string) ([]byte, bool, error) {
-	return s.FindCtx(context.Background(), hash)
-}
-
-// Commit implements scs.Store.
-func (s Sessions) Commit(hash string, data []byte, expiry time.Time) error {
-	return s.CommitCtx(context.Background(), hash, data, expiry)
-}
-
-// Delete implements scs.Store.
-func (s Sessions) Delete(hash string) error { return s.DeleteCtx(context.Background(), hash) }

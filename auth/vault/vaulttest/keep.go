@@ -100,6 +100,21 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 			t.Error("the sessions that are left are not the live ones")
 		}
 	})
+	test("a blob in another row does not open, and its grant can be removed", func(t *testing.T, f fixture) {
+		other := Grant(f.clock.Now())
+		must(t, f.Create(t.Context(), other))
+		must(t, f.SQL(fmt.Sprintf(`UPDATE grants SET sealed = (SELECT sealed FROM grants WHERE id = '%s') WHERE id = '%s'`,
+			f.grant.ID, other.ID)))
+		_, err := f.Get(t.Context(), other.ID)
+		is(t, err, auth.ErrUnreadable)
+		g, err := f.Delete(t.Context(), other.ID)
+		must(t, err)
+		if g.ID != other.ID || g.Tokens.Refresh != "" {
+			t.Errorf("what was removed comes back as %v", g)
+		}
+		_, err = f.Get(t.Context(), other.ID)
+		is(t, err, auth.ErrNotFound)
+	})
 	test("grants open after a rotation of the keyset, and are sealed anew", func(t *testing.T, f fixture) {
 		_, err := f.Keys.Rotate()
 		must(t, err)

@@ -81,6 +81,7 @@ type Engine struct {
 	Tidy     func(context.Context) error
 	Reseal   func(context.Context) (resealed, unreadable int, err error)
 	Keys     *keyset.File
+	SQL      func(statement string) error
 }
 
 // Keyset makes a keyset for a test.

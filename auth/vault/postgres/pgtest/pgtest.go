@@ -91,7 +91,8 @@ func create(bin string) (*Server, error) {
 			return nil, fmt.Errorf("prepare PostgreSQL's folder: %w: %s", err, output)
 		}
 	}
-	initdb := s.command(filepath.Join(bin, "initdb"), "-D", s.data(), "-U", "keyturn", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	initdb := s.command(filepath.Join(bin, "initdb"), "-D", s.data(), "-U", "keyturn", "-A", "trust", "-E", "UTF8",
+		"--locale=C", "--no-sync")
 	if output, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, output)
 	}
@@ -119,7 +120,9 @@ func (s *Server) command(args ...string) *exec.Cmd {
 // Start starts the server again after Stop or Crash, and waits until it answers.
 func (s *Server) Start() error {
 	// The shell outlives a test that is killed: its input ends then, and it stops the server.
-	const script = `"$@" >>log 2>&1 & server=$!; read -r how; kill -"${how:-QUIT}" $server; wait $server; [ -n "$how" ] || rm -rf "$PWD"`
+	const script = `"$@" >>log 2>&1 & server=$!
+		read -r how; kill -"${how:-QUIT}" $server; wait $server
+		[ -n "$how" ] || rm -rf "$PWD"`
 	cmd := s.command("sh", "-c", script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", s.port,
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200")
 	life, err := cmd.StdinPipe()
