@@ -173,7 +173,7 @@ func TestALeaseThatRanOutInAnOutage(t *testing.T) {
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	look := func() (leased error, struck int, seen *auth.Grant) {
+	look := func() (struck int, seen *auth.Grant, leased error) {
 		_, leased = other.Lease(t.Context(), g.ID, "other", time.Second)
 		list, err := other.Struck(t.Context(), "work", 10)
 		if err != nil {
@@ -183,16 +183,16 @@ func TestALeaseThatRanOutInAnOutage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return leased, len(list), seen
+		return len(list), seen, leased
 	}
-	if err, struck, seen := look(); !errors.Is(err, auth.ErrLeased) || struck != 0 || seen.StruckAt(time.Now()) {
+	if struck, seen, err := look(); !errors.Is(err, auth.ErrLeased) || struck != 0 || seen.StruckAt(time.Now()) {
 		t.Errorf("just after the outage: %v, %d struck, leased until %v", err, struck, seen.LeasedUntil)
 	}
 	if _, err := holder.Lease(t.Context(), g.ID, "holder", time.Millisecond); err != nil {
 		t.Errorf("the holder after the outage: %v", err)
 	}
 	other.calm()
-	if err, _, _ := look(); err != nil {
+	if _, _, err := look(); err != nil {
 		t.Errorf("later on, the lease of a holder that does not come back: %v", err)
 	}
 }
@@ -278,6 +278,25 @@ func TestHoldsGrants(t *testing.T) {
 	holds(false)
 	create(t, db)
 	holds(true)
+}
+
+func TestNoErrorShowsThePassword(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"postgres://u:CANARY@127.0.0.1:1/d?connect_timeout=1", "postgres://u:CANARY@127.0.0.1:1/d?sslmode=bogus",
+		"postgres://u:CANARY@127.0.0.1:1/d?pool_max_conns=x", "postgres://u:CANARY@127.0.0.1:port/d",
+		"postgres://u:CAN%ARY@127.0.0.1:1/d", "postgres://127.0.0.1:1/d?user=u&password=CANARY&connect_timeout=x",
+		"postgres://u:CANARY@127.0.0.1:1/d?sslrootcert=/nowhere&sslmode=verify-full",
+	} {
+		_, opened := Open(t.Context(), Options{URL: auth.Secret(url), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		_, looked := HoldsGrants(t.Context(), auth.Secret(url))
+		for _, err := range []error{opened, looked} {
+			if err == nil || strings.Contains(err.Error(), "CANARY") || strings.Contains(err.Error(), "CAN%ARY") {
+				t.Errorf("%s: %v", url, err)
+			}
+		}
+		t.Log(opened)
+	}
 }
 
 // A caller who hangs up does not cost a connection, and one who has hung up already asks nothing.

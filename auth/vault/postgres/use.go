@@ -60,10 +60,20 @@ func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
 	err := run(ctx)
 	if outOfReach(err) {
 		db.steady.wait(afterOutage)
+	}
+	if broken(err) {
 		// The other connections have ended too, most likely. Whoever comes next makes a new one.
 		db.pool.Reset()
 	}
 	return err
+}
+
+// broken says that a connection ended which was there. One that is only slow is no reason to give up the others.
+func broken(err error) bool {
+	var network net.Error
+	slow := errors.As(err, &network) && network.Timeout()
+	var dial *pgconn.ConnectError
+	return outOfReach(err) && !slow && !errors.As(err, &dial)
 }
 
 // outOfReach says that an error is not the database's answer, or its answer that it ends.

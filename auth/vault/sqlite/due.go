@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"keyturn/auth"
@@ -43,10 +42,5 @@ func (db *DB) Struck(ctx context.Context, provider string, limit int) ([]auth.Ca
 }
 
 func (db *DB) candidates(ctx context.Context, query string, args ...any) ([]auth.Candidate, error) {
-	rows, err := db.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("find grants to renew: %w", err)
-	}
-	defer rows.Close()
-	return vault.ScanCandidates(rows)
+	return many(ctx, db, vault.ScanCandidates, query, args...)
 }

@@ -181,13 +181,8 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 	if before <= 0 {
 		before = 1<<63 - 1
 	}
-	rows, err := db.read.QueryContext(ctx, `SELECT id, `+vault.RenewalColumns+` FROM renewals
+	return many(ctx, db, vault.ScanRenewals, `SELECT id, `+vault.RenewalColumns+` FROM renewals
 		WHERE grant_id = ? AND id < ? ORDER BY id DESC LIMIT ?`, id, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read history: %w", err)
-	}
-	defer rows.Close()
-	return vault.ScanRenewals(rows)
 }
 
 // Shared implements auth.Vault.
@@ -219,4 +214,20 @@ func affected(result sql.Result, err error) (int64, error) {
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+// many reads rows.
+func many[T any](
+	ctx context.Context, db *DB, read func(vault.Rows) ([]T, error), query string, args ...any,
+) ([]T, error) {
+	rows, err := db.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	defer rows.Close()
+	list, err := read(rows)
+	if err != nil {
+		return nil, err
+	}
+	return list, rows.Err()
 }

@@ -34,15 +34,11 @@ func (db *DB) Changes(ctx context.Context, last int64) (grants []string, newest 
 // Person implements auth.Vault.
 func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
 	now := db.Now()
-	rows, err := db.read.QueryContext(ctx, `SELECT g.id, g.session_hash, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
+	read := func(rows vault.Rows) ([]*auth.Grant, error) { return vault.ScanPerson(rows, provider, subject) }
+	return many(ctx, db, read, `SELECT g.id, g.session_hash, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
 		FROM sessions s INDEXED BY sessions_person JOIN grants g ON g.id = s.grant_id
 		WHERE s.provider = ? AND s.subject = ? AND s.grant_id <> '' AND s.expires_at > ? AND s.seen_at > ?
 		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, vault.Micros(now), db.seenSince(now))
-	if err != nil {
-		return nil, fmt.Errorf("list a person's sessions: %w", err)
-	}
-	defer rows.Close()
-	return vault.ScanPerson(rows, provider, subject)
 }
 
 // Missing implements auth.Journal.
