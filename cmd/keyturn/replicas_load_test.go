@@ -20,7 +20,7 @@ import (
 // A thousand requests at once on one session at expiry, spread over three replicas: one token call.
 func TestAThousandRequestsOverThreeReplicas(t *testing.T) {
 	t.Parallel()
-	tried := classes()[authtest.Soak(len(classes())-1, 0, 0):]
+	tried := classes()[authtest.Soak(len(classes())-1, len(classes())-1, 0):]
 	for _, class := range tried {
 		t.Run(fmt.Sprint("class ", class), func(t *testing.T) {
 			t.Parallel()
@@ -201,7 +201,7 @@ func TestRollingRestartUnderLoad(t *testing.T) {
 	time.Sleep(time.Second)
 	l.end(t)
 	onceEach(t, idp)
-	t.Logf("%d requests were cut on the wire", r.cut.Load())
+	t.Logf("%d requests were cut on the wire:\n%s", r.cut.Load(), &r.why)
 }
 
 // PostgreSQL is away under load for longer than a lease lasts: clear answers meanwhile, and everything right by itself

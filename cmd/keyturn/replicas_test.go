@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -88,6 +89,7 @@ type roundRobin struct {
 	next      atomic.Int64
 	transport *http.Transport
 	cut       atomic.Int64 // requests that were cut on the wire
+	why       authtest.Buffer
 }
 
 // wasCut marks the answer to a request that was cut on the wire.
@@ -101,6 +103,7 @@ func newRoundRobin(t *testing.T) *roundRobin {
 		},
 		Transport: r, FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			fmt.Fprintln(&r.why, err)
 			r.cut.Add(1)
 			w.Header().Set(wasCut, err.Error())
 			w.WriteHeader(http.StatusBadGateway)
@@ -112,9 +115,10 @@ func newRoundRobin(t *testing.T) *roundRobin {
 
 // RoundTrip implements http.RoundTripper.
 func (r *roundRobin) RoundTrip(request *http.Request) (response *http.Response, err error) {
-	for range r.hosts {
+	first := int(r.next.Add(1))
+	for i := range r.hosts {
 		out := request.Clone(request.Context())
-		out.URL.Host = r.hosts[int(r.next.Add(1))%len(r.hosts)]
+		out.URL.Host = r.hosts[(first+i)%len(r.hosts)]
 		var refused *net.OpError
 		if response, err = r.transport.RoundTrip(out); !errors.As(err, &refused) || refused.Op != "dial" {
 			break

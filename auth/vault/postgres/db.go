@@ -47,12 +47,13 @@ type Options struct {
 // and any number of processes may have the same database open.
 type DB struct {
 	Options
-	pool   *pgxpool.Pool
-	marks  vault.Marks
-	steady steadiness
-	news   news
-	stop   context.CancelFunc
-	upkeep sync.WaitGroup
+	pool    *pgxpool.Pool
+	readers chan struct{} // one for each read under way
+	marks   vault.Marks
+	steady  steadiness
+	news    news
+	stop    context.CancelFunc
+	upkeep  sync.WaitGroup
 }
 
 // Open connects, migrates the database and begins to keep it tidy until Close. No error of it shows the password.
@@ -61,7 +62,8 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{Options: options, news: newNews()}
+	most := int(config.MaxConns)
+	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4))}
 	db.steady.wait(afterStart)
 	if err := migrate(ctx, config.ConnConfig); err != nil {
 		return nil, err

@@ -33,8 +33,12 @@ func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
 }
 
 // Get implements auth.Vault.
-func (db *DB) Get(ctx context.Context, id string) (*auth.Grant, error) {
-	return db.grant(ctx, selectGrant, id)
+func (db *DB) Get(ctx context.Context, id string) (g *auth.Grant, err error) {
+	err = db.queued(ctx, func(ctx context.Context) error {
+		g, err = db.grant(ctx, selectGrant, id)
+		return err
+	})
+	return g, err
 }
 
 // grant runs a statement that returns one grant.

@@ -321,6 +321,32 @@ func TestCallersWhoHangUp(t *testing.T) {
 	}
 }
 
+// However many people ask, a renewal finds a connection: a lease that is not extended would be taken.
+func TestReadsLeaveRoomForRenewals(t *testing.T) {
+	t.Parallel()
+	db := connect(t, pgtest.Database(t), vaulttest.Keyset(t))
+	db.calm()
+	g := create(t, db)
+	if _, err := db.Lease(t.Context(), g.ID, "me", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			_, _ = many(t.Context(), db, vault.ScanCandidates, `SELECT g.id, g.due_at FROM grants g, pg_sleep(1)`)
+		})
+	}
+	for db.pool.Stat().AcquiredConns() < int32(cap(db.readers)) {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
+	defer cancel()
+	if err := db.Extend(ctx, g.ID, "me", time.Minute); err != nil {
+		t.Errorf("a lease cannot be extended meanwhile: %v", err)
+	}
+	all.Wait()
+}
+
 func TestReadsUseIndexes(t *testing.T) {
 	t.Parallel()
 	db := open(t, vaulttest.NewClock())

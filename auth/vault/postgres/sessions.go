@@ -25,8 +25,10 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 	var data []byte
 	var p session.Person
 	var seen, ago int64
-	err := s.db.one(ctx, into(&data, &p.GrantID, &p.Provider, &p.Subject, &seen, &ago), selectSession,
-		hash, vault.IdleMicros(s.db.SessionIdle))
+	err := s.db.queued(ctx, func(ctx context.Context) error {
+		return s.db.one(ctx, into(&data, &p.GrantID, &p.Provider, &p.Subject, &seen, &ago), selectSession,
+			hash, vault.IdleMicros(s.db.SessionIdle))
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, false, nil
 	}

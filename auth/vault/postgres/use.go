@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -21,6 +22,9 @@ const (
 	// afterStart is the same for a process that has just started: it does not know what was before.
 	afterStart = 6 * time.Second
 )
+
+// queueWait is how long a read may wait for its turn while the database is well. Otherwise it is statementWait.
+const queueWait = 8 * time.Second
 
 // steadiness is whether this process has had the database without a break for so long that a lease which ran out means that
 // its holder died. It is safe for concurrent use.
@@ -76,6 +80,24 @@ func broken(err error) bool {
 	return outOfReach(err) && !slow && !errors.As(err, &dial)
 }
 
+// queued runs a read in its turn. Reads leave a quarter of the connections free: however many people ask, leases are
+// extended, and what a renewal brought is stored.
+func (db *DB) queued(ctx context.Context, read func(context.Context) error) error {
+	wait := queueWait
+	if db.steady.left() > 0 {
+		wait = statementWait
+	}
+	patience, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	select {
+	case db.readers <- struct{}{}:
+	case <-patience.Done():
+		return fmt.Errorf("wait for a connection: %w", patience.Err())
+	}
+	defer func() { <-db.readers }()
+	return read(ctx)
+}
+
 // outOfReach says that an error is not the database's answer, or its answer that it ends.
 func outOfReach(err error) bool {
 	var answer *pgconn.PgError
@@ -109,18 +131,20 @@ func into(dest ...any) func(vault.Row) error {
 	return func(row vault.Row) error { return row.Scan(dest...) }
 }
 
-// many reads rows.
+// many reads rows, in their turn.
 func many[T any](
 	ctx context.Context, db *DB, read func(vault.Rows) ([]T, error), statement string, args ...any,
 ) (list []T, err error) {
-	err = db.use(ctx, func(ctx context.Context) error {
-		rows, err := db.pool.Query(ctx, statement, args...)
-		if err != nil {
+	err = db.queued(ctx, func(ctx context.Context) error {
+		return db.use(ctx, func(ctx context.Context) error {
+			rows, err := db.pool.Query(ctx, statement, args...)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			list, err = read(rows)
 			return err
-		}
-		defer rows.Close()
-		list, err = read(rows)
-		return err
+		})
 	})
 	return list, err
 }
