@@ -27,11 +27,14 @@ import (
 var migrations embed.FS
 
 const (
-	// connections is how many the pool has at most, unless the URL says pool_max_conns.
-	connections = 16
+	// connections is how many the pool has, unless the URL says pool_max_conns or pool_min_conns. It has them all the time:
+	// to make one takes PostgreSQL long when many are asked for at once, as when a crowd meets at an expiry.
+	connections = 10
 	// dialWait and statementWait bound what one use of the database takes, so that whoever waits gets a clear answer.
 	dialWait      = 2 * time.Second
 	statementWait = 3 * time.Second
+	// startWait bounds a connection that no request waits for. A server that is not there refuses at once.
+	startWait = 10 * time.Second
 )
 
 // Options are what a database is opened with.
@@ -91,8 +94,13 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, errors.New("open database: the URL cannot be used")
 	}
-	if u, err := url.Parse(text.Reveal()); err == nil && !u.Query().Has("pool_max_conns") {
-		config.MaxConns = connections
+	if u, err := url.Parse(text.Reveal()); err == nil {
+		if !u.Query().Has("pool_max_conns") {
+			config.MaxConns = connections
+		}
+		if !u.Query().Has("pool_min_conns") {
+			config.MinConns = config.MaxConns
+		}
 	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = dialWait
@@ -116,11 +124,18 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 	return config, nil
 }
 
+// patient is the configuration of a connection that no request waits for.
+func patient(config *pgx.ConnConfig) *pgx.ConnConfig {
+	config = config.Copy()
+	config.ConnectTimeout = max(config.ConnectTimeout, startWait)
+	return config
+}
+
 // migrate brings the schema up to date. One process at a time does: replicas may start together.
 func migrate(ctx context.Context, config *pgx.ConnConfig) (err error) {
-	patient := config.Copy()
-	delete(patient.RuntimeParams, "statement_timeout")
-	pool := stdlib.OpenDB(*patient)
+	config = patient(config)
+	delete(config.RuntimeParams, "statement_timeout")
+	pool := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, pool.Close()) }()
 	if err := pool.PingContext(ctx); err != nil {
 		return err
@@ -153,7 +168,7 @@ func HoldsGrants(ctx context.Context, text auth.Secret) (holds bool, err error) 
 	if err != nil {
 		return false, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, patient(config.ConnConfig))
 	if err != nil {
 		return false, err
 	}

@@ -94,9 +94,9 @@ func (db *DB) Listen(ctx context.Context, changed func(grant string), missed fun
 }
 
 func (db *DB) listen(ctx context.Context, changed func(grant string), missed func()) error {
-	dial, cancel := context.WithTimeout(ctx, statementWait)
+	dial, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
-	conn, err := pgx.ConnectConfig(dial, db.pool.Config().ConnConfig)
+	conn, err := pgx.ConnectConfig(dial, patient(db.pool.Config().ConnConfig))
 	if err != nil {
 		return err
 	}

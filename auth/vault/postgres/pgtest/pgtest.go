@@ -124,7 +124,7 @@ func (s *Server) Start() error {
 		read -r how; kill -"${how:-QUIT}" $server; wait $server
 		[ -n "$how" ] || rm -rf "$PWD"`
 	cmd := s.command("sh", "-c", script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", s.port,
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200")
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=400")
 	life, err := cmd.StdinPipe()
 	if err != nil {
 		return err
