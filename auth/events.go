@@ -63,7 +63,7 @@ func (w *Watch) Close() {
 	}
 }
 
-// Publish tells that something about a grant is new.
+// Publish tells that something about a grant is new; that may be its end.
 func (e *Events) Publish(grant string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -105,9 +105,25 @@ func (e *Events) watched() []string {
 	return slices.Collect(maps.Keys(e.watchers))
 }
 
-// Follow publishes what other processes record in the vault, and tells of the grants that they end, until ctx is done. It
-// looks only while somebody watches.
+// Follow publishes what other processes do to the vault's grants, until ctx is done: as the vault announces it, or by
+// looking into its journal while somebody watches.
 func (e *Events) Follow(ctx context.Context, vault Vault, log *slog.Logger) {
+	switch vault := vault.(type) {
+	case Announcer:
+		vault.Listen(ctx, e.Publish, e.publishAll)
+	case Journal:
+		e.followJournal(ctx, vault, log)
+	}
+}
+
+// publishAll has everybody who watches look for themselves.
+func (e *Events) publishAll() {
+	for _, grant := range e.watched() {
+		e.Publish(grant)
+	}
+}
+
+func (e *Events) followJournal(ctx context.Context, vault Journal, log *slog.Logger) {
 	ticker := time.NewTicker(followEvery)
 	defer ticker.Stop()
 	last := int64(-1)
@@ -136,14 +152,13 @@ func (e *Events) Follow(ctx context.Context, vault Vault, log *slog.Logger) {
 	}
 }
 
-func (e *Events) follow(ctx context.Context, vault Vault, last int64, watched []string) (newest int64, err error) {
+func (e *Events) follow(ctx context.Context, vault Journal, last int64, watched []string) (newest int64, err error) {
 	changed, newest, err := vault.Changes(ctx, last)
 	if err != nil {
 		return last, err
 	}
 	if last < 0 {
-		// What was recorded between a Subscribe and this first look is not in the list: everybody looks for themselves.
-		changed = e.watched()
+		e.publishAll() // what was recorded between a Subscribe and this first look is not in the list
 	}
 	for _, grant := range changed {
 		e.Publish(grant)

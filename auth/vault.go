@@ -46,11 +46,6 @@ type Vault interface {
 	// record is gone.
 	Shared(ctx context.Context, id string, generation int64, n int) error
 
-	// Changes lists the grants that renewals were recorded for after the record last, and the newest record's ID. With
-	// last -1 it lists none.
-	Changes(ctx context.Context, last int64) (grants []string, newest int64, err error)
-	// Missing are those of the grants that are gone.
-	Missing(ctx context.Context, ids []string) ([]string, error)
 	// Person lists the grants of a person's live sessions, the latest seen first. Their tokens and claims are not filled.
 	Person(ctx context.Context, provider, subject string) ([]*Grant, error)
 
@@ -77,6 +72,22 @@ type Vault interface {
 	// History lists the newest renewals of a grant, newest first, at most limit, those older than the record before
 	// when before is not 0.
 	History(ctx context.Context, id string, before int64, limit int) ([]Renewal, error)
+}
+
+// Journal is a Vault that is asked what other processes did.
+type Journal interface {
+	// Changes lists the grants that renewals were recorded for after the record last, and the newest record's ID. With
+	// last -1 it lists none.
+	Changes(ctx context.Context, last int64) (grants []string, newest int64, err error)
+	// Missing are those of the grants that are gone.
+	Missing(ctx context.Context, ids []string) ([]string, error)
+}
+
+// Announcer is a Vault that tells by itself what other processes do.
+type Announcer interface {
+	// Listen calls changed with each grant that any process has renewed or ended, and missed when some of that may have gone
+	// by unheard: at the beginning, after a gap, and now and then. It returns when ctx is done.
+	Listen(ctx context.Context, changed func(grant string), missed func())
 }
 
 // Candidate is a grant that the Scheduler may hand to the Rotator.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -18,6 +19,18 @@ func Run(m *testing.M, atOnce int) (code int) {
 		panic(err)
 	}
 	return m.Run()
+}
+
+// Require skips a test whose part is missing on this machine, and fails it when KEYTURN_TEST_REQUIRE names the part.
+func Require(t testing.TB, part string, present bool) {
+	t.Helper()
+	if present {
+		return
+	}
+	if strings.Contains(os.Getenv("KEYTURN_TEST_REQUIRE"), part) {
+		t.Fatalf("%s is required by KEYTURN_TEST_REQUIRE and was not found", part)
+	}
+	t.Skipf("%s was not found on this machine", part)
 }
 
 // Soak is the size of a test that could go on for ever: small unless KEYTURN_TEST_SOAK says short or long.

@@ -15,6 +15,31 @@ type Store interface {
 	scs.CtxStore
 }
 
+// ContextStore is the part of Store that an engine writes; Complete makes the rest.
+type ContextStore interface {
+	FindCtx(ctx context.Context, hash string) (data []byte, found bool, err error)
+	CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error
+	DeleteCtx(ctx context.Context, hash string) error
+}
+
+// Complete returns a Store with the methods that scs asks for and does not call where there are those with a context.
+func Complete(s ContextStore) Store { return complete{s} }
+
+type complete struct{ ContextStore }
+
+// Find implements scs.Store.
+func (c complete) Find(hash string) ([]byte, bool, error) {
+	return c.FindCtx(context.Background(), hash)
+}
+
+// Commit implements scs.Store.
+func (c complete) Commit(hash string, data []byte, expiry time.Time) error {
+	return c.CommitCtx(context.Background(), hash, data, expiry)
+}
+
+// Delete implements scs.Store.
+func (c complete) Delete(hash string) error { return c.DeleteCtx(context.Background(), hash) }
+
 // Person is who a session belongs to.
 type Person struct {
 	GrantID  string

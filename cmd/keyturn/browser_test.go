@@ -16,19 +16,9 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
-)
 
-// require skips a test whose part is missing on this machine, and fails it when KEYTURN_TEST_REQUIRE names the part.
-func require(t testing.TB, part string, present bool) {
-	t.Helper()
-	if present {
-		return
-	}
-	if strings.Contains(os.Getenv("KEYTURN_TEST_REQUIRE"), part) {
-		t.Fatalf("%s is required by KEYTURN_TEST_REQUIRE and was not found", part)
-	}
-	t.Skipf("%s was not found on this machine", part)
-}
+	"keyturn/auth/authtest"
+)
 
 func chromium() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -69,7 +59,7 @@ var theBrowser = sync.OnceValues(func() (context.Context, error) {
 // console: an error there is a defect.
 func openTab(t testing.TB, l look) *tab {
 	t.Helper()
-	require(t, "chromium", chromium() != "")
+	authtest.Require(t, "chromium", chromium() != "")
 	if l.width == 0 {
 		l.width, l.height = 1280, 900
 	}

@@ -15,9 +15,7 @@ import (
 	"keyturn/auth/session"
 	"keyturn/auth/tokenendpoint"
 	"keyturn/auth/vault"
-	"keyturn/auth/vault/keyset"
 	"keyturn/auth/vault/spool"
-	"keyturn/auth/vault/sqlite"
 	"keyturn/handlers"
 	"keyturn/static"
 )
@@ -121,37 +119,3 @@ func providerConfigs(settings Settings, base string) []provider.Config {
 }
 
 func callbackURL(base, name string) string { return base + "/auth/" + name + "/callback" }
-
-// openVault opens the keyset and the database. A keyset is made only where there is nothing yet that another one sealed.
-func openVault(ctx context.Context, settings Settings, log *slog.Logger) (*sqlite.DB, *keyset.File, error) {
-	if settings.Database.Engine != engineSQLite {
-		return nil, nil, fmt.Errorf("--database (KEYTURN_DATABASE): %q: this version keeps grants in SQLite only; allowed: sqlite or sqlite:PATH",
-			settings.Database)
-	}
-	keys, err := keyset.Open(settings.KeysetFile)
-	if errors.Is(err, keyset.ErrMissing) {
-		keys, err = newKeyset(ctx, settings)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %w", err)
-	}
-	db, err := sqlite.Open(ctx, sqlite.Options{
-		Path: settings.Database.Path, Sealer: vault.Sealer{Keys: keys}, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
-	})
-	return db, keys, err
-}
-
-func newKeyset(ctx context.Context, settings Settings) (*keyset.File, error) {
-	holds, err := sqlite.HoldsGrants(ctx, settings.Database.Path)
-	if err != nil {
-		return nil, err
-	}
-	if holds {
-		return nil, fmt.Errorf("%w: %s; the database holds grants that it sealed, and a new keyset would not open them: bring it back, or move the database away",
-			keyset.ErrMissing, settings.KeysetFile)
-	}
-	if err := keyset.Create(settings.KeysetFile); err != nil {
-		return nil, err
-	}
-	return keyset.Open(settings.KeysetFile)
-}

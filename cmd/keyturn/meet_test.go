@@ -39,13 +39,13 @@ func parsedURL(t testing.TB, text string) *url.URL {
 	return u
 }
 
-func runKeys(t testing.TB, p *program, command string) {
+func runKeys(t testing.TB, p *program, command string, args ...string) {
 	t.Helper()
 	path, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if output, err := exec.Command(path, "keys", command, "--data-dir", p.dir).CombinedOutput(); err != nil {
+	if output, err := exec.Command(path, append([]string{"keys", command, "--data-dir", p.dir}, args...)...).CombinedOutput(); err != nil {
 		t.Fatalf("keys %s: %v\n%s", command, err, output)
 	}
 }

@@ -45,7 +45,7 @@ type DB struct {
 	writer   *writer
 	get      *sql.Stmt
 	find     *sql.Stmt
-	marks    marks
+	marks    vault.Marks
 	owners   owners
 	stop     context.CancelFunc
 	tidiness sync.WaitGroup
@@ -59,7 +59,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	}
 	db.report(db.freeLeases(ctx))
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
-	db.tidiness.Go(func() { db.keepTidy(ctx) })
+	db.tidiness.Go(func() { vault.Upkeep(ctx, db.Log, db.oftenTidy, db.Tidy, db.writeMarks) })
 	return db, nil
 }
 
@@ -169,18 +169,4 @@ func (db *DB) closePools() error {
 		}
 	}
 	return err
-}
-
-func micros(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMicro()
-}
-
-func fromMicros(us int64) time.Time {
-	if us == 0 {
-		return time.Time{}
-	}
-	return time.UnixMicro(us).UTC()
 }

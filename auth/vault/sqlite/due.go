@@ -2,14 +2,11 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/vault"
 )
-
-// clockTolerance is how far in the future a token may have been issued before the clock counts as set back.
-const clockTolerance = time.Minute
 
 // live is the condition that a grant has a session that has neither ended nor idled away.
 const live = ` AND EXISTS (SELECT 1 FROM sessions s INDEXED BY sessions_grant
@@ -29,36 +26,21 @@ const (
 
 // Due implements auth.Vault. Each of its two statements is a range of one index.
 func (db *DB) Due(ctx context.Context, provider string, now time.Time, after auth.Candidate, limit int) ([]auth.Candidate, error) {
-	at, seen := micros(now), db.seenSince(now)
-	list, err := db.candidates(ctx, selectDue, provider, at, micros(after.DueAt), after.ID, at, at, seen, limit)
+	at, seen := vault.Micros(now), db.seenSince(now)
+	list, err := db.candidates(ctx, selectDue, provider, at, vault.Micros(after.DueAt), after.ID, at, at, seen, limit)
 	if err != nil || after.ID != "" || len(list) == limit {
 		return list, err
 	}
-	strays, err := db.candidates(ctx, selectStrays, provider, micros(now.Add(clockTolerance)), at, at, at, seen, limit-len(list))
+	strays, err := db.candidates(ctx, selectStrays, provider, vault.Micros(now.Add(vault.ClockTolerance)), at, at, at, seen, limit-len(list))
 	return append(list, strays...), err
 }
 
 // Struck implements auth.Vault.
 func (db *DB) Struck(ctx context.Context, provider string, limit int) ([]auth.Candidate, error) {
 	now := db.Now()
-	return db.candidates(ctx, selectStruck, provider, micros(now), micros(now), db.seenSince(now), limit)
+	return db.candidates(ctx, selectStruck, provider, vault.Micros(now), vault.Micros(now), db.seenSince(now), limit)
 }
 
 func (db *DB) candidates(ctx context.Context, query string, args ...any) ([]auth.Candidate, error) {
-	rows, err := db.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("find grants to renew: %w", err)
-	}
-	defer rows.Close()
-	var list []auth.Candidate
-	for rows.Next() {
-		var c auth.Candidate
-		var due int64
-		if err := rows.Scan(&c.ID, &due); err != nil {
-			return nil, fmt.Errorf("find grants to renew: %w", err)
-		}
-		c.DueAt = fromMicros(due)
-		list = append(list, c)
-	}
-	return list, rows.Err()
+	return many(ctx, db, vault.ScanCandidates, query, args...)
 }

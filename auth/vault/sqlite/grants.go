@@ -8,20 +8,16 @@ import (
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/vault"
 )
 
-var _ auth.Vault = (*DB)(nil)
+var (
+	_ auth.Vault   = (*DB)(nil)
+	_ auth.Journal = (*DB)(nil)
+)
 
-// keepRenewals is how many renewals of a grant the history keeps.
-const keepRenewals = 200
-
-const grantColumns = `id, session_hash, provider, subject, sealed, generation, due_at, presenting_at, lease_until,
-	created_at, seen_at, user_agent, ip`
-
-const selectGrant = `SELECT ` + grantColumns + ` FROM grants WHERE id = ?`
-
-const renewalColumns = `grant_id, generation, at, trigger_name, outcome, micros, code, detail, warning,
-	old_token, new_token, old_refresh, new_refresh, old_scope, new_scope, old_expiry, new_expiry, shared`
+const selectGrant = `SELECT id, session_hash, provider, subject, sealed, generation, due_at, presenting_at,
+	created_at, seen_at, user_agent, ip, lease_until FROM grants WHERE id = ?`
 
 // Create implements auth.Vault.
 func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
@@ -30,9 +26,7 @@ func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
 		return err
 	}
 	return db.inTx(ctx, func(tx *writer) error {
-		_, err := tx.Exec(`INSERT INTO grants (`+grantColumns+`, state, issued_at, sid) VALUES (?,?,?,?,?,?,?,0,0,?,?,?,?,?,?,?)`,
-			g.ID, g.SessionHash, g.Identity.Provider, g.Identity.Subject, sealed, g.Generation, micros(g.DueAt),
-			micros(g.CreatedAt), micros(g.SeenAt), g.UserAgent, g.IP, state(g), micros(g.Tokens.IssuedAt), g.SID())
+		_, err := tx.Exec(`INSERT INTO grants (`+vault.GrantColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, vault.GrantValues(g, sealed)...)
 		return err
 	})
 }
@@ -52,7 +46,7 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 		// A lease that ends later than any lease could was taken before the clock was set back.
 		taken, err := affected(tx.Exec(`UPDATE grants SET lease_owner = ?, lease_until = ?
 			WHERE id = ? AND (lease_owner IN ('', ?) OR lease_until <= ? OR lease_until > ?)`,
-			owner, micros(now.Add(ttl)), id, owner, micros(now), micros(now.Add(2*ttl))))
+			owner, vault.Micros(now.Add(ttl)), id, owner, vault.Micros(now), vault.Micros(now.Add(2*ttl))))
 		if err != nil {
 			return err
 		}
@@ -71,14 +65,14 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 // Extend implements auth.Vault.
 func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) error {
 	return db.underLease(ctx, `UPDATE grants SET lease_until = ? WHERE id = ? AND lease_owner = ?`,
-		micros(db.Now().Add(ttl)), id, owner)
+		vault.Micros(db.Now().Add(ttl)), id, owner)
 }
 
 // Present implements auth.Vault.
 func (db *DB) Present(ctx context.Context, id, owner string, at time.Time) error {
 	return db.underLease(ctx, `UPDATE grants SET presenting_at = CASE presenting_at WHEN 0 THEN ? ELSE presenting_at END
 		WHERE id = ? AND lease_owner = ? AND lease_until > ?`,
-		micros(at), id, owner, micros(db.Now()))
+		vault.Micros(at), id, owner, vault.Micros(db.Now()))
 }
 
 // Release implements auth.Vault.
@@ -106,7 +100,8 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?, sid = ?,
 			presenting_at = 0, lease_owner = '', lease_until = 0
 			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ?`,
-			sealed, g.Generation, state(g), micros(g.DueAt), micros(g.Tokens.IssuedAt), g.SID(), g.ID, r.From(), owner, micros(db.Now())))
+			sealed, g.Generation, vault.State(g), vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.SID(),
+			g.ID, r.From(), owner, vault.Micros(db.Now())))
 		if err != nil || n == 0 {
 			return noRow(err)
 		}
@@ -118,7 +113,7 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 	return db.rewrite(ctx, g, func(tx *writer, sealed []byte) error {
 		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, state = ?, due_at = ?, sid = ?
-			WHERE id = ? AND generation = ?`, sealed, state(g), micros(g.DueAt), g.SID(), g.ID, g.Generation))
+			WHERE id = ? AND generation = ?`, sealed, vault.State(g), vault.Micros(g.DueAt), g.SID(), g.ID, g.Generation))
 		if err != nil || n == 0 {
 			return noRow(err)
 		}
@@ -178,21 +173,8 @@ func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) 
 }
 
 // scan reads and opens one grant.
-func (db *DB) scan(row rowScanner) (*auth.Grant, error) {
-	var g auth.Grant
-	var sealed []byte
-	var due, presenting, leased, created, seen int64
-	err := row.Scan(&g.ID, &g.SessionHash, &g.Identity.Provider, &g.Identity.Subject, &sealed, &g.Generation, &due, &presenting,
-		&leased, &created, &seen, &g.UserAgent, &g.IP)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, auth.ErrNotFound
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read grant: %w", err)
-	}
-	g.DueAt, g.PresentingAt, g.LeasedUntil = fromMicros(due), fromMicros(presenting), fromMicros(leased)
-	g.CreatedAt, g.SeenAt = fromMicros(created), fromMicros(seen)
-	return &g, db.Sealer.Open(&g, sealed)
+func (db *DB) scan(row vault.Row) (*auth.Grant, error) {
+	return db.Sealer.ScanGrant(row, vault.FromMicros)
 }
 
 // History implements auth.Vault.
@@ -200,26 +182,8 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 	if before <= 0 {
 		before = 1<<63 - 1
 	}
-	rows, err := db.read.QueryContext(ctx, `SELECT id, `+renewalColumns+` FROM renewals
+	return many(ctx, db, vault.ScanRenewals, `SELECT id, `+vault.RenewalColumns+` FROM renewals
 		WHERE grant_id = ? AND id < ? ORDER BY id DESC LIMIT ?`, id, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read history: %w", err)
-	}
-	defer rows.Close()
-	var list []auth.Renewal
-	for rows.Next() {
-		var r auth.Renewal
-		var at, us, oldExpiry, newExpiry int64
-		err := rows.Scan(&r.ID, &r.GrantID, &r.Generation, &at, &r.Trigger, &r.Outcome, &us, &r.Code, &r.Detail, &r.Warning,
-			&r.OldToken, &r.NewToken, &r.OldRefresh, &r.NewRefresh, &r.OldScope, &r.NewScope, &oldExpiry, &newExpiry, &r.Shared)
-		if err != nil {
-			return nil, fmt.Errorf("read history: %w", err)
-		}
-		r.At, r.Duration = fromMicros(at), time.Duration(us)*time.Microsecond
-		r.OldExpiry, r.NewExpiry = fromMicros(oldExpiry), fromMicros(newExpiry)
-		list = append(list, r)
-	}
-	return list, rows.Err()
 }
 
 // Shared implements auth.Vault.
@@ -233,9 +197,8 @@ func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) er
 
 // addRenewal records a renewal and drops what is beyond the history's bound.
 func addRenewal(tx *writer, r *auth.Renewal) error {
-	result, err := tx.Exec(`INSERT INTO renewals (`+renewalColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
-		r.GrantID, r.Generation, micros(r.At), r.Trigger, r.Outcome, r.Duration.Microseconds(), r.Code, r.Detail, r.Warning,
-		r.OldToken, r.NewToken, r.OldRefresh, r.NewRefresh, r.OldScope, r.NewScope, micros(r.OldExpiry), micros(r.NewExpiry), r.Shared)
+	result, err := tx.Exec(`INSERT INTO renewals (`+vault.RenewalColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+		vault.RenewalValues(r)...)
 	if err != nil {
 		return err
 	}
@@ -243,15 +206,8 @@ func addRenewal(tx *writer, r *auth.Renewal) error {
 		return err
 	}
 	_, err = tx.Exec(`DELETE FROM renewals WHERE grant_id = ? AND id <=
-		(SELECT id FROM renewals WHERE grant_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)`, r.GrantID, r.GrantID, keepRenewals)
+		(SELECT id FROM renewals WHERE grant_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)`, r.GrantID, r.GrantID, vault.KeepRenewals)
 	return err
-}
-
-func state(g *auth.Grant) string {
-	if g.Standing.Refused {
-		return "refused"
-	}
-	return "active"
 }
 
 func affected(result sql.Result, err error) (int64, error) {
@@ -259,4 +215,20 @@ func affected(result sql.Result, err error) (int64, error) {
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+// many reads rows.
+func many[T any](
+	ctx context.Context, db *DB, read func(vault.Rows) ([]T, error), query string, args ...any,
+) ([]T, error) {
+	rows, err := db.read.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read: %w", err)
+	}
+	defer rows.Close()
+	list, err := read(rows)
+	if err != nil {
+		return nil, err
+	}
+	return list, rows.Err()
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/vault"
 )
 
 const selectConcerned = `SELECT id, session_hash FROM grants`
@@ -22,21 +23,13 @@ func (db *DB) Concerned(ctx context.Context, at auth.ProviderSession, limit int)
 		return nil, fmt.Errorf("find the grants of a session: %w", err)
 	}
 	defer rows.Close()
-	var list []*auth.Grant
-	for rows.Next() {
-		g := &auth.Grant{}
-		if err := rows.Scan(&g.ID, &g.SessionHash); err != nil {
-			return nil, fmt.Errorf("find the grants of a session: %w", err)
-		}
-		list = append(list, g)
-	}
-	return list, rows.Err()
+	return vault.ScanConcerned(rows)
 }
 
 // Used implements auth.Vault.
 func (db *DB) Used(ctx context.Context, fingerprint string) (used bool, err error) {
 	err = db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM used_tokens WHERE fingerprint = ? AND expires_at > ?)`,
-		fingerprint, micros(db.Now())).Scan(&used)
+		fingerprint, vault.Micros(db.Now())).Scan(&used)
 	if err != nil {
 		return false, fmt.Errorf("look for a used token: %w", err)
 	}
@@ -48,7 +41,7 @@ func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (fir
 	err = db.inTx(ctx, func(tx *writer) error {
 		n, err := affected(tx.Exec(`INSERT INTO used_tokens (fingerprint, expires_at) VALUES (?, ?)
 			ON CONFLICT (fingerprint) DO UPDATE SET expires_at = excluded.expires_at WHERE used_tokens.expires_at <= ?`,
-			fingerprint, micros(until), micros(db.Now())))
+			fingerprint, vault.Micros(until), vault.Micros(db.Now())))
 		first = n > 0
 		return err
 	})

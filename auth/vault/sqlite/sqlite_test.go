@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"bytes"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"keyturn/auth"
-	"keyturn/auth/session"
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/keyset"
 	"keyturn/auth/vault/vaulttest"
@@ -50,9 +48,14 @@ func open(t testing.TB, clock *vaulttest.Clock) testDB {
 
 func TestVault(t *testing.T) {
 	t.Parallel()
-	vaulttest.Run(t, func(t *testing.T, clock *vaulttest.Clock) (auth.Vault, session.Store) {
+	vaulttest.Run(t, func(t *testing.T, clock *vaulttest.Clock) vaulttest.Engine {
 		db := open(t, clock)
-		return db, db.Sessions()
+		return vaulttest.Engine{
+			Vault: db, Sessions: db.Sessions(), Mark: db.writeMarks, Tidy: db.Tidy, Reseal: db.Reseal, Keys: db.keys,
+			SQL: func(statement string) error {
+				return db.inTx(t.Context(), func(tx *writer) error { return tx.exec(statement) })
+			},
+		}
 	})
 }
 
@@ -89,25 +92,6 @@ func TestFilesHoldNoSecretAndBelongToTheOwner(t *testing.T) {
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s is open to others: %v, %v", name, info.Mode(), err)
 		}
-	}
-}
-
-func TestABlobInAnotherRowDoesNotOpen(t *testing.T) {
-	t.Parallel()
-	db := open(t, vaulttest.NewClock())
-	one, two := create(t, db), create(t, db)
-	err := db.inTx(t.Context(), func(tx *writer) error {
-		_, err := tx.Exec(`UPDATE grants SET sealed = (SELECT sealed FROM grants WHERE id = ?) WHERE id = ?`, one.ID, two.ID)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Get(t.Context(), two.ID); !errors.Is(err, auth.ErrUnreadable) {
-		t.Errorf("error %v, want ErrUnreadable", err)
-	}
-	if g, err := db.Delete(t.Context(), two.ID); err != nil || g.Tokens.Refresh != "" {
-		t.Errorf("a grant that does not open cannot be removed: %v, %v", g, err)
 	}
 }
 
@@ -166,60 +150,6 @@ func TestHoldsGrants(t *testing.T) {
 	}
 }
 
-func TestSessionStore(t *testing.T) {
-	t.Parallel()
-	db := open(t, vaulttest.NewClock())
-	store, ends := db.Sessions(), db.clock.Now().Add(24*time.Hour)
-	found := func() bool {
-		_, ok, err := store.FindCtx(t.Context(), "h")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ok
-	}
-	if err := store.CommitCtx(t.Context(), "h", []byte("{}"), ends); err != nil || !found() {
-		t.Fatalf("a new session is not found: %v", err)
-	}
-	db.clock.Advance(7 * time.Hour)
-	if !found() {
-		t.Fatal("gone before the idle limit")
-	}
-	if err := db.writeMarks(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	db.clock.Advance(7 * time.Hour)
-	if !found() {
-		t.Error("gone although it was seen 7 hours ago")
-	}
-	db.clock.Advance(2 * time.Hour)
-	if found() {
-		t.Error("found 9 hours after it was last seen")
-	}
-}
-
-// A request that loaded a session before it was ended must not bring it back.
-func TestEndedSessionStaysEnded(t *testing.T) {
-	t.Parallel()
-	db := open(t, vaulttest.NewClock())
-	store, ends := db.Sessions(), db.clock.Now().Add(time.Hour)
-	if err := store.CommitCtx(t.Context(), "h", []byte("{}"), ends); err != nil {
-		t.Fatal(err)
-	}
-	inFlight := session.NewContext(t.Context())
-	if _, ok, err := store.FindCtx(inFlight, "h"); !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	if err := store.DeleteCtx(t.Context(), "h"); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.CommitCtx(inFlight, "h", []byte("{}"), ends); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, _ := store.FindCtx(t.Context(), "h"); ok {
-		t.Error("the ended session is back")
-	}
-}
-
 func TestReadingASessionWritesNothing(t *testing.T) {
 	t.Parallel()
 	db := open(t, vaulttest.NewClock())
@@ -241,34 +171,6 @@ func TestReadingASessionWritesNothing(t *testing.T) {
 	}
 	if after := changes(); after != before {
 		t.Errorf("100 reads made %d changes", after-before)
-	}
-}
-
-func TestTidy(t *testing.T) {
-	t.Parallel()
-	db := open(t, vaulttest.NewClock())
-	ends := db.clock.Now().Add(time.Hour)
-	lives, orphan := create(t, db), create(t, db)
-	for hash, g := range map[string]*auth.Grant{"live": lives, "short": orphan} {
-		expiry := ends
-		if hash == "short" {
-			expiry = db.clock.Now().Add(time.Minute)
-		}
-		vaulttest.SignIn(t, db.Sessions(), g, hash, expiry)
-	}
-	db.clock.Advance(20 * time.Minute)
-	if err := db.Tidy(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Get(t.Context(), lives.ID); err != nil {
-		t.Errorf("the grant of a live session is gone: %v", err)
-	}
-	if _, err := db.Get(t.Context(), orphan.ID); !errors.Is(err, auth.ErrNotFound) {
-		t.Errorf("the grant outlives its session: %v", err)
-	}
-	var rows int
-	if err := db.read.QueryRow(`SELECT count(*) FROM sessions`).Scan(&rows); err != nil || rows != 1 {
-		t.Errorf("%d sessions left, %v; want 1", rows, err)
 	}
 }
 

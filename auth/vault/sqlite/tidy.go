@@ -4,57 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"sync"
-	"time"
+
+	"keyturn/auth/vault"
 )
 
-const (
-	marksEvery = time.Second      // how often last-seen marks are written
-	tidyEvery  = time.Minute      // how often what has ended is removed
-	tidyBatch  = 200              // rows at a time, so that no lock is felt
-	orphanAge  = 10 * time.Minute // a sign-in stores its grant a moment before its session
-)
-
-// marks collects last-seen marks, so that reading a session writes nothing.
-type marks struct {
-	mu      sync.Mutex
-	pending map[string]time.Time // by session hash
-}
-
-func (m *marks) seen(hash string, at time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.pending == nil {
-		m.pending = map[string]time.Time{}
-	}
-	m.pending[hash] = at
-}
-
-func (m *marks) take() map[string]time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	taken := m.pending
-	m.pending = nil
-	return taken
-}
-
-// keepTidy writes marks and removes what has ended until ctx is done; the last marks are written then.
-func (db *DB) keepTidy(ctx context.Context) {
-	mark, tidy := time.NewTicker(marksEvery), time.NewTicker(tidyEvery)
-	defer mark.Stop()
-	defer tidy.Stop()
-	for {
-		select {
-		case <-mark.C:
-			db.report(db.writeMarks(ctx))
-			db.report(db.freeLeases(ctx))
-		case <-tidy.C:
-			db.report(db.Tidy(ctx))
-		case <-ctx.Done():
-			db.report(db.writeMarks(context.WithoutCancel(ctx)))
-			return
-		}
-	}
+// oftenTidy writes marks and frees what dead processes held.
+func (db *DB) oftenTidy(ctx context.Context) error {
+	return errors.Join(db.writeMarks(ctx), db.freeLeases(ctx))
 }
 
 func (db *DB) report(err error) {
@@ -64,17 +20,17 @@ func (db *DB) report(err error) {
 }
 
 func (db *DB) writeMarks(ctx context.Context) error {
-	marks := db.marks.take()
+	marks := db.marks.Take()
 	if len(marks) == 0 {
 		return nil
 	}
 	return db.inTx(ctx, func(tx *writer) error {
 		for hash, at := range marks {
-			if _, err := tx.Exec(`UPDATE sessions SET seen_at = ? WHERE token_hash = ?`, micros(at), hash); err != nil {
+			if _, err := tx.Exec(`UPDATE sessions SET seen_at = ? WHERE token_hash = ?`, vault.Micros(at), hash); err != nil {
 				return err
 			}
 			_, err := tx.Exec(`UPDATE grants SET seen_at = ?
-				WHERE id = (SELECT grant_id FROM sessions WHERE token_hash = ?)`, micros(at), hash)
+				WHERE id = (SELECT grant_id FROM sessions WHERE token_hash = ?)`, vault.Micros(at), hash)
 			if err != nil {
 				return err
 			}
@@ -91,11 +47,11 @@ func (db *DB) Tidy(ctx context.Context) error {
 		statement string
 		args      []any
 	}{
-		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE expires_at <= ? LIMIT ?)`, []any{micros(now), tidyBatch}},
-		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE seen_at <= ? LIMIT ?)`, []any{db.seenSince(now), tidyBatch}},
+		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE expires_at <= ? LIMIT ?)`, []any{vault.Micros(now), vault.TidyBatch}},
+		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE seen_at <= ? LIMIT ?)`, []any{db.seenSince(now), vault.TidyBatch}},
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= ?
-			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id) LIMIT ?)`, []any{micros(now.Add(-orphanAge)), tidyBatch}},
-		{`DELETE FROM used_tokens WHERE fingerprint IN (SELECT fingerprint FROM used_tokens WHERE expires_at <= ? LIMIT ?)`, []any{micros(now), tidyBatch}},
+			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id) LIMIT ?)`, []any{vault.Micros(now.Add(-vault.OrphanAge)), vault.TidyBatch}},
+		{`DELETE FROM used_tokens WHERE fingerprint IN (SELECT fingerprint FROM used_tokens WHERE expires_at <= ? LIMIT ?)`, []any{vault.Micros(now), vault.TidyBatch}},
 	} {
 		if err := db.removeAll(ctx, removal.statement, removal.args); err != nil {
 			return err
@@ -111,7 +67,7 @@ func (db *DB) removeAll(ctx context.Context, statement string, args []any) error
 			n, err = affected(tx.Exec(statement, args...))
 			return err
 		})
-		if err != nil || n < tidyBatch {
+		if err != nil || n < vault.TidyBatch {
 			return err
 		}
 	}
@@ -120,30 +76,19 @@ func (db *DB) removeAll(ctx context.Context, statement string, args []any) error
 // Reseal seals every grant anew with the primary key, and returns how many, and how many no key opens. A grant
 // that changes meanwhile keeps what was written then.
 func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) {
-	after := ""
-	for {
-		var id string
-		var sealed []byte
-		err := db.read.QueryRowContext(ctx, `SELECT id, sealed FROM grants WHERE id > ? ORDER BY id LIMIT 1`, after).Scan(&id, &sealed)
+	next := func(after string) (s vault.Sealed, err error) {
+		err = db.read.QueryRowContext(ctx, `SELECT id, sealed FROM grants WHERE id > ? ORDER BY id LIMIT 1`, after).Scan(&s.ID, &s.Blob)
 		if errors.Is(err, sql.ErrNoRows) {
-			return resealed, unreadable, nil
+			err = nil
 		}
-		if err != nil {
-			return resealed, unreadable, err
-		}
-		after = id
-		anew, err := db.Sealer.Reseal(id, sealed)
-		if err != nil {
-			unreadable++
-			continue
-		}
+		return s, err
+	}
+	swap := func(id string, old, anew []byte) (n int64, err error) {
 		err = db.inTx(ctx, func(tx *writer) error {
-			n, err := affected(tx.Exec(`UPDATE grants SET sealed = ? WHERE id = ? AND sealed = ?`, anew, id, sealed))
-			resealed += int(n)
+			n, err = affected(tx.Exec(`UPDATE grants SET sealed = ? WHERE id = ? AND sealed = ?`, anew, id, old))
 			return err
 		})
-		if err != nil {
-			return resealed, unreadable, err
-		}
+		return n, err
 	}
+	return db.Sealer.ResealAll(next, swap)
 }

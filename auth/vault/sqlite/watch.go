@@ -6,9 +6,10 @@ import (
 	"fmt"
 
 	"keyturn/auth"
+	"keyturn/auth/vault"
 )
 
-// Changes implements auth.Vault.
+// Changes implements auth.Journal.
 func (db *DB) Changes(ctx context.Context, last int64) (grants []string, newest int64, err error) {
 	if last < 0 {
 		err := db.read.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM renewals`).Scan(&newest)
@@ -33,28 +34,14 @@ func (db *DB) Changes(ctx context.Context, last int64) (grants []string, newest 
 // Person implements auth.Vault.
 func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
 	now := db.Now()
-	rows, err := db.read.QueryContext(ctx, `SELECT g.id, g.session_hash, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
+	read := func(rows vault.Rows) ([]*auth.Grant, error) { return vault.ScanPerson(rows, provider, subject) }
+	return many(ctx, db, read, `SELECT g.id, g.session_hash, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
 		FROM sessions s INDEXED BY sessions_person JOIN grants g ON g.id = s.grant_id
 		WHERE s.provider = ? AND s.subject = ? AND s.grant_id <> '' AND s.expires_at > ? AND s.seen_at > ?
-		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, micros(now), db.seenSince(now))
-	if err != nil {
-		return nil, fmt.Errorf("list a person's sessions: %w", err)
-	}
-	defer rows.Close()
-	var list []*auth.Grant
-	for rows.Next() {
-		g := &auth.Grant{Identity: auth.Identity{Provider: provider, Subject: subject}}
-		var created, seen int64
-		if err := rows.Scan(&g.ID, &g.SessionHash, &g.Generation, &created, &seen, &g.UserAgent, &g.IP); err != nil {
-			return nil, fmt.Errorf("list a person's sessions: %w", err)
-		}
-		g.CreatedAt, g.SeenAt = fromMicros(created), fromMicros(seen)
-		list = append(list, g)
-	}
-	return list, rows.Err()
+		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, vault.Micros(now), db.seenSince(now))
 }
 
-// Missing implements auth.Vault.
+// Missing implements auth.Journal.
 func (db *DB) Missing(ctx context.Context, ids []string) ([]string, error) {
 	list, err := json.Marshal(ids)
 	if err != nil {

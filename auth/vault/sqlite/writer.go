@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+
+	"keyturn/auth/vault"
 )
 
 // group is how many waiting writes go into one transaction. The disk is waited for once for all of them.
@@ -144,7 +146,7 @@ func (w *writer) Exec(statement string, args ...any) (sql.Result, error) {
 }
 
 // QueryRow reads one row in the transaction.
-func (w *writer) QueryRow(statement string, args ...any) rowScanner {
+func (w *writer) QueryRow(statement string, args ...any) vault.Row {
 	prepared, err := w.prepare(statement) //nolint:sqlclosecheck // it is closed with the writer
 	if err != nil {
 		return failedRow{err}
@@ -163,9 +165,7 @@ func (w *writer) prepare(statement string) (*sql.Stmt, error) {
 	return prepared, err
 }
 
-// rowScanner is a *sql.Row, or why there is none.
-type rowScanner interface{ Scan(dest ...any) error }
-
+// failedRow is a row that could not be read.
 type failedRow struct{ err error }
 
 func (r failedRow) Scan(...any) error { return r.err }

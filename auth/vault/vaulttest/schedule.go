@@ -31,7 +31,7 @@ func schedule(test func(name string, run func(t *testing.T, f fixture))) {
 			g := Grant(f.clock.Now())
 			g.DueAt = f.clock.Now().Add(time.Duration(n) * time.Second)
 			must(t, f.Create(t.Context(), g))
-			SignIn(t, f.sessions, g, fmt.Sprint("hash ", n), f.clock.Now().Add(time.Hour))
+			SignIn(t, f.Sessions, g, fmt.Sprint("hash ", n), f.clock.Now().Add(time.Hour))
 			want = append(want, g.ID)
 		}
 		f.clock.Advance(5 * time.Second)
@@ -58,7 +58,7 @@ func schedule(test func(name string, run func(t *testing.T, f fixture))) {
 		if n := len(f.due(t, "work", auth.Candidate{}, 10)); n != 0 {
 			t.Errorf("%d due without a session", n)
 		}
-		SignIn(t, f.sessions, f.grant, "hash", f.clock.Now().Add(20*time.Hour))
+		SignIn(t, f.Sessions, f.grant, "hash", f.clock.Now().Add(20*time.Hour))
 		if n := len(f.due(t, "work", auth.Candidate{}, 10)); n != 1 {
 			t.Errorf("%d due with a session, want 1", n)
 		}
@@ -68,7 +68,7 @@ func schedule(test func(name string, run func(t *testing.T, f fixture))) {
 		}
 	})
 	test("a leased grant is not due, and one that is never due neither", func(t *testing.T, f fixture) {
-		SignIn(t, f.sessions, f.grant, "hash", f.clock.Now().Add(20*time.Hour))
+		SignIn(t, f.Sessions, f.grant, "hash", f.clock.Now().Add(20*time.Hour))
 		f.clock.Advance(time.Hour)
 		g := f.lease(t, "me", time.Minute)
 		if n := len(f.due(t, "work", auth.Candidate{}, 10)); n != 0 {
@@ -81,7 +81,7 @@ func schedule(test func(name string, run func(t *testing.T, f fixture))) {
 		}
 	})
 	test("a token set from the future is due", func(t *testing.T, f fixture) {
-		SignIn(t, f.sessions, f.grant, "hash", f.clock.Now().Add(20*time.Hour))
+		SignIn(t, f.Sessions, f.grant, "hash", f.clock.Now().Add(20*time.Hour))
 		f.clock.Advance(-30 * time.Second)
 		if n := len(f.due(t, "work", auth.Candidate{}, 10)); n != 0 {
 			t.Errorf("%d due after a small correction of the clock", n)
@@ -92,7 +92,7 @@ func schedule(test func(name string, run func(t *testing.T, f fixture))) {
 		}
 	})
 	test("struck grants are found when their holder's lease is over", func(t *testing.T, f fixture) {
-		SignIn(t, f.sessions, f.grant, "hash", f.clock.Now().Add(20*time.Hour))
+		SignIn(t, f.Sessions, f.grant, "hash", f.clock.Now().Add(20*time.Hour))
 		struck := func() int {
 			list, err := f.Struck(t.Context(), "work", 10)
 			must(t, err)

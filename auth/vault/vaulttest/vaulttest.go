@@ -2,8 +2,10 @@
 package vaulttest
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,10 +15,15 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/session"
+	"keyturn/auth/vault/keyset"
 )
 
 // Clock is a clock that a test sets. It is safe for concurrent use.
-type Clock struct{ now atomic.Int64 }
+type Clock struct {
+	now atomic.Int64
+	// Follow, if set, is told what the clock shows when that changes; for an engine with a clock of its own.
+	Follow func(now time.Time)
+}
 
 // NewClock returns a clock that stands at a fixed moment.
 func NewClock() *Clock {
@@ -29,7 +36,12 @@ func NewClock() *Clock {
 func (c *Clock) Now() time.Time { return time.Unix(0, c.now.Load()).UTC() }
 
 // Advance moves the clock.
-func (c *Clock) Advance(d time.Duration) { c.now.Add(int64(d)) }
+func (c *Clock) Advance(d time.Duration) {
+	c.now.Add(int64(d))
+	if c.Follow != nil {
+		c.Follow(c.Now())
+	}
+}
 
 // Grant returns a grant as a sign-in makes it.
 func Grant(now time.Time) *auth.Grant {
@@ -61,15 +73,35 @@ func Renewed(g *auth.Grant, now time.Time) (*auth.Grant, *auth.Renewal) {
 	}
 }
 
-// Run runs the suite. open returns a fresh and empty vault that reads the clock, and the store of sessions beside it, whose
-// idle limit is IdleLimit.
-func Run(t *testing.T, open func(t *testing.T, clock *Clock) (auth.Vault, session.Store)) {
+// Engine is what the suite needs of an engine.
+type Engine struct {
+	auth.Vault
+	Sessions session.Store
+	Mark     func(context.Context) error // writes the last-seen marks
+	Tidy     func(context.Context) error
+	Reseal   func(context.Context) (resealed, unreadable int, err error)
+	Keys     *keyset.File
+	SQL      func(statement string) error
+}
+
+// Keyset makes a keyset for a test.
+func Keyset(t testing.TB) *keyset.File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	must(t, keyset.Create(path))
+	keys, err := keyset.Open(path)
+	must(t, err)
+	return keys
+}
+
+// Run runs the suite. open returns a fresh and empty engine that reads the clock, with the idle limit IdleLimit for sessions.
+func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 	test := func(name string, run func(t *testing.T, f fixture)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			clock := NewClock()
 			f := fixture{clock: clock, grant: Grant(clock.Now())}
-			f.Vault, f.sessions = open(t, clock)
+			f.Engine = open(t, clock)
 			must(t, f.Create(t.Context(), f.grant))
 			run(t, f)
 		})
@@ -262,10 +294,11 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) (auth.Vault, sessio
 	})
 	schedule(test)
 	logout(test)
+	keep(test)
 	t.Run("what is returned is the caller's own", func(t *testing.T) {
 		t.Parallel()
 		clock := NewClock()
-		v, _ := open(t, clock)
+		v := open(t, clock)
 		g := Grant(clock.Now())
 		must(t, v.Create(t.Context(), g))
 		one, err := v.Get(t.Context(), g.ID)
@@ -279,12 +312,11 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) (auth.Vault, sessio
 	})
 }
 
-// fixture is a vault with one grant in it.
+// fixture is an engine with one grant in it.
 type fixture struct {
-	auth.Vault
-	sessions session.Store
-	clock    *Clock
-	grant    *auth.Grant
+	Engine
+	clock *Clock
+	grant *auth.Grant
 }
 
 func (f fixture) lease(t *testing.T, owner string, ttl time.Duration) *auth.Grant {
@@ -305,7 +337,7 @@ func plain(g *auth.Grant) map[string]any {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

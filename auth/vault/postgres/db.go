@@ -1,0 +1,198 @@
+// Package postgres keeps grants and sessions in a PostgreSQL database that many replicas share.
+package postgres
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+const (
+	// connections is how many the pool has, unless the URL says pool_max_conns or pool_min_conns. It has them all the time:
+	// to make one takes PostgreSQL long when many are asked for at once, as when a crowd meets at an expiry.
+	connections = 10
+	// dialWait and statementWait bound what one use of the database takes, so that whoever waits gets a clear answer.
+	dialWait      = 2 * time.Second
+	statementWait = 3 * time.Second
+	// startWait bounds a connection that no request waits for. A server that is not there refuses at once.
+	startWait = 10 * time.Second
+)
+
+// Options are what a database is opened with.
+type Options struct {
+	URL         auth.Secret // postgres://…, as pgxpool understands it
+	Sealer      vault.Sealer
+	SessionIdle time.Duration    // a session unseen for this long is gone; 0: never
+	Now         func() time.Time // this process's clock; leases and sessions go by the database's
+	Log         *slog.Logger
+}
+
+// DB is an open database: the vault of grants and, through Sessions, the store of sessions. It is safe for concurrent use,
+// and any number of processes may have the same database open.
+type DB struct {
+	Options
+	pool    *pgxpool.Pool
+	readers chan struct{} // one for each read under way
+	marks   vault.Marks
+	steady  steadiness
+	news    news
+	stop    context.CancelFunc
+	upkeep  sync.WaitGroup
+}
+
+// Open connects, migrates the database and begins to keep it tidy until Close. No error of it shows the password.
+func Open(ctx context.Context, options Options) (*DB, error) {
+	config, err := configure(options.URL)
+	if err != nil {
+		return nil, err
+	}
+	most := int(config.MaxConns)
+	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4))}
+	db.steady.wait(afterStart)
+	if err := migrate(ctx, config.ConnConfig); err != nil {
+		return nil, err
+	}
+	if db.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
+	db.upkeep.Go(func() { vault.Upkeep(ctx, db.Log, db.writeMarks, db.Tidy, db.writeMarks) })
+	db.upkeep.Go(func() { db.announce(ctx) })
+	return db, nil
+}
+
+// configure turns the URL into settings. What the URL itself says wins.
+func configure(text auth.Secret) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(text.Reveal())
+	var unparsed *pgconn.ParseConfigError
+	if errors.As(err, &unparsed) {
+		// Its own words quote the URL. The reason below does not; a URL that is none may hold the password anywhere.
+		if _, notURL := url.Parse(text.Reveal()); notURL != nil || errors.Unwrap(unparsed) == nil {
+			return nil, errors.New("open database: the URL is not one that PostgreSQL's driver understands")
+		}
+		return nil, fmt.Errorf("open database: the URL has a part that cannot be used: %w", errors.Unwrap(unparsed))
+	}
+	if err != nil {
+		return nil, errors.New("open database: the URL cannot be used")
+	}
+	if u, err := url.Parse(text.Reveal()); err == nil {
+		if !u.Query().Has("pool_max_conns") {
+			config.MaxConns = connections
+		}
+		if !u.Query().Has("pool_min_conns") {
+			config.MinConns = config.MaxConns
+		}
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = dialWait
+	}
+	config.PingTimeout = dialWait
+	for name, value := range map[string]string{
+		"application_name":                    "keyturn",
+		"statement_timeout":                   fmt.Sprint(statementWait.Milliseconds()),
+		"idle_in_transaction_session_timeout": fmt.Sprint(statementWait.Milliseconds()),
+	} {
+		if _, given := config.ConnConfig.RuntimeParams[name]; !given {
+			config.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	// A lost commit is a lost session. A stronger setting of the server stays.
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
+			WHERE current_setting('synchronous_commit') = 'off'`)
+		return err
+	}
+	return config, nil
+}
+
+// patient is the configuration of a connection that no request waits for.
+func patient(config *pgx.ConnConfig) *pgx.ConnConfig {
+	config = config.Copy()
+	config.ConnectTimeout = max(config.ConnectTimeout, startWait)
+	return config
+}
+
+// migrate brings the schema up to date. One process at a time does: replicas may start together.
+func migrate(ctx context.Context, config *pgx.ConnConfig) (err error) {
+	config = patient(config)
+	delete(config.RuntimeParams, "statement_timeout")
+	pool := stdlib.OpenDB(*config)
+	defer func() { err = errors.Join(err, pool.Close()) }()
+	if err := pool.PingContext(ctx); err != nil {
+		return err
+	}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 120))
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, pool, files, goose.WithSessionLocker(locker))
+	if err != nil {
+		return err
+	}
+	// The lock is waited for in whole seconds: nobody who needs nothing takes it.
+	if pending, err := provider.HasPending(ctx); err == nil && !pending {
+		return nil
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate database: %w", err)
+	}
+	return nil
+}
+
+// HoldsGrants says whether the database has grants in it, without opening it for use.
+func HoldsGrants(ctx context.Context, text auth.Secret) (holds bool, err error) {
+	config, err := configure(text)
+	if err != nil {
+		return false, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, patient(config.ConnConfig))
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	err = conn.QueryRow(ctx, `SELECT to_regclass('grants') IS NOT NULL`).Scan(&holds)
+	if err == nil && holds {
+		err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM grants)`).Scan(&holds)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look into database: %w", err)
+	}
+	return holds, nil
+}
+
+// Ready says whether the database answers and can be written to.
+func (db *DB) Ready(ctx context.Context) error {
+	_, err := db.exec(ctx, `UPDATE sessions SET seen_at = seen_at WHERE token_hash = ''`)
+	return err
+}
+
+// Close stores what is not yet stored and closes the connections.
+func (db *DB) Close() error {
+	db.stop()
+	db.upkeep.Wait()
+	db.pool.Close()
+	return nil
+}

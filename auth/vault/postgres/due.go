@@ -1,0 +1,60 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+const (
+	// live is the condition that a grant has a session that has neither ended nor idled away; $2 is the idle limit.
+	live = ` AND EXISTS (SELECT 1 FROM sessions s WHERE s.grant_id = g.id AND s.grant_id <> ''
+			AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $2)`
+	// free is the condition that nobody holds the lease; $3 says whether one that ran out may be taken.
+	free = ` AND (g.lease_owner = '' OR $3 AND g.lease_until <= keyturn_now())`
+
+	selectDue = `SELECT g.id, g.due_at FROM grants g
+		WHERE g.provider = $1 AND g.due_at > 0 AND g.due_at <= $4 AND (g.due_at, g.id) > ($5, $6)` + free + live + `
+		ORDER BY g.due_at, g.id LIMIT $7`
+	selectStrays = `SELECT g.id, g.due_at FROM grants g
+		WHERE g.provider = $1 AND g.issued_at > $4 AND g.due_at > 0 AND g.due_at > $5` + free + live + `
+		ORDER BY g.issued_at LIMIT $6`
+	selectStruck = `SELECT g.id, g.due_at FROM grants g
+		WHERE g.provider = $1 AND g.presenting_at > 0 AND g.state = 'active'` + free + live + `
+		ORDER BY g.presenting_at LIMIT $4`
+)
+
+// Due implements auth.Vault. Each of its two statements is a range of one index.
+func (db *DB) Due(
+	ctx context.Context, provider string, now time.Time, after auth.Candidate, limit int,
+) ([]auth.Candidate, error) {
+	at := vault.Micros(now)
+	list, err := db.candidates(ctx, selectDue, provider, at, vault.Micros(after.DueAt), after.ID, limit)
+	if err != nil || after.ID != "" || len(list) == limit {
+		return list, err
+	}
+	strays, err := db.candidates(ctx, selectStrays, provider, vault.Micros(now.Add(vault.ClockTolerance)), at, limit-len(list))
+	return append(list, strays...), err
+}
+
+// Struck implements auth.Vault.
+func (db *DB) Struck(ctx context.Context, provider string, limit int) ([]auth.Candidate, error) {
+	return db.candidates(ctx, selectStruck, provider, limit)
+}
+
+func (db *DB) candidates(ctx context.Context, query, provider string, args ...any) ([]auth.Candidate, error) {
+	common := []any{provider, vault.IdleMicros(db.SessionIdle), db.steady.left() <= 0}
+	return many(ctx, db, vault.ScanCandidates, query, append(common, args...)...)
+}
+
+// Person implements auth.Vault.
+func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
+	read := func(rows vault.Rows) ([]*auth.Grant, error) { return vault.ScanPerson(rows, provider, subject) }
+	return many(ctx, db, read, `SELECT g.id, g.session_hash, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
+		FROM sessions s JOIN grants g ON g.id = s.grant_id
+		WHERE s.provider = $1 AND s.subject = $2 AND s.grant_id <> ''
+			AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $3
+		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, vault.IdleMicros(db.SessionIdle))
+}

@@ -1,0 +1,195 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+var (
+	_ auth.Vault     = (*DB)(nil)
+	_ auth.Announcer = (*DB)(nil)
+)
+
+// grantColumns are what scan reads. The last is how long the lease still runs, not positive when it has run out.
+const grantColumns = `id, session_hash, provider, subject, sealed, generation, due_at, presenting_at, created_at, seen_at,
+	user_agent, ip, CASE WHEN lease_owner = '' THEN 0 ELSE lease_until - keyturn_now() END`
+
+const selectGrant = `SELECT ` + grantColumns + ` FROM grants WHERE id = $1`
+
+// Create implements auth.Vault.
+func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
+	sealed, err := db.Sealer.Seal(g)
+	if err != nil {
+		return err
+	}
+	_, err = db.exec(ctx, `INSERT INTO grants (`+vault.GrantColumns+`) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)`,
+		vault.GrantValues(g, sealed)...)
+	return err
+}
+
+// Get implements auth.Vault.
+func (db *DB) Get(ctx context.Context, id string) (g *auth.Grant, err error) {
+	err = db.queued(ctx, func(ctx context.Context) error {
+		g, err = db.grant(ctx, selectGrant, id)
+		return err
+	})
+	return g, err
+}
+
+// grant runs a statement that returns one grant.
+func (db *DB) grant(ctx context.Context, statement string, args ...any) (g *auth.Grant, err error) {
+	err = db.one(ctx, func(row vault.Row) (err error) {
+		g, err = db.Sealer.ScanGrant(row, db.leasedUntil)
+		return err
+	}, statement, args...)
+	return g, err
+}
+
+// leasedUntil is, by this process's clock, when a lease ends that runs left microseconds more.
+func (db *DB) leasedUntil(left int64) time.Time {
+	if left == 0 {
+		return time.Time{}
+	}
+	if left := max(time.Duration(left)*time.Microsecond, db.steady.left()); left > 0 {
+		return db.Now().Add(left)
+	}
+	return time.Time{}
+}
+
+// Lease implements auth.Vault. Leases run by the database's clock. One that ran out is taken from its holder only when this
+// process has had the database for a while: after an outage the holder, who could not extend it, gets to store first.
+func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	// A lease that ends later than any lease could was taken before the clock was set back.
+	g, err := db.grant(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
+		WHERE id = $1 AND (lease_owner IN ('', $2) OR $4 AND (lease_until <= keyturn_now() OR lease_until > keyturn_now() + 2 * $3))
+		RETURNING `+grantColumns, id, owner, ttl.Microseconds(), db.steady.left() <= 0)
+	if !errors.Is(err, auth.ErrNotFound) {
+		return g, err
+	}
+	if _, err := db.Get(ctx, id); err != nil {
+		return nil, err
+	}
+	return nil, auth.ErrLeased
+}
+
+// Extend implements auth.Vault.
+func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) error {
+	return db.underLease(ctx, `UPDATE grants SET lease_until = keyturn_now() + $3 WHERE id = $1 AND lease_owner = $2`,
+		id, owner, ttl.Microseconds())
+}
+
+// Present implements auth.Vault.
+func (db *DB) Present(ctx context.Context, id, owner string, at time.Time) error {
+	return db.underLease(ctx, `UPDATE grants SET presenting_at = CASE presenting_at WHEN 0 THEN $3 ELSE presenting_at END
+		WHERE id = $1 AND lease_owner = $2 AND lease_until > keyturn_now()`, id, owner, vault.Micros(at))
+}
+
+// Release implements auth.Vault.
+func (db *DB) Release(ctx context.Context, id, owner string) error {
+	_, err := db.exec(ctx, `UPDATE grants SET lease_owner = '', lease_until = 0 WHERE id = $1 AND lease_owner = $2`, id, owner)
+	return err
+}
+
+func (db *DB) underLease(ctx context.Context, statement string, args ...any) error {
+	n, err := db.exec(ctx, statement, args...)
+	if err == nil && n == 0 {
+		return auth.ErrStale
+	}
+	return err
+}
+
+// replaceGrant is one statement, and so one transaction and one way to the database. Its parts see what was before it: the
+// history holds one record less than it is going to.
+const replaceGrant = `WITH replaced AS (
+		UPDATE grants SET sealed = $19, generation = $20, state = $21, due_at = $22, issued_at = $23, sid = $28,
+			presenting_at = 0, lease_owner = '', lease_until = 0
+		WHERE id = $24 AND generation = $25 AND lease_owner = $26 AND lease_until > keyturn_now() RETURNING id
+	), trimmed AS (
+		DELETE FROM renewals USING replaced WHERE grant_id = replaced.id AND renewals.id <=
+			(SELECT id FROM renewals WHERE grant_id = $24 ORDER BY id DESC LIMIT 1 OFFSET $27)
+	)
+	INSERT INTO renewals (` + vault.RenewalColumns + `)
+		SELECT $1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18 FROM replaced RETURNING id`
+
+// Replace implements auth.Vault.
+func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	sealed, err := db.Sealer.Seal(g)
+	if err != nil {
+		return err
+	}
+	err = db.one(ctx, into(&r.ID), replaceGrant, append(vault.RenewalValues(r), sealed, g.Generation, vault.State(g),
+		vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.ID, r.From(), owner, vault.KeepRenewals-1, g.SID())...)
+	return db.rewritten(ctx, g.ID, err)
+}
+
+// Amend implements auth.Vault.
+func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
+	sealed, err := db.Sealer.Seal(g)
+	if err != nil {
+		return err
+	}
+	var id string
+	err = db.one(ctx, into(&id), `WITH amended AS (
+			UPDATE grants SET sealed = $3, state = $4, due_at = $5, sid = $11 WHERE id = $1 AND generation = $2 RETURNING id
+		), noted AS (
+			UPDATE renewals SET outcome = $7, code = $8, detail = $9, warning = $10 FROM amended
+			WHERE grant_id = amended.id AND renewals.id = $6
+		)
+		SELECT id FROM amended`, g.ID, g.Generation, sealed, vault.State(g), vault.Micros(g.DueAt),
+		r.ID, r.Outcome, r.Code, r.Detail, r.Warning, g.SID())
+	return db.rewritten(ctx, g.ID, err)
+}
+
+// rewritten announces a write, or finds out why it met no row: ErrStale, or ErrNotFound when the grant is gone.
+func (db *DB) rewritten(ctx context.Context, id string, err error) error {
+	if err == nil {
+		db.news.add(id)
+		return nil
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	var exists bool
+	if err := db.one(ctx, into(&exists), `SELECT EXISTS (SELECT 1 FROM grants WHERE id = $1)`, id); err != nil {
+		return err
+	}
+	if !exists {
+		return auth.ErrNotFound
+	}
+	return auth.ErrStale
+}
+
+// Delete implements auth.Vault.
+func (db *DB) Delete(ctx context.Context, id string) (*auth.Grant, error) {
+	g, err := db.grant(ctx, `DELETE FROM grants WHERE id = $1 RETURNING `+grantColumns, id)
+	if errors.Is(err, auth.ErrUnreadable) {
+		g, err = &auth.Grant{ID: id}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	db.news.add(id)
+	return g, nil
+}
+
+// History implements auth.Vault.
+func (db *DB) History(ctx context.Context, id string, before int64, limit int) ([]auth.Renewal, error) {
+	if before <= 0 {
+		before = 1<<63 - 1
+	}
+	return many(ctx, db, vault.ScanRenewals, `SELECT id, `+vault.RenewalColumns+` FROM renewals
+		WHERE grant_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3`, id, before, limit)
+}
+
+// Shared implements auth.Vault.
+func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) error {
+	_, err := db.exec(ctx, `UPDATE renewals SET shared = shared + $3 WHERE grant_id = $1 AND id =
+		(SELECT max(id) FROM renewals WHERE grant_id = $1 AND generation = $2 AND outcome IN ('rotated', 'renewed'))`,
+		id, generation, n)
+	return err
+}

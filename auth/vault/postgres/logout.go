@@ -1,0 +1,47 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+// Concerned implements auth.Vault. Each of its statements is a range of one index.
+func (db *DB) Concerned(ctx context.Context, at auth.ProviderSession, limit int) ([]*auth.Grant, error) {
+	if at.SID == "" {
+		return many(ctx, db, vault.ScanConcerned, `SELECT id, session_hash FROM grants WHERE provider = $1 AND subject = $2 LIMIT $3`,
+			at.Provider, at.Subject, limit)
+	}
+	return many(ctx, db, vault.ScanConcerned, `SELECT id, session_hash FROM grants
+		WHERE provider = $1 AND sid = $2 AND sid <> '' AND ($3 = '' OR subject = $3) LIMIT $4`, at.Provider, at.SID, at.Subject, limit)
+}
+
+// Used implements auth.Vault.
+func (db *DB) Used(ctx context.Context, fingerprint string) (used bool, err error) {
+	err = db.one(ctx, into(&used), `SELECT EXISTS (SELECT 1 FROM used_tokens WHERE fingerprint = $1 AND expires_at > $2)`,
+		fingerprint, vault.Micros(db.Now()))
+	if err != nil {
+		return false, fmt.Errorf("look for a used token: %w", err)
+	}
+	return used, nil
+}
+
+// Use implements auth.Vault.
+func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error) {
+	var written string
+	err = db.one(ctx, into(&written), `INSERT INTO used_tokens (fingerprint, expires_at) VALUES ($1, $2)
+		ON CONFLICT (fingerprint) DO UPDATE SET expires_at = excluded.expires_at WHERE used_tokens.expires_at <= $3
+		RETURNING fingerprint`, fingerprint, vault.Micros(until), vault.Micros(db.Now()))
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("remember a used token: %w", err)
+	}
+	return true, nil
+}

@@ -1,0 +1,69 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"maps"
+	"slices"
+
+	"keyturn/auth/vault"
+)
+
+// writeMarks writes the last-seen marks. Rows that another replica is at are left to it, so that two never wait for each
+// other.
+func (db *DB) writeMarks(ctx context.Context) error {
+	hashes := slices.Collect(maps.Keys(db.marks.Take()))
+	if len(hashes) == 0 {
+		return nil
+	}
+	_, err := db.exec(ctx, `WITH seen AS (
+			UPDATE sessions SET seen_at = keyturn_now() WHERE token_hash IN
+				(SELECT token_hash FROM sessions WHERE token_hash = ANY ($1) FOR UPDATE SKIP LOCKED)
+			RETURNING grant_id
+		)
+		UPDATE grants SET seen_at = keyturn_now() FROM seen WHERE grants.id = seen.grant_id`, hashes)
+	return err
+}
+
+// Tidy removes sessions that have expired or idled away, grants whose session is gone, and used tokens that would be refused as
+// too old by now, in small batches.
+func (db *DB) Tidy(ctx context.Context) error {
+	idle, orphan := vault.IdleMicros(db.SessionIdle), vault.OrphanAge.Microseconds()
+	return errors.Join(
+		db.removeAll(ctx, `DELETE FROM sessions WHERE token_hash IN
+			(SELECT token_hash FROM sessions WHERE expires_at <= keyturn_now() LIMIT $1 FOR UPDATE SKIP LOCKED)`),
+		db.removeAll(ctx, `DELETE FROM sessions WHERE token_hash IN
+			(SELECT token_hash FROM sessions WHERE seen_at <= keyturn_now() - $2 LIMIT $1 FOR UPDATE SKIP LOCKED)`, idle),
+		db.removeAll(ctx, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= keyturn_now() - $2
+			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id AND sessions.grant_id <> '')
+			LIMIT $1 FOR UPDATE SKIP LOCKED)`, orphan),
+		db.removeAll(ctx, `DELETE FROM used_tokens WHERE fingerprint IN
+			(SELECT fingerprint FROM used_tokens WHERE expires_at <= keyturn_now() LIMIT $1 FOR UPDATE SKIP LOCKED)`),
+	)
+}
+
+func (db *DB) removeAll(ctx context.Context, statement string, args ...any) error {
+	for {
+		n, err := db.exec(ctx, statement, append([]any{vault.TidyBatch}, args...)...)
+		if err != nil || n < vault.TidyBatch {
+			return err
+		}
+	}
+}
+
+// Reseal seals every grant anew with the primary key, and returns how many, and how many no key opens. A grant
+// that changes meanwhile keeps what was written then.
+func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) {
+	next := func(after string) (s vault.Sealed, err error) {
+		err = db.one(ctx, into(&s.ID, &s.Blob), `SELECT id, sealed FROM grants WHERE id > $1 ORDER BY id LIMIT 1`, after)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = nil
+		}
+		return s, err
+	}
+	swap := func(id string, old, anew []byte) (int64, error) {
+		return db.exec(ctx, `UPDATE grants SET sealed = $3 WHERE id = $1 AND sealed = $2`, id, old, anew)
+	}
+	return db.Sealer.ResealAll(next, swap)
+}

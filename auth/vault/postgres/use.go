@@ -1,0 +1,150 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"keyturn/auth/vault"
+)
+
+const (
+	// afterOutage is how long leases that ran out are left alone when the database was out of reach: their holders could not
+	// extend them, and may have an answer to store. It is more than two of the tries that a Rotator makes then.
+	afterOutage = 10 * time.Second
+	// afterStart is the same for a process that has just started: it does not know what was before.
+	afterStart = 6 * time.Second
+)
+
+// queueWait is how long a read may wait for its turn while the database is well. Otherwise it is statementWait.
+const queueWait = 8 * time.Second
+
+// steadiness is whether this process has had the database without a break for so long that a lease which ran out means that
+// its holder died. It is safe for concurrent use.
+type steadiness struct {
+	mu sync.Mutex
+	at time.Time // with a monotonic reading
+}
+
+// wait makes it unsteady for the time d.
+func (s *steadiness) wait(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := time.Now().Add(d); at.After(s.at) {
+		s.at = at
+	}
+}
+
+// left is how long it is not steady yet; not positive when it is.
+func (s *steadiness) left() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Until(s.at)
+}
+
+// use runs something at the database within statementWait. It goes on when the caller hangs up, because the driver would
+// close the connection; the caller's deadline holds.
+func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(statementWait)
+	if earlier, ok := ctx.Deadline(); ok && earlier.Before(deadline) {
+		deadline = earlier
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	err := run(ctx)
+	if outOfReach(err) {
+		db.steady.wait(afterOutage)
+	}
+	if broken(err) {
+		// The other connections have ended too, most likely. Whoever comes next makes a new one.
+		db.pool.Reset()
+	}
+	return err
+}
+
+// broken says that a connection ended which was there. One that is only slow is no reason to give up the others.
+func broken(err error) bool {
+	var network net.Error
+	slow := errors.As(err, &network) && network.Timeout()
+	var dial *pgconn.ConnectError
+	return outOfReach(err) && !slow && !errors.As(err, &dial)
+}
+
+// queued runs a read in its turn. Reads leave a quarter of the connections free: however many people ask, leases are
+// extended, and what a renewal brought is stored.
+func (db *DB) queued(ctx context.Context, read func(context.Context) error) error {
+	wait := queueWait
+	if db.steady.left() > 0 {
+		wait = statementWait
+	}
+	patience, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	select {
+	case db.readers <- struct{}{}:
+	case <-patience.Done():
+		return fmt.Errorf("wait for a connection: %w", patience.Err())
+	}
+	defer func() { <-db.readers }()
+	return read(ctx)
+}
+
+// outOfReach says that an error is not the database's answer, or its answer that it ends.
+func outOfReach(err error) bool {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		// Class 57P: shut down, starting up or crashed; class 08: connection exception.
+		return strings.HasPrefix(answer.Code, "57P") || strings.HasPrefix(answer.Code, "08")
+	}
+	var dial *pgconn.ConnectError
+	var network net.Error // a deadline's error is one too
+	return errors.As(err, &dial) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, pgconn.ErrConnClosed)
+}
+
+// exec runs one statement, which is a transaction of its own, and says how many rows it met.
+func (db *DB) exec(ctx context.Context, statement string, args ...any) (n int64, err error) {
+	err = db.use(ctx, func(ctx context.Context) error {
+		tag, err := db.pool.Exec(ctx, statement, args...)
+		n = tag.RowsAffected()
+		return err
+	})
+	return n, err
+}
+
+// one reads one row; sql.ErrNoRows when there is none.
+func (db *DB) one(ctx context.Context, read func(vault.Row) error, statement string, args ...any) error {
+	return db.use(ctx, func(ctx context.Context) error { return read(db.pool.QueryRow(ctx, statement, args...)) })
+}
+
+// into is a reader of one row's columns.
+func into(dest ...any) func(vault.Row) error {
+	return func(row vault.Row) error { return row.Scan(dest...) }
+}
+
+// many reads rows, in their turn.
+func many[T any](
+	ctx context.Context, db *DB, read func(vault.Rows) ([]T, error), statement string, args ...any,
+) (list []T, err error) {
+	err = db.queued(ctx, func(ctx context.Context) error {
+		return db.use(ctx, func(ctx context.Context) error {
+			rows, err := db.pool.Query(ctx, statement, args...)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			list, err = read(rows)
+			return err
+		})
+	})
+	return list, err
+}

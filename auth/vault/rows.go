@@ -1,0 +1,157 @@
+package vault
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"keyturn/auth"
+)
+
+// KeepRenewals is how many renewals of a grant the history keeps.
+const KeepRenewals = 200
+
+// GrantColumns are the columns of a grant that GrantValues fills, in its order.
+const GrantColumns = `id, session_hash, provider, subject, sealed, generation, state, due_at, issued_at, created_at, seen_at,
+	user_agent, ip, sid`
+
+// RenewalColumns are the columns of a renewal that RenewalValues fills, in its order. ScanRenewals reads them after the id.
+const RenewalColumns = `grant_id, generation, at, trigger_name, outcome, micros, code, detail, warning,
+	old_token, new_token, old_refresh, new_refresh, old_scope, new_scope, old_expiry, new_expiry, shared`
+
+// Row is one row of a result, whichever driver read it.
+type Row interface{ Scan(dest ...any) error }
+
+// Rows are the rows of a result. Who asked for them closes them.
+type Rows interface {
+	Row
+	Next() bool
+	Err() error
+}
+
+// Micros is a time as the engines store it: microseconds since 1970 UTC, 0 for the zero time.
+func Micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+// FromMicros is the inverse of Micros.
+func FromMicros(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}
+
+// IdleMicros is a bound on how long a session may go unseen in microseconds; one that is not positive bounds nothing.
+func IdleMicros(idle time.Duration) int64 {
+	if idle <= 0 {
+		return math.MaxInt64 / 2
+	}
+	return idle.Microseconds()
+}
+
+// State is the grant's state in storage: active or refused.
+func State(g *auth.Grant) string {
+	if g.Standing.Refused {
+		return "refused"
+	}
+	return "active"
+}
+
+// GrantValues are the values of GrantColumns.
+func GrantValues(g *auth.Grant, sealed []byte) []any {
+	return []any{
+		g.ID, g.SessionHash, g.Identity.Provider, g.Identity.Subject, sealed, g.Generation, State(g), Micros(g.DueAt),
+		Micros(g.Tokens.IssuedAt), Micros(g.CreatedAt), Micros(g.SeenAt), g.UserAgent, g.IP, g.SID(),
+	}
+}
+
+// ScanGrant reads and opens a grant from a row of id, session_hash, provider, subject, sealed, generation, due_at,
+// presenting_at, created_at, seen_at, user_agent, ip and, last, when its lease ends, which leasedUntil turns into a time.
+func (s Sealer) ScanGrant(row Row, leasedUntil func(us int64) time.Time) (*auth.Grant, error) {
+	var g auth.Grant
+	var sealed []byte
+	var due, presenting, leased, created, seen int64
+	err := row.Scan(&g.ID, &g.SessionHash, &g.Identity.Provider, &g.Identity.Subject, &sealed, &g.Generation, &due, &presenting,
+		&created, &seen, &g.UserAgent, &g.IP, &leased)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, auth.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read grant: %w", err)
+	}
+	g.DueAt, g.PresentingAt, g.LeasedUntil = FromMicros(due), FromMicros(presenting), leasedUntil(leased)
+	g.CreatedAt, g.SeenAt = FromMicros(created), FromMicros(seen)
+	return &g, s.Open(&g, sealed)
+}
+
+// RenewalValues are the values of RenewalColumns.
+func RenewalValues(r *auth.Renewal) []any {
+	return []any{
+		r.GrantID, r.Generation, Micros(r.At), r.Trigger, r.Outcome, r.Duration.Microseconds(), r.Code, r.Detail, r.Warning,
+		r.OldToken, r.NewToken, r.OldRefresh, r.NewRefresh, r.OldScope, r.NewScope, Micros(r.OldExpiry), Micros(r.NewExpiry), r.Shared,
+	}
+}
+
+// ScanRenewals reads rows of id and RenewalColumns.
+func ScanRenewals(rows Rows) ([]auth.Renewal, error) {
+	return scanAll(rows, "read history", func(r *auth.Renewal) error {
+		var at, us, oldExpiry, newExpiry int64
+		err := rows.Scan(&r.ID, &r.GrantID, &r.Generation, &at, &r.Trigger, &r.Outcome, &us, &r.Code, &r.Detail, &r.Warning,
+			&r.OldToken, &r.NewToken, &r.OldRefresh, &r.NewRefresh, &r.OldScope, &r.NewScope, &oldExpiry, &newExpiry, &r.Shared)
+		r.At, r.Duration = FromMicros(at), time.Duration(us)*time.Microsecond
+		r.OldExpiry, r.NewExpiry = FromMicros(oldExpiry), FromMicros(newExpiry)
+		return err
+	})
+}
+
+// ScanCandidates reads rows of id and due_at.
+func ScanCandidates(rows Rows) ([]auth.Candidate, error) {
+	return scanAll(rows, "find grants to renew", func(c *auth.Candidate) error {
+		var due int64
+		err := rows.Scan(&c.ID, &due)
+		c.DueAt = FromMicros(due)
+		return err
+	})
+}
+
+// ScanPerson reads rows of id, session_hash, generation, created_at, seen_at, user_agent and ip of a person's grants.
+func ScanPerson(rows Rows, provider, subject string) ([]*auth.Grant, error) {
+	return scanAll(rows, "list a person's sessions", func(into **auth.Grant) error {
+		g := &auth.Grant{Identity: auth.Identity{Provider: provider, Subject: subject}}
+		var created, seen int64
+		err := rows.Scan(&g.ID, &g.SessionHash, &g.Generation, &created, &seen, &g.UserAgent, &g.IP)
+		g.CreatedAt, g.SeenAt = FromMicros(created), FromMicros(seen)
+		*into = g
+		return err
+	})
+}
+
+// ScanConcerned reads rows of id and session_hash.
+func ScanConcerned(rows Rows) ([]*auth.Grant, error) {
+	return scanAll(rows, "find the grants of a session", func(into **auth.Grant) error {
+		*into = &auth.Grant{}
+		return rows.Scan(&(*into).ID, &(*into).SessionHash)
+	})
+}
+
+// scanAll reads every row with scan; what names what is being done in an error.
+func scanAll[T any](rows Rows, what string, scan func(*T) error) ([]T, error) {
+	var list []T
+	for rows.Next() {
+		var one T
+		if err := scan(&one); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		list = append(list, one)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return list, nil
+}

@@ -1,0 +1,104 @@
+package vault
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	oftenEvery  = time.Second
+	seldomEvery = time.Minute
+
+	// TouchEvery is how old a session's last-seen mark may grow before a request renews it.
+	TouchEvery = time.Minute
+	// TidyBatch is how many rows are removed at a time, so that no lock is felt.
+	TidyBatch = 200
+	// OrphanAge is how old a grant without a session must be to be removed: a sign-in stores its grant a moment before its
+	// session.
+	OrphanAge = 10 * time.Minute
+	// ClockTolerance is how far in the future a token may have been issued before a clock counts as set back.
+	ClockTolerance = time.Minute
+)
+
+// Marks collects last-seen marks, so that reading a session writes nothing. It is safe for concurrent use; the zero value is
+// ready.
+type Marks struct {
+	mu      sync.Mutex
+	pending map[string]time.Time // by session hash
+}
+
+// Seen notes that a session was seen.
+func (m *Marks) Seen(hash string, at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pending == nil {
+		m.pending = map[string]time.Time{}
+	}
+	m.pending[hash] = at
+}
+
+// Take returns the marks since the last Take.
+func (m *Marks) Take() map[string]time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	taken := m.pending
+	m.pending = nil
+	return taken
+}
+
+// Upkeep runs often every second and seldom every minute until ctx is done, and then last. What fails is logged, and done
+// again at its next turn.
+func Upkeep(ctx context.Context, log *slog.Logger, often, seldom, last func(context.Context) error) {
+	second, minute := time.NewTicker(oftenEvery), time.NewTicker(seldomEvery)
+	defer second.Stop()
+	defer minute.Stop()
+	run := func(ctx context.Context, what func(context.Context) error) {
+		if err := what(ctx); err != nil {
+			log.ErrorContext(ctx, "database upkeep failed; it is tried again", "error", err)
+		}
+	}
+	for {
+		select {
+		case <-second.C:
+			run(ctx, often)
+		case <-minute.C:
+			run(ctx, seldom)
+		case <-ctx.Done():
+			run(context.WithoutCancel(ctx), last)
+			return
+		}
+	}
+}
+
+// Sealed is a grant's sealed blob.
+type Sealed struct {
+	ID   string
+	Blob []byte
+}
+
+// ResealAll seals every grant anew with the primary key, and returns how many, and how many no key opens. next returns the
+// blob that follows the id after, with an empty ID at the end; swap replaces a blob if it is still the old one, and says
+// how many rows that were: a grant that changes meanwhile keeps what was written then.
+func (s Sealer) ResealAll(
+	next func(after string) (Sealed, error), swap func(id string, old, anew []byte) (int64, error),
+) (resealed, unreadable int, err error) {
+	for after := ""; ; {
+		sealed, err := next(after)
+		if err != nil || sealed.ID == "" {
+			return resealed, unreadable, err
+		}
+		after = sealed.ID
+		anew, err := s.Reseal(sealed.ID, sealed.Blob)
+		if err != nil {
+			unreadable++
+			continue
+		}
+		n, err := swap(sealed.ID, sealed.Blob, anew)
+		resealed += int(n)
+		if err != nil {
+			return resealed, unreadable, err
+		}
+	}
+}

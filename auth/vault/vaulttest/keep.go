@@ -1,0 +1,141 @@
+package vaulttest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/session"
+)
+
+// keep is the part of the suite about sessions, and about what becomes of grants as time goes by.
+func keep(test func(name string, run func(t *testing.T, f fixture))) {
+	test("a session lives until it idles away", func(t *testing.T, f fixture) {
+		must(t, f.Sessions.CommitCtx(t.Context(), "h", []byte("{}"), f.clock.Now().Add(24*time.Hour)))
+		for _, step := range []struct {
+			wait  time.Duration
+			lives bool
+		}{{0, true}, {7 * time.Hour, true}, {7 * time.Hour, true}, {9 * time.Hour, false}} {
+			f.clock.Advance(step.wait)
+			if f.found(t, "h") != step.lives {
+				t.Fatalf("after another %v it lives: %v", step.wait, !step.lives)
+			}
+			must(t, f.Mark(t.Context()))
+		}
+	})
+	test("a session ends when it expires, however lately it was seen", func(t *testing.T, f fixture) {
+		must(t, f.Sessions.CommitCtx(t.Context(), "h", []byte("{}"), f.clock.Now().Add(time.Hour)))
+		f.clock.Advance(59 * time.Minute)
+		if !f.found(t, "h") {
+			t.Error("gone before it expires")
+		}
+		must(t, f.Mark(t.Context()))
+		f.clock.Advance(2 * time.Minute)
+		if f.found(t, "h") {
+			t.Error("it outlives its expiry")
+		}
+	})
+	test("asking whether a session lives does not keep it alive", func(t *testing.T, f fixture) {
+		must(t, f.Sessions.CommitCtx(t.Context(), "h", []byte("{}"), f.clock.Now().Add(24*time.Hour)))
+		f.clock.Advance(7 * time.Hour)
+		ctx := session.NewContext(t.Context())
+		session.FromContext(ctx).Passive = true
+		if _, ok, err := f.Sessions.FindCtx(ctx, "h"); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		must(t, f.Mark(t.Context()))
+		f.clock.Advance(2 * time.Hour)
+		if f.found(t, "h") {
+			t.Error("it lives on")
+		}
+	})
+	test("a request that loaded a session before it was ended does not bring it back", func(t *testing.T, f fixture) {
+		ends := f.clock.Now().Add(time.Hour)
+		must(t, f.Sessions.CommitCtx(t.Context(), "h", []byte("{}"), ends))
+		inFlight := session.NewContext(t.Context())
+		if _, ok, err := f.Sessions.FindCtx(inFlight, "h"); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		must(t, f.Sessions.DeleteCtx(t.Context(), "h"))
+		must(t, f.Sessions.CommitCtx(inFlight, "h", []byte("{}"), ends))
+		if f.found(t, "h") {
+			t.Error("the ended session is back")
+		}
+	})
+	test("a session knows its person, who sees their live ones", func(t *testing.T, f fixture) {
+		SignIn(t, f.Sessions, f.grant, "h", f.clock.Now().Add(time.Hour))
+		ctx := session.NewContext(t.Context())
+		if _, ok, err := f.Sessions.FindCtx(ctx, "h"); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if p := session.FromContext(ctx).Person; p != (session.Person{GrantID: f.grant.ID, Provider: "work", Subject: "alice"}) {
+			t.Errorf("the session is %+v's", p)
+		}
+		for _, live := range []int{1, 0} {
+			list, err := f.Person(t.Context(), "work", "alice")
+			must(t, err)
+			if len(list) != live || live == 1 && (list[0].ID != f.grant.ID || list[0].UserAgent != "Browser/1") {
+				t.Errorf("%d live grants, want %d", len(list), live)
+			}
+			f.clock.Advance(2 * time.Hour)
+		}
+	})
+	test("what has ended is removed, in any number", func(t *testing.T, f fixture) {
+		lives := Grant(f.clock.Now())
+		must(t, f.Create(t.Context(), lives))
+		SignIn(t, f.Sessions, lives, "live", f.clock.Now().Add(time.Hour))
+		SignIn(t, f.Sessions, f.grant, "short", f.clock.Now().Add(time.Minute))
+		for n := range 250 { // more than one batch
+			must(t, f.Sessions.CommitCtx(t.Context(), fmt.Sprint("other ", n), []byte("{}"), f.clock.Now().Add(time.Minute)))
+		}
+		f.clock.Advance(20 * time.Minute)
+		must(t, f.Tidy(t.Context()))
+		_, err := f.Get(t.Context(), lives.ID)
+		must(t, err)
+		_, err = f.Get(t.Context(), f.grant.ID)
+		is(t, err, auth.ErrNotFound)
+		f.clock.Advance(-20 * time.Minute)
+		if f.found(t, "short") || f.found(t, "other 249") || !f.found(t, "live") {
+			t.Error("the sessions that are left are not the live ones")
+		}
+	})
+	test("a blob in another row does not open, and its grant can be removed", func(t *testing.T, f fixture) {
+		other := Grant(f.clock.Now())
+		must(t, f.Create(t.Context(), other))
+		must(t, f.SQL(fmt.Sprintf(`UPDATE grants SET sealed = (SELECT sealed FROM grants WHERE id = '%s') WHERE id = '%s'`,
+			f.grant.ID, other.ID)))
+		_, err := f.Get(t.Context(), other.ID)
+		is(t, err, auth.ErrUnreadable)
+		g, err := f.Delete(t.Context(), other.ID)
+		must(t, err)
+		if g.ID != other.ID || g.Tokens.Refresh != "" {
+			t.Errorf("what was removed comes back as %v", g)
+		}
+		_, err = f.Get(t.Context(), other.ID)
+		is(t, err, auth.ErrNotFound)
+	})
+	test("grants open after a rotation of the keyset, and are sealed anew", func(t *testing.T, f fixture) {
+		_, err := f.Keys.Rotate()
+		must(t, err)
+		_, err = f.Get(t.Context(), f.grant.ID)
+		must(t, err)
+		must(t, f.Create(t.Context(), Grant(f.clock.Now())))
+		resealed, unreadable, err := f.Reseal(t.Context())
+		if resealed != 2 || unreadable != 0 || err != nil {
+			t.Errorf("resealed %d, unreadable %d, %v; want 2, 0, nil", resealed, unreadable, err)
+		}
+		g, err := f.Get(t.Context(), f.grant.ID)
+		must(t, err)
+		if g.Tokens.Refresh != f.grant.Tokens.Refresh {
+			t.Errorf("resealed, it has refresh token %v", g.Tokens.Refresh)
+		}
+	})
+}
+
+func (f fixture) found(t *testing.T, hash string) bool {
+	t.Helper()
+	_, ok, err := f.Sessions.FindCtx(t.Context(), hash)
+	must(t, err)
+	return ok
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/session"
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/postgres"
+	"keyturn/auth/vault/sqlite"
+)
+
+// database is an open engine.
+type database interface {
+	auth.Vault
+	Sessions() session.Store
+	Ready(ctx context.Context) error
+	Reseal(ctx context.Context) (resealed, unreadable int, err error)
+	Close() error
+}
+
+// openVault opens the keyset and the database. A keyset is made only where there is nothing yet that another one sealed. An
+// error is one line that names the setting.
+func openVault(ctx context.Context, settings Settings, log *slog.Logger) (database, *keyset.File, error) {
+	keys, err := keyset.Open(settings.KeysetFile)
+	if errors.Is(err, keyset.ErrMissing) {
+		holds, unseen := holdsGrants(ctx, settings)
+		if unseen != nil {
+			return nil, nil, unusable(settings, unseen)
+		}
+		keys, err = newKeyset(settings, holds)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %w", err)
+	}
+	db, err := openDatabase(ctx, settings, vault.Sealer{Keys: keys}, log)
+	if err != nil {
+		return nil, nil, unusable(settings, err)
+	}
+	return db, keys, nil
+}
+
+func openDatabase(ctx context.Context, settings Settings, sealer vault.Sealer, log *slog.Logger) (database, error) {
+	if settings.Database.Engine == enginePostgres {
+		return postgres.Open(ctx, postgres.Options{
+			URL: settings.Database.URL, Sealer: sealer, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
+		})
+	}
+	return sqlite.Open(ctx, sqlite.Options{
+		Path: settings.Database.Path, Sealer: sealer, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
+	})
+}
+
+func holdsGrants(ctx context.Context, settings Settings) (bool, error) {
+	if settings.Database.Engine == enginePostgres {
+		return postgres.HoldsGrants(ctx, settings.Database.URL)
+	}
+	return sqlite.HoldsGrants(ctx, settings.Database.Path)
+}
+
+// unusable says which database cannot be used and why, without its password. A driver's words may take several lines.
+func unusable(settings Settings, err error) error {
+	why := strings.Join(strings.Fields(err.Error()), " ")
+	return oneLine(fmt.Errorf("%s: %s cannot be used: %s", settings.origin("database"), shown(settings.Database.String()), why))
+}
+
+func newKeyset(settings Settings, sealedBefore bool) (*keyset.File, error) {
+	if sealedBefore {
+		return nil, fmt.Errorf("%w: %s; the database holds grants that it sealed, and a new keyset would not open them: "+
+			"bring it back, or move the database away", keyset.ErrMissing, settings.KeysetFile)
+	}
+	if err := keyset.Create(settings.KeysetFile); err != nil {
+		return nil, err
+	}
+	return keyset.Open(settings.KeysetFile)
+}
