@@ -223,7 +223,9 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 	if !errors.As(err, &failure) {
 		failure = &provider.SignInError{Code: "sign_in_failed", Detail: err.Error()}
 	}
-	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", cut(failure.Code, 100), "detail", cut(failure.Detail, 300))
+	// The code and the detail may be the provider's, or whoever's who made the link to the callback.
+	failure = &provider.SignInError{Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 200)}
+	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail)
 	status := http.StatusBadRequest
 	if slices.Contains([]string{auth.CodeDiscovery, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
 		status = http.StatusBadGateway
@@ -261,9 +263,4 @@ func (a *app) signOut(c echo.Context) error {
 	return c.Redirect(http.StatusSeeOther, target)
 }
 
-func cut(text string, most int) string {
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most]) + "…"
-	}
-	return text
-}
+func cut(text string, most int) string { return auth.Foreign(text, most) }

@@ -351,9 +351,5 @@ func (p *OIDC) Origins() []string {
 // LogValue implements slog.LogValuer.
 func (p *OIDC) LogValue() slog.Value { return slog.StringValue(p.config.Name) }
 
-func short(text string) string {
-	if runes := []rune(text); len(runes) > 200 {
-		return string(runes[:200]) + "…"
-	}
-	return text
-}
+// short is somebody else's words as far as they are kept.
+func short(text string) string { return auth.Foreign(text, 200) }
