@@ -10,7 +10,7 @@ import (
 func TestForeignText(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"as it is, ü 👩‍🚀 مرحبا":  "as it is, ü 👩‍🚀 مرحبا",
+		"as it is, ü 👩‍🚀 مرحبا":    "as it is, ü 👩‍🚀 مرحبا",
 		"two\r\nlines\x1b[31m\x00": "two  lines [31m",
 		"\u202egnp.exe\u2066":      "gnp.exe",
 		"a\u2028b\u2029c\xff":      "a b c",
