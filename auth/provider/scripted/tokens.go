@@ -5,11 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 )
 
 // renew is the heart of the ledger; p.mu is held.
@@ -85,15 +85,25 @@ func (p *Provider) issue(f *family, refresh string, renewal bool) map[string]any
 }
 
 // Sign makes a JWT with the provider's key.
-func (p *Provider) Sign(claims map[string]any) string { return SignWith(p.key, claims, nil) }
+func (p *Provider) Sign(claims map[string]any) string {
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		panic(err)
+	}
+	return SignWith(p.key, payload, nil)
+}
 
-// SignWith makes a JWT with any key, and with further members of its header.
-func SignWith(key jose.SigningKey, claims any, header map[jose.HeaderKey]any) string {
+// SignWith signs whatever it is given, with any key and with further members of the header.
+func SignWith(key jose.SigningKey, payload []byte, header map[jose.HeaderKey]any) string {
 	signer, err := jose.NewSigner(key, &jose.SignerOptions{ExtraHeaders: header})
 	if err != nil {
 		panic(err)
 	}
-	text, err := jwt.Signed(signer).Claims(claims).Serialize()
+	signed, err := signer.Sign(payload)
+	if err != nil {
+		panic(err)
+	}
+	text, err := signed.CompactSerialize()
 	if err != nil {
 		panic(err)
 	}
