@@ -111,7 +111,7 @@ func (a *app) nextTry(view auth.View) time.Time {
 	return view.NextAt
 }
 
-// signInWords says why a sign-in did not succeed.
+// signInWords says why a sign-in did not succeed. The failure's texts are short and of one line.
 func signInWords(label string, failure *provider.SignInError) views.Problem {
 	next := "You can try again."
 	switch failure.Code {
@@ -126,9 +126,9 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 	case "login_required", "interaction_required", "consent_required", "account_selection_required":
 		return views.Problem{Title: label + " wants to see you first.", Detail: failure.Detail, Next: next}
 	case "server_error", "temporarily_unavailable":
-		return views.Problem{Title: label + " has a problem of its own.", Detail: cut(failure.Detail, 200), Next: "Try again in a moment."}
+		return views.Problem{Title: label + " has a problem of its own.", Detail: failure.Detail, Next: "Try again in a moment."}
 	}
-	return views.Problem{Title: "The sign-in did not succeed.", Detail: cut(failure.Code+": "+failure.Detail, 200), Next: next}
+	return views.Problem{Title: "The sign-in did not succeed.", Detail: failure.Error(), Next: next}
 }
 
 // brief writes a duration with the one unit that matters.

@@ -128,21 +128,13 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if !ok {
 		return echo.ErrNotFound
 	}
-	answer := c.QueryParams()
-	if c.Request().Method == http.MethodPost {
-		if err := c.Request().ParseForm(); err != nil {
-			return problem(http.StatusBadRequest, "bad_form", "The provider's answer could not be read.", "Sign in again.").because(err)
-		}
-		answer = c.Request().PostForm
-		// A cross-site POST comes without the SameSite=Lax session; a GET to ourselves brings it.
-		if !a.Sessions.Has(c.Request().Context()) && len(answer.Get("state")) <= maxReturnTo {
-			return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+protocolOnly(answer).Encode())
-		}
+	answer, err := readAnswer(c.Request())
+	if err != nil {
+		return err
 	}
-	for name, values := range protocolOnly(answer) {
-		if len(values) > 1 {
-			return problem(http.StatusBadRequest, "duplicate_parameter", "The provider's answer says "+name+" twice.", "Sign in again.")
-		}
+	// A cross-site POST comes without the SameSite=Lax session; a GET to ourselves brings it.
+	if c.Request().Method == http.MethodPost && !a.Sessions.Has(c.Request().Context()) {
+		return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+answer.Encode())
 	}
 	ctx := c.Request().Context()
 	pending, ok := a.Sessions.Take(ctx, answer.Get("state"), p.Name())
@@ -174,15 +166,45 @@ func (a *app) finishSignIn(c echo.Context) error {
 	return c.Redirect(http.StatusSeeOther, "/dashboard")
 }
 
-// protocolOnly is the parameters of an authorization answer that we read (RFC 6749 sections 4.1.2, RFC 9207).
-func protocolOnly(answer url.Values) url.Values {
-	kept := url.Values{}
-	for _, name := range []string{"code", "state", "iss", "error", "error_description", "error_uri", "session_state"} {
-		if values, ok := answer[name]; ok {
-			kept[name] = values
+// maxAnswer bounds an authorization answer: codes are long at some providers, and it has to fit into a URL.
+const maxAnswer = 16 << 10
+
+// readAnswer reads an authorization answer (RFC 6749 section 4.1.2, RFC 9207) and nothing else that may come with it. It is
+// in the query or in the body, says each thing once, and holds no tokens: those come from the token endpoint.
+func readAnswer(r *http.Request) (url.Values, error) {
+	bad := func(code, title string) error {
+		return problem(http.StatusBadRequest, code, title, "Nothing was signed in. Sign in again.")
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err == nil && r.Method == http.MethodPost {
+		err = r.ParseForm()
+	}
+	if err != nil {
+		return nil, problem(http.StatusBadRequest, "bad_form", "The provider's answer could not be read.", "Sign in again.").because(err)
+	}
+	sent := query
+	if r.Method == http.MethodPost {
+		if sent = r.PostForm; len(query) > 0 {
+			return nil, bad("duplicate_parameter", "The provider's answer comes in two places.")
 		}
 	}
-	return kept
+	answer, size := url.Values{}, 0
+	for _, name := range []string{"code", "state", "iss", "error", "error_description", "error_uri", "session_state"} {
+		values, ok := sent[name]
+		if len(values) > 1 {
+			return nil, bad("duplicate_parameter", "The provider's answer says "+name+" twice.")
+		}
+		if ok {
+			answer[name], size = values, size+len(values[0])
+		}
+	}
+	switch {
+	case size > maxAnswer:
+		return nil, bad("long_answer", "The provider's answer is too long.")
+	case sent.Has("access_token"), sent.Has("id_token"), sent.Has("refresh_token"):
+		return nil, bad("unasked_tokens", "The provider's answer holds tokens, which Keyturn did not ask for in this place.")
+	}
+	return answer, nil
 }
 
 // enter makes the browser's session the person's, under a new token, and ends the grant that it had before.
@@ -223,7 +245,9 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 	if !errors.As(err, &failure) {
 		failure = &provider.SignInError{Code: "sign_in_failed", Detail: err.Error()}
 	}
-	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", cut(failure.Code, 100), "detail", cut(failure.Detail, 300))
+	// The code and the detail may be the provider's, or whoever's who made the link to the callback.
+	failure = &provider.SignInError{Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 200)}
+	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail)
 	status := http.StatusBadRequest
 	if slices.Contains([]string{auth.CodeDiscovery, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
 		status = http.StatusBadGateway
@@ -257,9 +281,4 @@ func (a *app) signOut(c echo.Context) error {
 	return c.Redirect(http.StatusSeeOther, target)
 }
 
-func cut(text string, most int) string {
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most]) + "…"
-	}
-	return text
-}
+func cut(text string, most int) string { return auth.Foreign(text, most) }

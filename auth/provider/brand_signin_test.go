@@ -195,7 +195,7 @@ func TestMain(m *testing.M) {
 		return elsewhere{&brandServer{shape: shape{profile: profiles}}}.RoundTrip(r)
 	})
 	http.DefaultTransport = provider.BoundDefaultTransport(provider.Options{Transport: answers})
-	os.Exit(authtest.Run(m, 6))
+	os.Exit(authtest.Run(m, 16))
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

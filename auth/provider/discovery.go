@@ -2,7 +2,6 @@ package provider
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,8 +13,6 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/sync/singleflight"
-
-	"keyturn/auth"
 )
 
 const (
@@ -26,7 +23,7 @@ const (
 // metadata is what discovery told (OpenID Connect Discovery section 3, RFC 8414, RP-Initiated Logout, RFC 9207).
 type metadata struct {
 	oidc     *oidc.Provider
-	keys     keys
+	keys     *keys
 	verifier *oidc.IDTokenVerifier
 
 	clientAuthMetadata
@@ -88,22 +85,27 @@ func (d *discovery) get(ctx context.Context) (*metadata, error) {
 	}
 }
 
-func (d *discovery) discover(ctx context.Context) (*metadata, error) {
+// discover reads the document. Its errors are short: go-oidc's repeat what they could not read.
+func (d *discovery) discover(ctx context.Context) (_ *metadata, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("discovery at %s: %s", d.issuer, reason(err))
+		}
+	}()
+	defer calm(&err)
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, d.client), d.issuer)
 	if err != nil {
-		return nil, fmt.Errorf("discovery at %s: %w", d.issuer, err)
+		return nil, err
 	}
 	m := &metadata{oidc: provider}
 	if err := provider.Claims(m); err != nil {
-		return nil, fmt.Errorf("discovery at %s: %w", d.issuer, err)
+		return nil, err
 	}
-	if err := m.check(d.issuer); err != nil {
-		return nil, fmt.Errorf("discovery at %s: %w", d.issuer, err)
-	}
-	return m, nil
+	return m, m.check(d.issuer)
 }
 
-// check refuses metadata that would send a secret in the clear.
+// check refuses metadata that would send a secret in the clear, and URLs that are more than an endpoint: with a user in
+// them, with a fragment (RFC 6749 section 3.1), or with a host that would be read as something else where it is shown.
 func (m *metadata) check(issuer string) error {
 	for name, endpoint := range map[string]string{
 		"authorization_endpoint": m.AuthorizationURL, "token_endpoint": m.TokenURL, "jwks_uri": m.JWKSURL,
@@ -115,8 +117,9 @@ func (m *metadata) check(issuer string) error {
 			continue
 		}
 		u, err := url.Parse(endpoint)
-		if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-			return fmt.Errorf("%s is no URL", name)
+		if err != nil || u.Hostname() == "" || strings.Trim(u.Host, hostLetters) != "" || u.Scheme != "https" && u.Scheme != "http" ||
+			u.User != nil || strings.Contains(endpoint, "#") {
+			return fmt.Errorf("%s is no URL of an endpoint", name)
 		}
 		if u.Scheme == "http" && strings.HasPrefix(issuer, "https:") {
 			return fmt.Errorf("%s is not https", name)
@@ -124,6 +127,9 @@ func (m *metadata) check(issuer string) error {
 	}
 	return nil
 }
+
+// hostLetters are the characters of a host and a port in a URL.
+const hostLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]"
 
 // scopes are the configured ones. Of the default ones, those that the provider does not announce are left out: Google and
 // Cognito refuse a sign-in over offline_access.
@@ -135,67 +141,6 @@ func (m *metadata) scopes(config Config) []string {
 		return scope != oidc.ScopeOpenID && !slices.Contains(m.Scopes, scope)
 	})
 }
-
-// keys is the provider's key set. It notes, in the caller's context, when the keys could not be fetched: go-oidc's
-// verifier does not pass that on as an error that can be told from a bad signature.
-type keys struct{ remote *oidc.RemoteKeySet }
-
-type keysUnavailable struct{}
-
-// VerifySignature implements oidc.KeySet.
-func (k keys) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
-	payload, err := k.remote.VerifySignature(ctx, jwt)
-	if noted, ok := ctx.Value(keysUnavailable{}).(*bool); ok && err != nil {
-		*noted = strings.HasPrefix(err.Error(), "fetching keys")
-	}
-	return payload, err
-}
-
-// verified is an id token whose signature, audience, expiry and issue time are right, with its claims.
-type verified struct {
-	token  *oidc.IDToken
-	claims map[string]any
-}
-
-// verify checks an id token as far as that needs no knowledge of a particular sign-in (OpenID Connect Core 3.1.3.7).
-// The issuer is left to the caller, to whom a wrong one means different things.
-func (m *metadata) verify(ctx context.Context, config Config, idToken, accessToken auth.Secret, now time.Time) (verified, error) {
-	unavailable := false
-	ctx = context.WithValue(ctx, keysUnavailable{}, &unavailable)
-	token, err := m.verifier.Verify(ctx, idToken.Reveal())
-	if unavailable {
-		return verified{}, auth.ErrKeysUnavailable
-	}
-	if err != nil {
-		return verified{}, err
-	}
-	v := verified{token: token}
-	if err := token.Claims(&v.claims); err != nil {
-		return verified{}, err
-	}
-	azp, hasAZP := v.claims["azp"]
-	_, hasIssuedAt := v.claims["iat"].(float64)
-	switch {
-	case token.Subject == "":
-		return verified{}, fmt.Errorf("id token has no sub")
-	case len(token.Subject) > 255:
-		return verified{}, fmt.Errorf("id token's sub is longer than 255 characters")
-	case !hasIssuedAt || token.IssuedAt.Unix() <= 0:
-		return verified{}, fmt.Errorf("id token has no iat")
-	case token.IssuedAt.After(now.Add(clockSkew)):
-		return verified{}, fmt.Errorf("id token was issued in the future")
-	case hasAZP && azp != config.ClientID:
-		return verified{}, fmt.Errorf("id token's azp is not this client")
-	case !hasAZP && len(token.Audience) > 1:
-		return verified{}, fmt.Errorf("id token has several audiences and no azp")
-	case token.AccessTokenHash != "" && token.VerifyAccessToken(accessToken.Reveal()) != nil:
-		return verified{}, fmt.Errorf("id token's at_hash is not of the access token")
-	}
-	return v, nil
-}
-
-// clockSkew is how far a provider's clock may be ahead of ours.
-const clockSkew = 5 * time.Minute
 
 // limited bounds what is read of any answer.
 type limited struct{ next http.RoundTripper }
@@ -210,17 +155,4 @@ func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 		}{io.LimitReader(response.Body, maxDocument), response.Body}
 	}
 	return response, err
-}
-
-// textOf is a claim that is a string, else "".
-func textOf(claims map[string]any, name string) string {
-	s, _ := claims[name].(string)
-	return s
-}
-
-// sameClaim compares a claim's values as JSON.
-func sameClaim(a, b any) bool {
-	left, err := json.Marshal(a)
-	right, err2 := json.Marshal(b)
-	return err == nil && err2 == nil && string(left) == string(right)
 }

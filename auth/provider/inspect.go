@@ -115,13 +115,10 @@ func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (HTTPAnswer, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.UserInfoURL, nil)
+	request, err := userInfoRequest(ctx, m, tokens.Access)
 	if err != nil {
-		return HTTPAnswer{}, errors.New("the endpoint's URL is unusable")
+		return HTTPAnswer{}, err
 	}
-	request.Header.Set("Authorization", "Bearer "+tokens.Access.Reveal())
-	request.Header.Set("Accept", "application/json")
-	request.Header.Set("User-Agent", "Keyturn")
 	began := time.Now()
 	response, err := p.tokens.Do(request)
 	if err != nil {

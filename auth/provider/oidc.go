@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 	"github.com/markbates/goth"
 	"golang.org/x/oauth2"
 
@@ -37,7 +38,8 @@ func NewOIDC(config Config, options Options) (*OIDC, error) {
 	if err := config.checkParams(); err != nil {
 		return nil, err
 	}
-	documents, tokens := backChannel(options, discoveryTimeout), backChannel(options, 0)
+	guard := newGuard(config.Issuer)
+	documents, tokens := guard.client(options, discoveryTimeout), guard.client(options, 0)
 	documents.Transport = limited{documents.Transport}
 	return &OIDC{
 		config: config, options: options, documents: documents, tokens: tokens,
@@ -66,7 +68,7 @@ func (p *OIDC) metadata(ctx context.Context) (*metadata, error) {
 	p.discovery.mu.Lock()
 	defer p.discovery.mu.Unlock()
 	if m.verifier == nil {
-		m.keys = keys{oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), p.documents), m.JWKSURL)}
+		m.keys = newKeys(m.JWKSURL, p.documents, p.options.Now)
 		m.verifier = oidc.NewVerifier(m.Issuer, m.keys, &oidc.Config{
 			ClientID: p.config.ClientID, SupportedSigningAlgs: m.signingAlgs(), Now: p.options.Now, SkipIssuerCheck: true,
 		})
@@ -74,19 +76,15 @@ func (p *OIDC) metadata(ctx context.Context) (*metadata, error) {
 	return m, nil
 }
 
-// signingAlgs are the announced algorithms, without those that prove nothing about the provider (none, HMAC with a
-// secret that others know).
+// signingAlgs are the announced algorithms that prove anything.
 func (m *metadata) signingAlgs() []string {
 	var announced struct {
 		Algs []string `json:"id_token_signing_alg_values_supported"`
 	}
-	known := []string{
-		oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
-	}
-	if m.oidc.Claims(&announced) != nil || len(announced.Algs) == 0 {
+	if m.oidc.Claims(&announced) != nil {
 		return []string{oidc.RS256}
 	}
-	algs := slices.DeleteFunc(announced.Algs, func(alg string) bool { return !slices.Contains(known, alg) })
+	algs := slices.DeleteFunc(announced.Algs, func(alg string) bool { return !slices.Contains(signingAlgs, jose.SignatureAlgorithm(alg)) })
 	if len(algs) == 0 {
 		return []string{oidc.RS256}
 	}
@@ -146,23 +144,35 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {p.config.CallbackURL}, "code_verifier": {s.Verifier},
 	}))
 	if err != nil {
+		var refusal *auth.ProviderError
+		if errors.As(err, &refusal) && refusal.Salvage != nil {
+			p.discard(ctx, m, *refusal.Salvage)
+		}
 		return auth.SignedIn{}, signInError("code_exchange_failed", "%v", err)
 	}
+	identity, err := p.identify(ctx, m, s, answer)
+	if err != nil {
+		p.discard(ctx, m, answer)
+		return auth.SignedIn{}, err
+	}
+	return auth.SignedIn{Identity: identity, Answer: answer, IDToken: answer.ID}, nil
+}
+
+// identify says who signed in, once everything about the answer is right.
+func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer auth.Answer) (auth.Identity, error) {
 	if answer.ID == "" {
-		return auth.SignedIn{}, signInError("no_id_token", "the token endpoint gave no id token; is the scope openid asked for?")
+		return auth.Identity{}, signInError("no_id_token", "the token endpoint gave no id token; is the scope openid asked for?")
 	}
 	v, err := m.verify(ctx, p.config, answer.ID, answer.Access, p.options.Now())
-	switch {
-	case err != nil:
-		return auth.SignedIn{}, signInError("invalid_id_token", "%v", err)
-	case v.token.Issuer != m.Issuer:
-		return auth.SignedIn{}, signInError("invalid_id_token", "id token is of another issuer")
-	case v.token.Nonce != s.Nonce:
-		return auth.SignedIn{}, signInError("invalid_id_token", "id token's nonce is not this sign-in's")
+	if err == nil {
+		err = v.isOf(s, m.Issuer, p.config, p.options.Now())
+	}
+	if err != nil {
+		return auth.Identity{}, signInError("invalid_id_token", "%v", err)
 	}
 	claims, err := p.withUserInfo(ctx, m, v, answer.Access)
 	if err != nil {
-		return auth.SignedIn{}, err
+		return auth.Identity{}, err
 	}
 	identity := auth.Identity{
 		Provider: p.config.Name, Issuer: v.token.Issuer, Subject: v.token.Subject, Name: textOf(claims, "name"),
@@ -171,8 +181,24 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 	if identity.Name == "" {
 		identity.Name = textOf(claims, "preferred_username")
 	}
-	return auth.SignedIn{Identity: identity, Answer: answer, IDToken: answer.ID}, nil
+	return identity, nil
 }
+
+// discard revokes the tokens of a sign-in that is refused, as far as that is quickly done.
+func (p *OIDC) discard(ctx context.Context, m *metadata, answer auth.Answer) {
+	if m.RevocationURL == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
+	tokens := auth.TokenSet{Access: answer.Access, Refresh: answer.Refresh}
+	if err := revoke(ctx, p.client(m, answer.ClientAuth), m.RevocationURL, tokens); err != nil {
+		p.options.Log.WarnContext(ctx, "the tokens of a refused sign-in could not be revoked", "provider", p.config.Name, "error", err)
+	}
+}
+
+// discardTimeout bounds what a refused sign-in still waits for.
+const discardTimeout = 2 * time.Second
 
 // exchange presents the code. A provider that announces Basic may still understand only the other method: that is found out
 // here, where no refresh token can be burned, and remembered with the grant.
@@ -189,31 +215,6 @@ func (p *OIDC) exchange(ctx context.Context, m *metadata, form url.Values) (auth
 	answer, err = p.client(m, string(post)).Exchange(ctx, form)
 	answer.ClientAuth = string(post)
 	return answer, err
-}
-
-// withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does
-// not answer costs only its claims; one that speaks of somebody else costs the sign-in.
-func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access auth.Secret) (map[string]any, error) {
-	claims := map[string]any{}
-	if m.UserInfoURL != "" {
-		ctx, cancel := context.WithTimeout(oidc.ClientContext(ctx, p.documents), p.options.RenewTimeout)
-		defer cancel()
-		info, err := m.oidc.UserInfo(ctx, oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access.Reveal()}))
-		switch {
-		case err != nil:
-			p.options.Log.WarnContext(ctx, "userinfo could not be read; the id token's claims serve", "provider", p.config.Name,
-				"error", auth.Redact(err.Error(), access))
-		case info.Subject == "":
-			p.options.Log.WarnContext(ctx, "userinfo names no sub; its claims are not used", "provider", p.config.Name)
-		case info.Subject != v.token.Subject:
-			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
-		case info.Claims(&claims) != nil:
-			claims = map[string]any{}
-		}
-		delete(claims, "sid") // a session is the id token's to name
-	}
-	maps.Copy(claims, v.claims)
-	return claims, nil
 }
 
 // WantsConsent implements Provider.
@@ -252,32 +253,6 @@ func renewalForm(config Config, tokens auth.TokenSet, withScope bool) url.Values
 func apiScope(scopes []string) string {
 	personal := []string{"openid", "profile", "email", "address", "phone", "offline_access"}
 	return strings.Join(slices.DeleteFunc(slices.Clone(scopes), func(s string) bool { return slices.Contains(personal, s) }), " ")
-}
-
-// VerifyIDToken implements auth.Provider.
-func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Secret) (map[string]any, error) {
-	m, err := p.metadata(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
-	}
-	v, err := m.verify(ctx, p.config, idToken, g.Tokens.Access, p.options.Now())
-	if err != nil {
-		return nil, err
-	}
-	if v.token.Issuer != g.Identity.Issuer || v.token.Subject != g.Identity.Subject {
-		return nil, auth.ErrOtherIdentity
-	}
-	for _, name := range []string{"nonce", "auth_time", "azp"} {
-		now, present := v.claims[name]
-		before, had := g.Identity.Claims[name]
-		if present && had && !sameClaim(now, before) || name != "auth_time" && present && !had {
-			return nil, fmt.Errorf("id token's %s is not the sign-in's", name)
-		}
-	}
-	if before, ok := g.Identity.Claims["iat"].(float64); ok && v.token.IssuedAt.Unix() < int64(before)-int64(time.Minute/time.Second) {
-		return nil, fmt.Errorf("id token was issued before the one that it replaces")
-	}
-	return v.claims, nil
 }
 
 // Revoke implements auth.Provider. The refresh token goes first, since that ends the grant (RFC 7009 section 2.1).
@@ -342,9 +317,5 @@ func (p *OIDC) Origins() []string {
 // LogValue implements slog.LogValuer.
 func (p *OIDC) LogValue() slog.Value { return slog.StringValue(p.config.Name) }
 
-func short(text string) string {
-	if runes := []rune(text); len(runes) > 200 {
-		return string(runes[:200]) + "…"
-	}
-	return text
-}
+// short is somebody else's words as far as they are kept.
+func short(text string) string { return auth.Foreign(text, 200) }

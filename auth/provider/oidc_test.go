@@ -22,6 +22,11 @@ import (
 
 func newOIDC(t *testing.T, idp *scripted.Provider, edit func(*provider.Config)) *provider.OIDC {
 	t.Helper()
+	return newOIDCAt(t, idp, time.Now, edit)
+}
+
+func newOIDCAt(t *testing.T, idp *scripted.Provider, now func() time.Time, edit func(*provider.Config)) *provider.OIDC {
+	t.Helper()
 	config := provider.Config{
 		Name: "work", Type: "oidc", Issuer: idp.URL, ClientID: scripted.ClientID, ClientSecret: scripted.ClientSecret,
 		Scopes: []string{"openid", "offline_access"}, CallbackURL: scripted.CallbackURL, Audience: "https://api.example/",
@@ -30,7 +35,7 @@ func newOIDC(t *testing.T, idp *scripted.Provider, edit func(*provider.Config)) 
 	if edit != nil {
 		edit(&config)
 	}
-	p, err := provider.NewOIDC(config, provider.Options{RenewTimeout: 5 * time.Second, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	p, err := provider.NewOIDC(config, provider.Options{RenewTimeout: 5 * time.Second, Now: now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,62 +112,6 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
-func TestIDTokensThatAreRefusedAtSignIn(t *testing.T) {
-	t.Parallel()
-	for name, edit := range map[string]func(map[string]any){
-		"another nonce":                func(c map[string]any) { c["nonce"] = "other" },
-		"no nonce":                     func(c map[string]any) { delete(c, "nonce") },
-		"another iss":                  func(c map[string]any) { c["iss"] = "https://evil.example" },
-		"another aud":                  func(c map[string]any) { c["aud"] = "other" },
-		"no aud":                       func(c map[string]any) { delete(c, "aud") },
-		"no iat":                       func(c map[string]any) { delete(c, "iat") },
-		"no sub":                       func(c map[string]any) { delete(c, "sub") },
-		"an overlong sub":              func(c map[string]any) { c["sub"] = strings.Repeat("x", 256) },
-		"no exp":                       func(c map[string]any) { delete(c, "exp") },
-		"exp is a word":                func(c map[string]any) { c["exp"] = "soon" },
-		"expired":                      func(c map[string]any) { c["exp"] = time.Now().Add(-time.Minute).Unix() },
-		"issued in the future":         func(c map[string]any) { c["iat"] = time.Now().Add(time.Hour).Unix() },
-		"a wrong at_hash":              func(c map[string]any) { c["at_hash"] = "AAAAAAAAAAAAAAAAAAAAAA" },
-		"another azp":                  func(c map[string]any) { c["azp"] = "other" },
-		"several audiences and no azp": func(c map[string]any) { c["aud"] = []string{scripted.ClientID, "other"} },
-		"another sub than userinfo's":  func(c map[string]any) { c["sub"] = "mallory" },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			idp := scripted.New(t)
-			idp.Claims = func(claims map[string]any, _ bool) { edit(claims) }
-			_, err := signIn(t, newOIDC(t, idp, nil), nil)
-			var refusal *provider.SignInError
-			if !errors.As(err, &refusal) || !strings.HasPrefix(refusal.Code, "invalid_") {
-				t.Errorf("error %v", err)
-			}
-		})
-	}
-}
-
-func TestForgedIDTokensAreRefused(t *testing.T) {
-	t.Parallel()
-	for name, forge := range map[string]func(string) string{
-		"alg none": func(token string) string {
-			return "eyJhbGciOiJub25lIn0." + strings.Split(token, ".")[1] + "."
-		},
-		"HS256": func(token string) string {
-			return "eyJhbGciOiJIUzI1NiJ9." + strings.Split(token, ".")[1] + ".AAAA"
-		},
-		"a bad signature": func(token string) string { return token[:len(token)-8] + "AAAAAAAA" },
-		"nothing":         func(string) string { return "" },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			idp := scripted.New(t)
-			idp.IDToken = forge
-			if _, err := signIn(t, newOIDC(t, idp, nil), nil); err == nil {
-				t.Error("it is believed")
-			}
-		})
-	}
-}
-
 func TestCallbacksThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -186,15 +135,6 @@ func TestCallbacksThatAreRefused(t *testing.T) {
 				t.Errorf("error %v, want %s", err, c.code)
 			}
 		})
-	}
-}
-
-func TestDiscoveryOfAnotherIssuerIsRefused(t *testing.T) {
-	t.Parallel()
-	idp := scripted.New(t)
-	idp.Document = func(d map[string]any) { d["issuer"] = "https://evil.example" }
-	if _, err := signIn(t, newOIDC(t, idp, nil), nil); err == nil {
-		t.Error("it is believed")
 	}
 }
 

@@ -169,16 +169,5 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	return max(0, at.Sub(now))
 }
 
-// clean makes foreign text safe for a log line and short enough for a page.
-func clean(text string) string {
-	text = strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c == unicode.ReplacementChar {
-			return ' '
-		}
-		return c
-	}, text)
-	if runes := []rune(text); len(runes) > maxDetail {
-		text = string(runes[:maxDetail]) + "…"
-	}
-	return strings.TrimSpace(text)
-}
+// clean is a provider's own words as far as they are kept.
+func clean(text string) string { return auth.Foreign(text, maxDetail) }

@@ -151,14 +151,21 @@ func TestMembersAreExact(t *testing.T) {
 	}
 }
 
-func FuzzRead(f *testing.F) {
-	for _, seed := range []string{`{"access_token":"a","expires_in":1e400}`, "access_token=a&expires_in=1", "\uFEFF{", "<html>", `{"error":{}}`, "[[[["} {
+// Whatever a token endpoint says: no panic, and nothing that is neither tokens nor a short refusal.
+func FuzzTokenAnswer(f *testing.F) {
+	for _, seed := range []string{`{"access_token":"a","expires_in":1e400}`, "access_token=a&expires_in=1", "\uFEFF{", "<html>", `{"error":{}}`, "[[[[",
+		`{"access_token":"a","access_token":"b","refresh_token":null,"token_type":"N_A"}`, `{"error":"\u202e\u0000x","refresh_token":"r"}`, "error=%zz&error=a",
+	} {
 		f.Add(200, []byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		answer, err := read(&response{status: status, header: http.Header{}, body: body}, time.Now())
 		if err == nil && answer.Access == "" {
 			t.Error("tokens without an access token")
+		}
+		var refusal *auth.ProviderError
+		if err != nil && (!errors.As(err, &refusal) || len([]rune(err.Error())) > 2*maxDetail+10) {
+			t.Errorf("%d bytes of error: %.300v", len(err.Error()), err)
 		}
 		if answer.Lifetime < 0 || answer.RefreshLifetime < 0 {
 			t.Error("a negative lifetime")

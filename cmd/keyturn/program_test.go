@@ -62,8 +62,8 @@ type program struct {
 	exited  chan error
 }
 
-// startProgram starts Keyturn on a free port with a data dir of its own. Arguments with a "=" that begin with KEYTURN_
-// are environment.
+// startProgram starts Keyturn on a free port with a data dir of its own. Arguments with a "="
+// and no dash before it are environment.
 func startProgram(t testing.TB, args ...string) *program {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -79,7 +79,7 @@ func launch(t testing.TB, p *program, addr string) *program {
 	args := []string{"--addr", addr, "--data-dir", p.dir, "--log-level", "debug"}
 	environment := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
 	for _, arg := range p.args {
-		if strings.HasPrefix(arg, "KEYTURN_") {
+		if strings.Contains(arg, "=") && !strings.HasPrefix(arg, "-") {
 			environment = append(environment, arg)
 		} else {
 			args = append(args, arg)

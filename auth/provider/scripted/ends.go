@@ -2,6 +2,7 @@ package scripted
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -62,15 +63,7 @@ func (p *Provider) LogoutClaims(sid, sub string) map[string]any {
 
 // SignPayload is SignAs for claims that are JSON already, or no JSON at all.
 func (p *Provider) SignPayload(typ string, payload []byte) string {
-	signed, err := signer(p.key, typ).Sign(payload)
-	if err != nil {
-		panic(err)
-	}
-	text, err := signed.CompactSerialize()
-	if err != nil {
-		panic(err)
-	}
-	return text
+	return SignWith(p.key, payload, typed(typ))
 }
 
 // SignAs makes a JWT of a type with the provider's key.
@@ -82,21 +75,16 @@ func Forge(alg jose.SignatureAlgorithm, key any, claims map[string]any) string {
 }
 
 func sign(key jose.SigningKey, typ string, claims map[string]any) string {
-	text, err := jwt.Signed(signer(key, typ)).Claims(claims).Serialize()
+	payload, err := json.Marshal(claims)
 	if err != nil {
 		panic(err)
 	}
-	return text
+	return SignWith(key, payload, typed(typ))
 }
 
-func signer(key jose.SigningKey, typ string) jose.Signer {
-	options := &jose.SignerOptions{}
-	if typ != "" {
-		options.WithType(jose.ContentType(typ))
+func typed(typ string) map[jose.HeaderKey]any {
+	if typ == "" {
+		return nil
 	}
-	s, err := jose.NewSigner(key, options)
-	if err != nil {
-		panic(err)
-	}
-	return s
+	return map[jose.HeaderKey]any{jose.HeaderType: typ}
 }

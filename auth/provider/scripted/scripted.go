@@ -6,10 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -67,6 +63,10 @@ type Provider struct {
 	Asked func(path string, params url.Values)
 	// UserInfo and Introspect, if set, answer these endpoints; without Introspect there is none.
 	UserInfo, Introspect http.HandlerFunc
+	// Authorization, if set, edits the parameters of an authorization answer. It gets those of the request.
+	Authorization func(answer, request url.Values)
+	// Keys, if set, answers for the key set.
+	Keys http.HandlerFunc
 	// Document, if set, edits the discovery document.
 	Document func(document map[string]any)
 
@@ -77,6 +77,7 @@ type Provider struct {
 	refresh    map[string]*token
 	access     map[string]*token
 	presented  map[string]int
+	calls      map[string]int // by path
 	tokenCalls int
 	atOnce     int
 	mostAtOnce int
@@ -121,19 +122,24 @@ func New(t testing.TB) *Provider {
 	}
 	p := &Provider{
 		Class: FamilyRevoked, Lifetime: time.Hour, Subject: "alice",
-		key:    jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: private, KeyID: "k1", Algorithm: "ES256", Use: "sig"}},
-		public: jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: private.Public(), KeyID: "k1", Algorithm: "ES256", Use: "sig"}}},
-		codes:  map[string]url.Values{}, refresh: map[string]*token{}, access: map[string]*token{}, presented: map[string]int{},
+		codes: map[string]url.Values{}, refresh: map[string]*token{}, access: map[string]*token{}, presented: map[string]int{}, calls: map[string]int{},
 	}
+	key, public := Key(private, jose.ES256, "k1")
+	p.Rotate(key, public)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/openid-configuration", p.discovery)
-	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, p.public) })
+	mux.HandleFunc("GET /keys", p.keys)
 	mux.HandleFunc("GET /authorize", p.authorize)
 	mux.HandleFunc("POST /token", p.token)
 	mux.HandleFunc("GET /userinfo", p.userinfo)
 	mux.HandleFunc("POST /revoke", p.revoke)
 	mux.HandleFunc("POST /introspect", func(w http.ResponseWriter, r *http.Request) { p.Introspect(w, r) })
-	p.Server = httptest.NewServer(mux)
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		p.calls[r.URL.Path]++
+		p.mu.Unlock()
+		mux.ServeHTTP(w, r)
+	}))
 	t.Cleanup(p.Close)
 	return p
 }
@@ -147,6 +153,9 @@ func (p *Provider) Change(edit func()) {
 
 // TokenCalls is how often the token endpoint was called for a renewal.
 func (p *Provider) TokenCalls() int { p.mu.Lock(); defer p.mu.Unlock(); return p.tokenCalls }
+
+// Calls is how often a path was asked for, by anybody and in any way.
+func (p *Provider) Calls(path string) int { p.mu.Lock(); defer p.mu.Unlock(); return p.calls[path] }
 
 // MostAtOnce is how many renewals were under way at the token endpoint at the busiest moment.
 func (p *Provider) MostAtOnce() int { p.mu.Lock(); defer p.mu.Unlock(); return p.mostAtOnce }
@@ -173,215 +182,4 @@ func (p *Provider) Issued() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.issued...)
-}
-
-func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
-	document := map[string]any{
-		"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
-		"userinfo_endpoint": p.URL + "/userinfo", "revocation_endpoint": p.URL + "/revoke",
-		"id_token_signing_alg_values_supported": []string{"ES256"}, "response_types_supported": []string{"code"},
-		"subject_types_supported": []string{"public"}, "token_endpoint_auth_methods_supported": []string{"client_secret_basic"},
-	}
-	if p.Introspect != nil {
-		document["introspection_endpoint"] = p.URL + "/introspect"
-	}
-	if p.Document != nil {
-		p.Document(document)
-	}
-	answer(w, http.StatusOK, document)
-}
-
-func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	query := r.URL.Query()
-	if p.Asked != nil {
-		p.Asked(r.URL.Path, query)
-	}
-	code := p.name("code")
-	p.codes[code] = query
-	back, err := url.Parse(query.Get("redirect_uri"))
-	if err != nil {
-		http.Error(w, "bad redirect_uri", http.StatusBadRequest)
-		return
-	}
-	back.RawQuery = url.Values{"code": {code}, "state": {query.Get("state")}}.Encode()
-	http.Redirect(w, r, back.String(), http.StatusFound)
-}
-
-func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
-	if err := r.ParseForm(); err != nil || !p.isClient(r) {
-		answer(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
-		return
-	}
-	if p.Asked != nil {
-		p.Asked(r.URL.Path, r.PostForm)
-	}
-	if r.PostForm.Get("grant_type") == "authorization_code" {
-		p.exchange(w, r.PostForm)
-		return
-	}
-	p.mu.Lock()
-	p.tokenCalls++
-	p.atOnce++
-	p.mostAtOnce = max(p.mostAtOnce, p.atOnce)
-	defer func() { p.mu.Lock(); p.atOnce--; p.mu.Unlock() }()
-	refresh := r.PostForm.Get("refresh_token")
-	p.presented[refresh]++
-	script := p.Token
-	p.mu.Unlock()
-	grant := func() map[string]any { p.mu.Lock(); defer p.mu.Unlock(); return p.renew(refresh) }
-	if script != nil && script(w, r, grant) {
-		return
-	}
-	tokens := grant()
-	status := http.StatusOK
-	if tokens["error"] != nil {
-		status = http.StatusBadRequest
-	}
-	answer(w, status, tokens)
-}
-
-func (p *Provider) exchange(w http.ResponseWriter, form url.Values) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	request, ok := p.codes[form.Get("code")]
-	delete(p.codes, form.Get("code"))
-	sum := sha256.Sum256([]byte(form.Get("code_verifier")))
-	if !ok || base64.RawURLEncoding.EncodeToString(sum[:]) != request.Get("code_challenge") || request.Get("code_challenge_method") != "S256" {
-		answer(w, http.StatusBadRequest, map[string]any{"error": "invalid_grant"})
-		return
-	}
-	tokens := p.issue(&family{nonce: request.Get("nonce")}, "", false)
-	if p.InsistsOnConsent && request.Get("prompt") != "consent" {
-		delete(tokens, "refresh_token")
-	}
-	answer(w, http.StatusOK, tokens)
-}
-
-// renew is the heart of the ledger; p.mu is held.
-func (p *Provider) renew(refresh string) map[string]any {
-	refused := map[string]any{"error": "invalid_grant", "error_description": "the refresh token " + refresh + " is no good"}
-	t := p.refresh[refresh]
-	if t == nil || t.family.dead {
-		return refused
-	}
-	if p.Class == Static {
-		return p.issue(t.family, refresh, true)
-	}
-	if t.spentAt.IsZero() {
-		t.spentAt = time.Now()
-		tokens := p.issue(t.family, "", true)
-		t.successor, _ = tokens["refresh_token"].(string)
-		return tokens
-	}
-	next := p.refresh[t.successor]
-	within := time.Since(t.spentAt) <= p.Interval && next != nil && next.spentAt.IsZero()
-	switch {
-	case p.Class == SameSuccessor && within:
-		return p.issue(t.family, t.successor, true)
-	case p.Class == Sibling && within:
-		tokens := p.issue(t.family, "", true)
-		t.successor, _ = tokens["refresh_token"].(string)
-		return tokens
-	case p.Class != Strict:
-		t.family.dead = true
-	}
-	return refused
-}
-
-// issue makes an answer; p.mu is held. An empty refresh makes a new refresh token.
-func (p *Provider) issue(f *family, refresh string, renewal bool) map[string]any {
-	access := p.name("access")
-	if p.Access != nil {
-		access = p.Access()
-	}
-	p.access[access] = &token{family: f}
-	if refresh == "" {
-		refresh = p.name("refresh")
-		p.refresh[refresh] = &token{family: f}
-	}
-	now := time.Now()
-	claims := map[string]any{
-		"iss": p.URL, "sub": p.Subject, "aud": ClientID, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "name": "Alice", "email": "alice@example.com",
-	}
-	if !renewal {
-		claims["nonce"] = f.nonce
-	}
-	sum := sha256.Sum256([]byte(access))
-	claims["at_hash"] = base64.RawURLEncoding.EncodeToString(sum[:16])
-	if p.Claims != nil {
-		p.Claims(claims, renewal)
-	}
-	idToken := p.Sign(claims)
-	if p.IDToken != nil {
-		idToken = p.IDToken(idToken)
-	}
-	p.issued = append(p.issued, access, refresh, idToken)
-	tokens := map[string]any{
-		"access_token": access, "refresh_token": refresh, "id_token": idToken, "token_type": "Bearer", "scope": "openid profile offline_access",
-		"expires_in": p.Lifetime.Seconds(),
-	}
-	if p.NoRefreshToken {
-		delete(tokens, "refresh_token")
-	}
-	if p.Tokens != nil {
-		p.Tokens(tokens, renewal)
-	}
-	return tokens
-}
-
-// Sign makes a JWT with the provider's key.
-func (p *Provider) Sign(claims map[string]any) string { return p.SignAs("JWT", claims) }
-
-// Mint makes the tokens of a new sign-in without the way through a browser.
-func (p *Provider) Mint() map[string]any {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.issue(&family{}, "", false)
-}
-
-func (p *Provider) name(kind string) string {
-	p.serial++
-	return fmt.Sprintf("%s-%d-%s", kind, p.serial, rand.Text())
-}
-
-func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.UserInfo != nil {
-		p.UserInfo(w, r)
-		return
-	}
-	var access string
-	_, _ = fmt.Sscanf(r.Header.Get("Authorization"), "Bearer %s", &access)
-	if t := p.access[access]; t == nil || t.family.dead {
-		answer(w, http.StatusUnauthorized, map[string]any{"error": "invalid_token"})
-		return
-	}
-	answer(w, http.StatusOK, map[string]any{"sub": p.Subject, "name": "Alice", "locale": "en"})
-}
-
-func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	revoked := r.PostFormValue("token")
-	if p.Revocation != nil && p.Revocation(w) {
-		return
-	}
-	if !p.isClient(r) {
-		answer(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
-		return
-	}
-	p.revoked = append(p.revoked, revoked)
-	if t := p.refresh[revoked]; t != nil {
-		t.family.dead = true
-	}
-	w.WriteHeader(http.StatusOK)
-}
-
-func answer(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body)
 }

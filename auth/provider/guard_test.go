@@ -1,0 +1,84 @@
+package provider
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	public  = "93.184.216.34"
+	private = "10.1.2.3"
+)
+
+func TestWhereAProviderMayHaveKeyturnCall(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		issuer, resolves, host, address string
+		allowed                         bool
+	}{
+		"another host outside":              {"id.example", public, "keys.example", "2606:2800:21f::1", true},
+		"this machine":                      {"id.example", public, "keys.example", "127.0.0.1", false},
+		"this machine by IPv6":              {"id.example", public, "keys.example", "::1", false},
+		"this machine, mapped":              {"id.example", public, "keys.example", "::ffff:127.0.0.1", false},
+		"this machine by NAT64":             {"id.example", public, "keys.example", "64:ff9b::7f00:1", false},
+		"this machine by 6to4":              {"id.example", public, "keys.example", "2002:7f00:1::", false},
+		"the internet by NAT64":             {"id.example", public, "keys.example", "64:ff9b::5db8:d822", true},
+		"no address":                        {"id.example", public, "keys.example", "0.0.0.0", false},
+		"a network of ours":                 {"id.example", public, "keys.example", private, false},
+		"a network of ours by IPv6":         {"id.example", public, "keys.example", "fd00::1", false},
+		"a carrier's":                       {"id.example", public, "keys.example", "100.100.100.200", false},
+		"the cloud's credentials":           {"id.example", public, "keys.example", "169.254.169.254", false},
+		"everybody":                         {"id.example", public, "keys.example", "224.0.0.1", false},
+		"the issuer, resolved otherwise":    {"id.example", public, "id.example", "127.0.0.1", false},
+		"the issuer in other letters":       {"id.example", public, "ID.example", private, false},
+		"before anything is known":          {"id.example", "", "keys.example", private, false},
+		"inside, from inside":               {"sso.corp", private, "keys.corp", "192.168.0.1", true},
+		"this machine, from this machine":   {"localhost", "::1", "localhost", "127.0.0.1", true},
+		"a container, from this machine":    {"127.0.0.1", "127.0.0.1", "172.17.0.2", "172.17.0.2", true},
+		"the cloud's credentials, inside":   {"sso.corp", private, "keys.corp", "169.254.169.254", false},
+		"the cloud's as the issuer":         {"evil.example", "", "evil.example", "169.254.169.254", false},
+		"link-local, typed in the settings": {"169.254.7.7", "", "169.254.7.7", "169.254.7.7", true},
+		"outside, from inside":              {"sso.corp", private, "keys.example", public, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuard("http://" + c.issuer + ":8080/realm")
+			if c.resolves != "" {
+				if err := g.check(c.issuer, netip.MustParseAddr(c.resolves)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := g.check(c.host, netip.MustParseAddr(c.address)); (err == nil) != c.allowed {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// The address counts, not the name, and it is looked at when the connection is made.
+func TestANameThatLeadsInsideIsNotDialled(t *testing.T) {
+	t.Parallel()
+	called := make(chan struct{}, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called <- struct{}{} }))
+	t.Cleanup(server.Close)
+	byName := strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+	for issuer, allowed := range map[string]bool{"https://id.example": false, byName: true} {
+		g := newGuard(issuer)
+		if !allowed {
+			if err := g.check("id.example", netip.MustParseAddr(public)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		response, err := g.client(Options{}, 15*time.Second).Get(byName)
+		if err == nil {
+			response.Body.Close()
+		}
+		if (err == nil) != allowed || (len(called) == 1) != allowed {
+			t.Errorf("%s: %v, called %d times", issuer, err, len(called))
+		}
+	}
+}

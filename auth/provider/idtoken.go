@@ -1,0 +1,182 @@
+package provider
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"keyturn/auth"
+)
+
+const (
+	// clockSkew is how far a provider's clock may be ahead of ours.
+	clockSkew = 5 * time.Minute
+	// lastSecond is the end of the year 9999: no expiry is later.
+	lastSecond = 253402300799
+)
+
+// verified is an id token whose signature, audience, expiry and issue time are right, with its claims.
+type verified struct {
+	token  *oidc.IDToken
+	claims map[string]any
+}
+
+// verify checks an id token as far as that needs no knowledge of a particular sign-in (OpenID Connect Core 3.1.3.7).
+// The issuer is left to the caller, to whom a wrong one means different things.
+func (m *metadata) verify(ctx context.Context, config Config, idToken, accessToken auth.Secret, now time.Time) (_ verified, err error) {
+	defer calm(&err)
+	unavailable := false
+	ctx = context.WithValue(ctx, keysUnavailable{}, &unavailable)
+	token, err := m.verifier.Verify(ctx, idToken.Reveal())
+	if unavailable {
+		return verified{}, auth.ErrKeysUnavailable
+	}
+	if err != nil {
+		return verified{}, err
+	}
+	v := verified{token: token}
+	var raw json.RawMessage
+	if err := errors.Join(token.Claims(&raw), token.Claims(&v.claims), exactMembers(raw)); err != nil {
+		return verified{}, err
+	}
+	azp, hasAZP := v.claims["azp"]
+	_, hasIssuedAt := v.claims["iat"].(float64)
+	expiry, hasExpiry := v.claims["exp"].(float64)
+	switch {
+	case token.Subject == "":
+		return verified{}, errors.New("id token has no sub")
+	case len(token.Subject) > 255 || strings.ContainsFunc(token.Subject, unicode.IsControl):
+		return verified{}, errors.New("id token's sub is longer than 255 characters, or holds one that cannot be printed")
+	case !hasExpiry || expiry > lastSecond:
+		return verified{}, errors.New("id token's exp is no time")
+	case !hasIssuedAt || token.IssuedAt.Unix() <= 0:
+		return verified{}, errors.New("id token has no iat")
+	case token.IssuedAt.After(now.Add(clockSkew)):
+		return verified{}, errors.New("id token was issued in the future")
+	case hasAZP && azp != config.ClientID:
+		return verified{}, errors.New("id token's azp is not this client")
+	case !hasAZP && len(token.Audience) > 1:
+		return verified{}, errors.New("id token has several audiences and no azp")
+	case token.AccessTokenHash != "" && token.VerifyAccessToken(accessToken.Reveal()) != nil:
+		return verified{}, errors.New("id token's at_hash is not of the access token")
+	}
+	return v, nil
+}
+
+// exactMembers refuses claims that say one thing twice, or a protocol's claim in other letters: who reads which of them is
+// then a matter of the library (RFC 7519 section 4), and encoding/json takes SUB for sub.
+func exactMembers(object []byte) error {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
+		return errors.New("the claims are no JSON object")
+	}
+	seen := map[string]bool{}
+	for decoder.More() {
+		token, err := decoder.Token()
+		name, ok := token.(string)
+		if err != nil || !ok {
+			return errors.New("the claims are no JSON object")
+		}
+		exact := func(claim string) bool { return name == claim || !strings.EqualFold(name, claim) }
+		for _, claim := range []string{"iss", "sub", "aud", "exp", "iat", "nbf", "nonce", "azp", "at_hash", "auth_time", "events", "jti", "sid"} {
+			if !exact(claim) {
+				return fmt.Errorf("the claim %s is spelled %q", claim, short(name))
+			}
+		}
+		if seen[name] {
+			return fmt.Errorf("the claims say %q twice", short(name))
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return errors.New("the claims are no JSON object")
+		}
+	}
+	return nil
+}
+
+// isOf checks what only the sign-in that the id token answers to knows (OpenID Connect Core 3.1.3.7, items 2, 11 and 13).
+func (v verified) isOf(s *Session, issuer string, config Config, now time.Time) error {
+	switch {
+	case v.token.Issuer != issuer:
+		return errors.New("id token is of another issuer")
+	case v.token.Nonce == "" || v.token.Nonce != s.Nonce:
+		return errors.New("id token's nonce is not this sign-in's")
+	}
+	maxAge, err := strconv.Atoi(config.AuthParams["max_age"])
+	if err != nil {
+		return nil
+	}
+	at, ok := v.claims["auth_time"].(float64)
+	if !ok || now.Sub(time.Unix(int64(at), 0)) > time.Duration(maxAge)*time.Second+clockSkew {
+		return errors.New("id token does not say that the person was seen as lately as max_age asks for")
+	}
+	return nil
+}
+
+// VerifyIDToken implements auth.Provider: an id token of a renewal against the one of the sign-in (OpenID Connect Core
+// 12.2).
+func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Secret) (map[string]any, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
+	}
+	v, err := m.verify(ctx, p.config, idToken, g.Tokens.Access, p.options.Now())
+	if err != nil {
+		return nil, err
+	}
+	if v.token.Issuer != g.Identity.Issuer || v.token.Subject != g.Identity.Subject {
+		return nil, auth.ErrOtherIdentity
+	}
+	for _, name := range []string{"nonce", "auth_time", "azp"} {
+		now, present := v.claims[name]
+		before, had := g.Identity.Claims[name]
+		if present && had && !sameClaim(now, before) || name != "auth_time" && present && !had {
+			return nil, fmt.Errorf("id token's %s is not the sign-in's", name)
+		}
+	}
+	if before, had := g.Identity.Claims["aud"]; had && !sameClaim(audience(before), audience(v.claims["aud"])) {
+		return nil, errors.New("id token's aud is not the sign-in's")
+	}
+	if before, ok := g.Identity.Claims["iat"].(float64); ok && v.token.IssuedAt.Unix() < int64(before)-int64(time.Minute/time.Second) {
+		return nil, errors.New("id token was issued before the one that it replaces")
+	}
+	return v.claims, nil
+}
+
+// audience is an aud claim's values in order: one alone may be a string.
+func audience(claim any) []string {
+	list, ok := claim.([]any)
+	if !ok {
+		list = []any{claim}
+	}
+	var values []string
+	for _, value := range list {
+		text, _ := value.(string)
+		values = append(values, text)
+	}
+	slices.Sort(values)
+	return slices.Compact(values)
+}
+
+// textOf is a claim that is a string, else "".
+func textOf(claims map[string]any, name string) string {
+	s, _ := claims[name].(string)
+	return s
+}
+
+// sameClaim compares a claim's values as JSON.
+func sameClaim(a, b any) bool {
+	left, err := json.Marshal(a)
+	right, err2 := json.Marshal(b)
+	return err == nil && err2 == nil && string(left) == string(right)
+}

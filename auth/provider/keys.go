@@ -1,0 +1,204 @@
+package provider
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
+)
+
+const (
+	maxKeys    = 500  // in a key set; more are nobody's, and only cost time
+	maxTried   = 32   // keys tried for one signature
+	minRSABits = 2048 // RFC 7518 section 3.3
+	keysStay   = time.Hour
+
+	// Keys are fetched again for a signature that none of the known ones made: three times in a row, then once in this time.
+	keysAgain      = 20 * time.Second
+	keysAgainBurst = 3
+)
+
+// signingAlgs prove that the provider signed: neither none, nor HMAC with a secret that others know.
+var signingAlgs = []jose.SignatureAlgorithm{
+	jose.RS256, jose.RS384, jose.RS512, jose.ES256, jose.ES384, jose.ES512, jose.PS256, jose.PS384, jose.PS512, jose.EdDSA,
+}
+
+var (
+	errNoKeyFits   = errors.New("none of the provider's keys made the signature")
+	errKeysResting = errors.New("keys were fetched a moment ago")
+)
+
+// keys is the provider's key set (RFC 7517), an oidc.KeySet. go-oidc's own takes any key for any algorithm, fetches the
+// set once for each bad signature, and trusts a key that the provider has withdrawn for as long as the process lives. It
+// is safe for concurrent use.
+type keys struct {
+	url    string
+	client *http.Client
+	now    func() time.Time
+	again  *rate.Limiter
+	calls  singleflight.Group
+
+	mu    sync.Mutex
+	found keySet
+}
+
+// keySet is what one fetch brought.
+type keySet struct {
+	keys []jose.JSONWebKey
+	at   time.Time // zero: nothing yet
+}
+
+func newKeys(url string, client *http.Client, now func() time.Time) *keys {
+	return &keys{url: url, client: client, now: now, again: rate.NewLimiter(rate.Every(keysAgain), keysAgainBurst)}
+}
+
+// keysUnavailable marks, in the caller's context, a place for a note that the keys could not be fetched: go-oidc's
+// verifier does not pass that on as an error that can be told from a bad signature.
+type keysUnavailable struct{}
+
+// VerifySignature implements oidc.KeySet. The token is a JWS in compact form; a key comes from the provider's set and never
+// from the token's own header.
+func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	jws, err := jose.ParseSignedCompact(token, signingAlgs)
+	if err != nil {
+		return nil, fmt.Errorf("not a signed token: %w", err)
+	}
+	payload, err := k.verify(ctx, jws)
+	if noted, ok := ctx.Value(keysUnavailable{}).(*bool); ok {
+		*noted = err != nil && !errors.Is(err, errNoKeyFits)
+	}
+	return payload, err
+}
+
+func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature) ([]byte, error) {
+	k.mu.Lock()
+	known := k.found
+	k.mu.Unlock()
+	if known.at.IsZero() {
+		fetched, err := k.fetched(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return fetched.verify(jws)
+	}
+	if k.now().Sub(known.at) > keysStay {
+		if fetched, err := k.fetched(ctx); err == nil { // else the ones that we have go on
+			known = fetched
+		}
+	}
+	payload, err := known.verify(jws)
+	if err == nil {
+		return payload, nil
+	}
+	// A new key, perhaps (OpenID Connect Core section 10.1.1).
+	if !k.again.AllowN(k.now(), 1) {
+		return nil, errKeysResting
+	}
+	fetched, err := k.fetched(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return fetched.verify(jws)
+}
+
+// verify tries the keys that could have made the signature.
+func (s keySet) verify(jws *jose.JSONWebSignature) ([]byte, error) {
+	header, tried := jws.Signatures[0].Header, 0
+	for i := range s.keys {
+		key := &s.keys[i]
+		if header.KeyID != "" && key.KeyID != header.KeyID || !fits(key, header.Algorithm) {
+			continue
+		}
+		if tried++; tried > maxTried {
+			break
+		}
+		if payload, err := jws.Verify(key.Key); err == nil {
+			return payload, nil
+		}
+	}
+	return nil, errNoKeyFits
+}
+
+// fits says whether a key is meant for signatures of that algorithm, and strong enough.
+func fits(key *jose.JSONWebKey, alg string) bool {
+	if key.Use != "" && key.Use != "sig" || key.Algorithm != "" && key.Algorithm != alg {
+		return false
+	}
+	switch public := key.Key.(type) {
+	case *rsa.PublicKey:
+		return (strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")) && public.N.BitLen() >= minRSABits && public.E >= 3
+	case *ecdsa.PublicKey:
+		return alg == map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[public.Params().BitSize]
+	case ed25519.PublicKey:
+		return alg == string(jose.EdDSA)
+	}
+	return false
+}
+
+// fetched fetches the set. One call serves all who wait, and outlives them.
+func (k *keys) fetched(ctx context.Context) (keySet, error) {
+	call := k.calls.DoChan("", func() (any, error) {
+		set, err := k.fetch()
+		if err == nil {
+			k.mu.Lock()
+			k.found = set
+			k.mu.Unlock()
+		}
+		return set, err
+	})
+	select {
+	case result := <-call:
+		return result.Val.(keySet), result.Err
+	case <-ctx.Done():
+		return keySet{}, ctx.Err()
+	}
+}
+
+func (k *keys) fetch() (_ keySet, err error) {
+	defer calm(&err)
+	response, err := k.client.Get(k.url)
+	if err != nil {
+		return keySet{}, fmt.Errorf("keys: %s", reason(err))
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		return keySet{}, fmt.Errorf("keys: the answer has status %d, or broke off", response.StatusCode)
+	}
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(body, &set); err != nil || set.Keys == nil {
+		return keySet{}, errors.New("keys: the answer is no key set")
+	}
+	if len(set.Keys) > maxKeys {
+		return keySet{}, fmt.Errorf("keys: the set has %d; more than %d are not read", len(set.Keys), maxKeys)
+	}
+	found := keySet{at: k.now()}
+	for _, text := range set.Keys {
+		var key jose.JSONWebKey
+		if key.UnmarshalJSON(text) == nil { // RFC 7517 section 5: the ones that nobody understands are passed over
+			found.keys = append(found.keys, key)
+		}
+	}
+	return found, nil
+}
+
+// calm turns a panic over what somebody else wrote into an error: nothing of theirs may end the program.
+func calm(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("the answer could not be read: %s", short(fmt.Sprint(p)))
+	}
+}

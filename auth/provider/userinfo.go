@@ -1,0 +1,82 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+
+	"keyturn/auth"
+)
+
+// withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does
+// not answer costs only its claims; one that speaks of somebody else costs the sign-in.
+func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access auth.Secret) (map[string]any, error) {
+	claims := map[string]any{}
+	if m.UserInfoURL != "" {
+		info, err := p.askUserInfo(ctx, m, access)
+		subject := textOf(info, "sub")
+		switch {
+		case err != nil:
+			p.options.Log.WarnContext(ctx, "userinfo could not be read; the id token's claims serve", "provider", p.config.Name,
+				"error", auth.Redact(err.Error(), access))
+		case subject == "":
+			p.options.Log.WarnContext(ctx, "userinfo names no sub; its claims are not used", "provider", p.config.Name)
+		case subject != v.token.Subject:
+			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
+		default:
+			claims = info
+			delete(claims, "sid") // a session is the id token's to name
+		}
+	}
+	maps.Copy(claims, v.claims)
+	return claims, nil
+}
+
+// askUserInfo calls userinfo and reads its claims, plain or signed (OpenID Connect Core 5.3.2).
+func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, access auth.Secret) (claims map[string]any, err error) {
+	defer calm(&err)
+	ctx, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
+	defer cancel()
+	request, err := userInfoRequest(ctx, m, access)
+	if err != nil {
+		return nil, err
+	}
+	response, err := p.documents.Do(request)
+	if err != nil {
+		return nil, errors.New(reason(err))
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the answer has status %d, or broke off", response.StatusCode)
+	}
+	if mediaType, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err == nil && mediaType == "application/jwt" {
+		if body, err = m.keys.VerifySignature(ctx, string(body)); err != nil {
+			return nil, fmt.Errorf("the signed answer: %w", err)
+		}
+	}
+	if err := exactMembers(body); err != nil {
+		return nil, err
+	}
+	if json.Unmarshal(body, &claims) != nil {
+		return nil, errors.New("the answer is no JSON object")
+	}
+	return claims, nil
+}
+
+// userInfoRequest carries the access token in the header, the one way that every endpoint must know (RFC 6750 section 2.1).
+func userInfoRequest(ctx context.Context, m *metadata, access auth.Secret) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, m.UserInfoURL, nil)
+	if err != nil {
+		return nil, errors.New("the endpoint's URL is unusable")
+	}
+	request.Header.Set("Authorization", "Bearer "+access.Reveal())
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", "Keyturn")
+	return request, nil
+}

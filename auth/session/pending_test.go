@@ -1,0 +1,93 @@
+package session_test
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keyturn/auth/session"
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/sqlite"
+)
+
+// A pending sign-in is good for ten minutes, for one use, and for the provider that it was begun at.
+func TestAPendingSignInIsTakenInTimeAndOnce(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		after    time.Duration
+		state    string
+		provider string
+		taken    bool
+	}{
+		"at once":             {0, "s", "work", true},
+		"after nine minutes":  {9 * time.Minute, "s", "work", true},
+		"after eleven":        {11 * time.Minute, "s", "work", false},
+		"with another state":  {0, "other", "work", false},
+		"with no state":       {0, "", "work", false},
+		"at another provider": {0, "s", "home", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var later atomic.Int64
+			ask := browser(t, func() time.Time { return time.Now().Add(time.Duration(later.Load())) })
+			ask(func(m *session.Manager, r *http.Request) {
+				if err := m.Await(r.Context(), "s", session.Pending{Provider: "work"}); err != nil {
+					t.Error(err)
+				}
+			})
+			later.Store(int64(c.after))
+			ask(func(m *session.Manager, r *http.Request) {
+				if _, ok := m.Take(r.Context(), c.state, c.provider); ok != c.taken {
+					t.Errorf("taken: %v", ok)
+				}
+			})
+			if c.state != "s" {
+				return
+			}
+			ask(func(m *session.Manager, r *http.Request) {
+				if _, ok := m.Take(r.Context(), "s", "work"); ok {
+					t.Error("it can be taken twice")
+				}
+			})
+		})
+	}
+}
+
+// browser returns what makes a request with a browser's cookie, in a house of its own.
+func browser(t *testing.T, now func() time.Time) func(use func(*session.Manager, *http.Request)) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keyturn.db")
+	if err := keyset.Create(path + ".keys"); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keyset.Open(path + ".keys")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sqlite.Open(t.Context(), sqlite.Options{
+		Path: path, Sealer: vault.Sealer{Keys: keys}, SessionIdle: time.Hour, Now: now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	m := session.New(session.Options{Store: db.Sessions(), Lifetime: 24 * time.Hour, Now: now})
+	var cookies []*http.Cookie
+	return func(use func(*session.Manager, *http.Request)) {
+		t.Helper()
+		request := httptest.NewRequest(http.MethodGet, "/", nil)
+		for _, cookie := range cookies {
+			request.AddCookie(cookie)
+		}
+		w := httptest.NewRecorder()
+		m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { use(m, r) })).ServeHTTP(w, request)
+		if set := w.Result().Cookies(); len(set) > 0 {
+			cookies = set
+		}
+	}
+}
