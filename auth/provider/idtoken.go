@@ -113,11 +113,8 @@ func (v verified) isOf(s *Session, issuer string, config Config, now time.Time) 
 		return errors.New("id token's nonce is not this sign-in's")
 	}
 	maxAge, err := strconv.Atoi(config.AuthParams["max_age"])
-	if err != nil {
-		return nil
-	}
 	at, ok := v.claims["auth_time"].(float64)
-	if !ok || now.Sub(time.Unix(int64(at), 0)) > time.Duration(maxAge)*time.Second+clockSkew {
+	if asked := err == nil; asked && (!ok || now.Sub(time.Unix(int64(at), 0)) > time.Duration(maxAge)*time.Second+clockSkew) {
 		return errors.New("id token does not say that the person was seen as lately as max_age asks for")
 	}
 	return nil

@@ -211,7 +211,7 @@ func manyGenerations(t *testing.T) func(*testing.T, *viewer) {
 }
 
 // foreign is what a provider may say of a person.
-const foreign = `<script>alert(1)</script>"'&‮gnp.exe 😀👩‍👩‍👧 عربي`
+const foreign = "<script>alert(1)</script>\"'&\u202egnp.exe 😀👩\u200d👩\u200d👧 عربي"
 
 func foreignText(t *testing.T) func(*testing.T, *viewer) {
 	long := strings.Repeat("verylongwordwithoutaspace", 400)

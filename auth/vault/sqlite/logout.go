@@ -18,12 +18,7 @@ func (db *DB) Concerned(ctx context.Context, at auth.ProviderSession, limit int)
 		query = selectConcerned + ` INDEXED BY grants_sid WHERE provider = ? AND sid = ? AND sid <> '' AND (? = '' OR subject = ?) LIMIT ?`
 		args = []any{at.Provider, at.SID, at.Subject, at.Subject, limit}
 	}
-	rows, err := db.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("find the grants of a session: %w", err)
-	}
-	defer rows.Close()
-	return vault.ScanConcerned(rows)
+	return many(ctx, db, vault.ScanConcerned, query, args...)
 }
 
 // Used implements auth.Vault.
