@@ -39,7 +39,7 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	code := authtest.Run(m, 6)
+	code := authtest.Run(m, 8)
 	if chromium() != "" {
 		if browser, err := theBrowser(); err == nil {
 			_ = chromedp.Cancel(browser)

@@ -38,9 +38,9 @@ func TestAThousandRequestsOverThreeReplicas(t *testing.T) {
 // Sessions that three replicas renew in the background, with nobody watching: each once per due time, never twice.
 func TestThreeReplicasRenewEachGrantOncePerDueTime(t *testing.T) {
 	t.Parallel()
-	sessions := authtest.Soak(40, 100, 300)
+	sessions := authtest.Soak(20, 100, 300)
 	lifetime := time.Duration(authtest.Soak(4, 6, 12)) * time.Second
-	lasts := time.Duration(authtest.Soak(15, 30, 120)) * time.Second
+	lasts := time.Duration(authtest.Soak(9, 30, 120)) * time.Second
 	idp := scripted.New(t)
 	idp.Lifetime = lifetime
 	r := startReplicas(t, idp, "")
