@@ -127,8 +127,8 @@ func (t Timeline) draw() drawing {
 	return d
 }
 
-// words are what a reader is told of a generation, without its times.
-func (b Bar) words() string {
+// words are what a reader is told of a generation at now, without its times.
+func (b Bar) words(now time.Time) string {
 	said := fmt.Sprintf("Generation %d, ", b.Generation)
 	switch {
 	case b.Outcome == "":
@@ -140,6 +140,9 @@ func (b Bar) words() string {
 	}
 	if !b.ReplacedAt.IsZero() {
 		return said + ", in use for " + lasting(b.ReplacedAt.Sub(b.IssuedAt))
+	}
+	if !now.Before(b.ExpiresAt) {
+		return said + ", expired"
 	}
 	return said + ", in use now"
 }
