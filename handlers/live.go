@@ -112,21 +112,28 @@ func (s *stream) signedOut() error {
 	return errors.Join(s.send("event: signedout\ndata: {}\n\n"), errStreamDone)
 }
 
-// page tells a page what it should look like now. While the vault cannot be read it is told nothing: the next event, or
-// its own asking, brings it up to date.
-func (s *stream) page(ctx context.Context) error {
-	view, err := s.app.Rotator.Look(ctx, s.grant)
+// look reads the grant. Without a version there is nothing new to tell: the other side knows it, or it cannot be read now, and
+// the next event, or the page's own asking, brings it up to date.
+func (s *stream) look(ctx context.Context) (view auth.View, version string, err error) {
+	view, err = s.app.Rotator.Look(ctx, s.grant)
 	if errors.Is(err, auth.ErrNotFound) {
-		return s.signedOut()
+		return view, "", s.signedOut()
 	}
 	if err != nil {
-		return s.unread(ctx, err)
+		return view, "", s.unread(ctx, err)
 	}
-	version := versionOf(view.Grant)
-	if version == s.known {
-		return nil
+	if version = versionOf(view.Grant); version == s.known {
+		return view, "", nil
 	}
-	s.known = version
+	return view, version, nil
+}
+
+// page tells a page what it should look like now.
+func (s *stream) page(ctx context.Context) error {
+	view, version, err := s.look(ctx)
+	if err != nil || version == "" {
+		return err
+	}
 	fragment, err := s.app.renewedFragment(s.c, view, nil, s.c.QueryParam("since"), true)
 	if err != nil {
 		return s.unread(ctx, err)
@@ -135,21 +142,15 @@ func (s *stream) page(ctx context.Context) error {
 	if err := fragment.Render(ctx, &html); err != nil {
 		return err
 	}
+	s.known = version
 	return s.send(event("", version, html.String()))
 }
 
 // program tells a program of the renewals since those that it knows, and of the token's state after them.
 func (s *stream) program(ctx context.Context) error {
-	view, err := s.app.Rotator.Look(ctx, s.grant)
-	if errors.Is(err, auth.ErrNotFound) {
-		return s.signedOut()
-	}
-	if err != nil {
-		return s.unread(ctx, err)
-	}
-	version := versionOf(view.Grant)
-	if version == s.known {
-		return nil
+	view, version, err := s.look(ctx)
+	if err != nil || version == "" {
+		return err
 	}
 	list, err := s.app.Rotator.History(ctx, s.grant, 0, keptRenewals)
 	if err != nil {
