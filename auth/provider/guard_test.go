@@ -73,12 +73,13 @@ func TestANameThatLeadsInsideIsNotDialled(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		before := len(called)
 		response, err := g.client(Options{}, 15*time.Second).Get(byName)
 		if err == nil {
 			response.Body.Close()
 		}
-		if (err == nil) != allowed || (len(called) == 1) != allowed {
-			t.Errorf("%s: %v, called %d times", issuer, err, len(called))
+		if (err == nil) != allowed || (len(called) == before+1) != allowed {
+			t.Errorf("%s: %v, called %d times", issuer, err, len(called)-before)
 		}
 	}
 }
