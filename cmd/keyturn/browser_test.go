@@ -60,6 +60,9 @@ var theBrowser = sync.OnceValues(func() (context.Context, error) {
 func openTab(t testing.TB, l look) *tab {
 	t.Helper()
 	authtest.Require(t, "chromium", chromium() != "")
+	if authtest.Race {
+		t.Skip("a browser looks at the built program, in which the race detector is not")
+	}
 	if l.width == 0 {
 		l.width, l.height = 1280, 900
 	}
