@@ -178,7 +178,7 @@
 
   document.addEventListener("htmx:sse:after:connection", () => live("on", "Live"));
   document.addEventListener("htmx:sse:error", (event) => {
-    if (event.detail.status === 401) location.assign("/?return_to=%2Fdashboard");
+    if (event.detail.status === 401) location.assign("/?ended=1");
     live("off", "Reconnecting…");
   });
   document.addEventListener("htmx:sse:before:connection", (event) => { if (event.detail.connection.attempt > 0) live("off", "Reconnecting…"); });

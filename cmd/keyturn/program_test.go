@@ -39,16 +39,29 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	code := authtest.Run(m, 8)
+	code := authtest.Run(m, 7)
 	if chromium() != "" {
 		if browser, err := theBrowser(); err == nil {
-			_ = chromedp.Cancel(browser)
+			closeBrowser(browser)
 		}
 	}
 	if path, err := built(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}
 	os.Exit(code)
+}
+
+// closeBrowser ends the browser, which may have stopped listening.
+func closeBrowser(browser context.Context) {
+	closed := make(chan struct{})
+	go func() { _ = chromedp.Cancel(browser); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		if process := chromedp.FromContext(browser).Browser.Process(); process != nil {
+			_ = process.Kill()
+		}
+	}
 }
 
 // program is a running Keyturn.
