@@ -95,7 +95,8 @@ func TestManySessionsWithManyRequests(t *testing.T) {
 	t.Parallel()
 	const requests = 20
 	sessions := authtest.Soak(40, 200, 200)
-	idp, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 4 * time.Second }, "--renew-mode=on-demand", "--log-level=info")
+	idp, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 4 * time.Second },
+		"--renew-mode=on-demand", "--renew-timeout=60s", "--log-level=info")
 	people := make([]*person, sessions)
 	for i := range people {
 		people[i] = p.person()
