@@ -161,7 +161,7 @@ func TestAStorm(t *testing.T) {
 		}
 		looked := time.Since(began)
 		result, err := h.rotator.Renew(t.Context(), ids[grants-1-n], auth.TriggerManual, began)
-		if took := time.Since(began); err != nil || !result.Outcome.Succeeded() || took > 2*time.Second {
+		if took := time.Since(began); err != nil || !result.Outcome.Succeeded() || took > 10*time.Second {
 			t.Errorf("a look took %v, a click in the storm %v: %s, %v", looked, took, result.Outcome, err)
 		}
 	}

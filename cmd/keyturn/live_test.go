@@ -205,7 +205,7 @@ func TestAProgramIsToldOfRenewals(t *testing.T) {
 	began := time.Now()
 	alice.do(t, "POST", "/api/renew-token", nil)
 	renewal, _ := s.next()
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > missed {
 		t.Errorf("it took %v", took)
 	}
 	var row map[string]any
@@ -234,6 +234,9 @@ func TestAProgramIsToldOfRenewals(t *testing.T) {
 	}
 }
 
+// missed is longer than an event takes on a busy machine, and shorter than the time after which a stream looks by itself.
+const missed = 8 * time.Second
+
 // What another process does to a grant shows on the pages that this one serves.
 func TestAnotherProcessRenewsAndEnds(t *testing.T) {
 	t.Parallel()
@@ -246,13 +249,13 @@ func TestAnotherProcessRenewsAndEnds(t *testing.T) {
 	s.next()
 	began := time.Now()
 	there.do(t, "POST", "/api/renew-token", nil)
-	if renewal, _ := s.next(); renewal.event != "renewal" || time.Since(began) > time.Second {
+	if renewal, _ := s.next(); renewal.event != "renewal" || time.Since(began) > missed {
 		t.Errorf("%+v after %v", renewal, time.Since(began))
 	}
 	s.next()
 	began = time.Now()
 	there.staying().do(t, "POST", "/auth/signout", nil)
-	if end, _ := s.next(); end.event != "signedout" || time.Since(began) > 2*time.Second {
+	if end, _ := s.next(); end.event != "signedout" || time.Since(began) > missed {
 		t.Errorf("%+v after %v", end, time.Since(began))
 	}
 }
