@@ -71,7 +71,8 @@ func (a *app) routes() *echo.Echo {
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.HTTPErrorHandler = a.failed
-	e.Use(a.logged, a.recovered, a.sameOrigin, limitBody)
+	e.Use(a.logged, a.recovered, a.sameOrigin(), limitBody())
+	compressed := compression()
 
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", a.home, compressed)

@@ -48,7 +48,7 @@ func contentPolicy(formTargets []string) string {
 // sameOrigin refuses requests that another site makes a browser send. Three are meant to come from elsewhere: the callback
 // (response_mode=form_post), which its state protects, a logout token, which its signature does, and the wish for a sign-in, which
 // changes nothing here.
-func (a *app) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
+func (a *app) sameOrigin() echo.MiddlewareFunc {
 	protection := http.NewCrossOriginProtection()
 	if u, err := url.Parse(a.BaseURL); err == nil {
 		// A proxy may rewrite Host, with which Origin is compared.
@@ -56,26 +56,26 @@ func (a *app) sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
 			a.Log.Error("base URL is no origin", "error", err)
 		}
 	}
-	return func(c echo.Context) error {
-		if !slices.Contains([]string{callbackRoute, backChannelRoute, initiateRoute}, c.Path()) {
-			if err := protection.Check(c.Request()); err != nil {
-				return problem(http.StatusForbidden, "cross_origin", "This request came from another site.",
-					"Keyturn does only what its own pages ask for.").because(err)
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			if !slices.Contains([]string{callbackRoute, backChannelRoute, initiateRoute}, c.Path()) {
+				if err := protection.Check(c.Request()); err != nil {
+					return problem(http.StatusForbidden, "cross_origin", "This request came from another site.",
+						"Keyturn does only what its own pages ask for.").because(err)
+				}
 			}
+			return next(c)
 		}
-		return next(c)
 	}
 }
 
 // limitBody bounds request bodies: the largest is a form_post callback.
-func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
-	return middleware.BodyLimit("128K")(next)
-}
+func limitBody() echo.MiddlewareFunc { return middleware.BodyLimit("128K") }
 
-// compressed is for pages that hold no secret: with one, and a word of somebody else's beside it, the length would tell
-// (BREACH).
-func compressed(next echo.HandlerFunc) echo.HandlerFunc {
-	return middleware.GzipWithConfig(middleware.GzipConfig{Level: 5, MinLength: 1024})(next)
+// compression is for pages that hold no secret: with one, and a word of somebody else's beside it, the length would tell
+// (BREACH). It is made once: echo puts a route's middleware together anew with each request, and this one pools its compressors.
+func compression() echo.MiddlewareFunc {
+	return middleware.GzipWithConfig(middleware.GzipConfig{Level: 5, MinLength: 1024})
 }
 
 // recovered turns a panic into an error page.
