@@ -16,6 +16,7 @@ type Grant struct {
 	Former      Former         // what the tokens before these said
 	Standing    Standing
 	Pending     Secret    // a new id token whose verification could not be done yet
+	Revision    int64     // the vault's: ascends with each change of what it stores about the tokens and of the history
 	DueAt       time.Time // next automatic renewal; zero: never
 	CreatedAt   time.Time
 	SeenAt      time.Time // at most a minute old

@@ -72,13 +72,13 @@ func GrantValues(g *auth.Grant, sealed []byte) []any {
 }
 
 // ScanGrant reads and opens a grant from a row of id, session_hash, provider, subject, sealed, generation, due_at,
-// presenting_at, created_at, seen_at, user_agent, ip and, last, when its lease ends, which leasedUntil turns into a time.
+// presenting_at, created_at, seen_at, user_agent, ip, revision and, last, when its lease ends, which leasedUntil turns into a time.
 func (s Sealer) ScanGrant(row Row, leasedUntil func(us int64) time.Time) (*auth.Grant, error) {
 	var g auth.Grant
 	var sealed []byte
 	var due, presenting, leased, created, seen int64
 	err := row.Scan(&g.ID, &g.SessionHash, &g.Identity.Provider, &g.Identity.Subject, &sealed, &g.Generation, &due, &presenting,
-		&created, &seen, &g.UserAgent, &g.IP, &leased)
+		&created, &seen, &g.UserAgent, &g.IP, &g.Revision, &leased)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, auth.ErrNotFound
 	}

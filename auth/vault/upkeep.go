@@ -22,25 +22,31 @@ const (
 	ClockTolerance = time.Minute
 )
 
+// Mark is when a session was seen last, and the grant that it names.
+type Mark struct {
+	GrantID string
+	At      time.Time
+}
+
 // Marks collects last-seen marks, so that reading a session writes nothing. It is safe for concurrent use; the zero value is
 // ready.
 type Marks struct {
 	mu      sync.Mutex
-	pending map[string]time.Time // by session hash
+	pending map[string]Mark // by session hash
 }
 
 // Seen notes that a session was seen.
-func (m *Marks) Seen(hash string, at time.Time) {
+func (m *Marks) Seen(hash string, mark Mark) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.pending == nil {
-		m.pending = map[string]time.Time{}
+		m.pending = map[string]Mark{}
 	}
-	m.pending[hash] = at
+	m.pending[hash] = mark
 }
 
 // Take returns the marks since the last Take.
-func (m *Marks) Take() map[string]time.Time {
+func (m *Marks) Take() map[string]Mark {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	taken := m.pending

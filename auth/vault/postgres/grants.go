@@ -17,7 +17,7 @@ var (
 
 // grantColumns are what scan reads. The last is how long the lease still runs, not positive when it has run out.
 const grantColumns = `id, session_hash, provider, subject, sealed, generation, due_at, presenting_at, created_at, seen_at,
-	user_agent, ip, CASE WHEN lease_owner = '' THEN 0 ELSE lease_until - keyturn_now() END`
+	user_agent, ip, revision, CASE WHEN lease_owner = '' THEN 0 ELSE lease_until - keyturn_now() END`
 
 const selectGrant = `SELECT ` + grantColumns + ` FROM grants WHERE id = $1`
 
@@ -106,7 +106,7 @@ func (db *DB) underLease(ctx context.Context, statement string, args ...any) err
 // replaceGrant is one statement, and so one transaction and one way to the database. Its parts see what was before it: the
 // history holds one record less than it is going to.
 const replaceGrant = `WITH replaced AS (
-		UPDATE grants SET sealed = $19, generation = $20, state = $21, due_at = $22, issued_at = $23, sid = $28,
+		UPDATE grants SET sealed = $19, generation = $20, state = $21, due_at = $22, issued_at = $23, sid = $28, revision = revision + 1,
 			presenting_at = 0, lease_owner = '', lease_until = 0
 		WHERE id = $24 AND generation = $25 AND lease_owner = $26 AND lease_until > keyturn_now() RETURNING id
 	), trimmed AS (
@@ -135,7 +135,7 @@ func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 	}
 	var id string
 	err = db.one(ctx, into(&id), `WITH amended AS (
-			UPDATE grants SET sealed = $3, state = $4, due_at = $5, sid = $11 WHERE id = $1 AND generation = $2 RETURNING id
+			UPDATE grants SET sealed = $3, state = $4, due_at = $5, sid = $11, revision = revision + 1 WHERE id = $1 AND generation = $2 RETURNING id
 		), noted AS (
 			UPDATE renewals SET outcome = $7, code = $8, detail = $9, warning = $10 FROM amended
 			WHERE grant_id = amended.id AND renewals.id = $6
@@ -188,8 +188,11 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 
 // Shared implements auth.Vault.
 func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) error {
-	_, err := db.exec(ctx, `UPDATE renewals SET shared = shared + $3 WHERE grant_id = $1 AND id =
-		(SELECT max(id) FROM renewals WHERE grant_id = $1 AND generation = $2 AND outcome IN ('rotated', 'renewed'))`,
+	_, err := db.exec(ctx, `WITH noted AS (
+			UPDATE renewals SET shared = shared + $3 WHERE grant_id = $1 AND id =
+				(SELECT max(id) FROM renewals WHERE grant_id = $1 AND generation = $2 AND outcome IN ('rotated', 'renewed'))
+		)
+		UPDATE grants SET revision = revision + 1 WHERE id = $1`,
 		id, generation, n)
 	return err
 }

@@ -38,7 +38,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 	request := session.FromContext(ctx)
 	request.Loaded, request.Person, request.SeenAt = hash, p, vault.FromMicros(seen)
 	if !request.Passive && ago >= vault.TouchEvery.Microseconds() {
-		s.db.marks.Seen(hash, s.db.Now())
+		s.db.marks.Seen(hash, vault.Mark{GrantID: p.GrantID, At: s.db.Now()})
 	}
 	return data, true, nil
 }

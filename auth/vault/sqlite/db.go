@@ -43,6 +43,7 @@ type DB struct {
 	read     *sql.DB
 	write    *sql.DB
 	writer   *writer
+	cache    *cache
 	get      *sql.Stmt
 	find     *sql.Stmt
 	marks    vault.Marks
@@ -92,7 +93,12 @@ func (db *DB) open(ctx context.Context) error {
 	if db.find, err = db.read.PrepareContext(ctx, selectSession); err != nil {
 		return err
 	}
-	db.writer, err = newWriter(ctx, db.write)
+	if index, err := openWALIndex(db.Path); err != nil {
+		db.Log.Debug("rows are not cached on this system", "error", err)
+	} else if db.cache, err = newCache(index); err != nil {
+		return err
+	}
+	db.writer, err = newWriter(ctx, db.write, db.cache)
 	return err
 }
 
@@ -168,5 +174,5 @@ func (db *DB) closePools() error {
 			err = errors.Join(err, pool.Close())
 		}
 	}
-	return err
+	return errors.Join(err, db.cache.close())
 }

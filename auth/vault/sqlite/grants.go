@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"keyturn/auth"
@@ -17,7 +18,7 @@ var (
 )
 
 const selectGrant = `SELECT id, session_hash, provider, subject, sealed, generation, due_at, presenting_at,
-	created_at, seen_at, user_agent, ip, lease_until FROM grants WHERE id = ?`
+	created_at, seen_at, user_agent, ip, revision, lease_until FROM grants WHERE id = ?`
 
 // Create implements auth.Vault.
 func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
@@ -28,12 +29,23 @@ func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
 	return db.inTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`INSERT INTO grants (`+vault.GrantColumns+`) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, vault.GrantValues(g, sealed)...)
 		return err
-	})
+	}, key{grant: g.ID})
 }
 
 // Get implements auth.Vault.
 func (db *DB) Get(ctx context.Context, id string) (*auth.Grant, error) {
-	return db.scan(db.get.QueryRowContext(ctx, id))
+	found, ok, ticket := db.cache.get(key{grant: id})
+	if !ok {
+		g, err := db.scan(db.get.QueryRowContext(ctx, id))
+		if err != nil {
+			return nil, err
+		}
+		found = row{grant: g}
+		db.cache.put(key{grant: id}, ticket, found)
+	}
+	own := *found.grant
+	own.Identity.Claims, own.Kept = maps.Clone(own.Identity.Claims), maps.Clone(own.Kept)
+	return &own, nil
 }
 
 // Lease implements auth.Vault.
@@ -55,7 +67,7 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 			return auth.ErrLeased
 		}
 		return err
-	})
+	}, key{grant: id})
 	if err != nil {
 		return nil, err
 	}
@@ -64,41 +76,41 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 
 // Extend implements auth.Vault.
 func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) error {
-	return db.underLease(ctx, `UPDATE grants SET lease_until = ? WHERE id = ? AND lease_owner = ?`,
+	return db.underLease(ctx, id, `UPDATE grants SET lease_until = ? WHERE id = ? AND lease_owner = ?`,
 		vault.Micros(db.Now().Add(ttl)), id, owner)
 }
 
 // Present implements auth.Vault.
 func (db *DB) Present(ctx context.Context, id, owner string, at time.Time) error {
-	return db.underLease(ctx, `UPDATE grants SET presenting_at = CASE presenting_at WHEN 0 THEN ? ELSE presenting_at END
+	return db.underLease(ctx, id, `UPDATE grants SET presenting_at = CASE presenting_at WHEN 0 THEN ? ELSE presenting_at END
 		WHERE id = ? AND lease_owner = ? AND lease_until > ?`,
 		vault.Micros(at), id, owner, vault.Micros(db.Now()))
 }
 
 // Release implements auth.Vault.
 func (db *DB) Release(ctx context.Context, id, owner string) error {
-	err := db.underLease(ctx, `UPDATE grants SET lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ?`, id, owner)
+	err := db.underLease(ctx, id, `UPDATE grants SET lease_owner = '', lease_until = 0 WHERE id = ? AND lease_owner = ?`, id, owner)
 	if errors.Is(err, auth.ErrStale) {
 		return nil
 	}
 	return err
 }
 
-func (db *DB) underLease(ctx context.Context, statement string, args ...any) error {
+func (db *DB) underLease(ctx context.Context, id, statement string, args ...any) error {
 	return db.inTx(ctx, func(tx *writer) error {
 		n, err := affected(tx.Exec(statement, args...))
 		if err == nil && n == 0 {
 			return auth.ErrStale
 		}
 		return err
-	})
+	}, key{grant: id})
 }
 
 // Replace implements auth.Vault.
 func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
 	return db.rewrite(ctx, g, func(tx *writer, sealed []byte) error {
 		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?, sid = ?,
-			presenting_at = 0, lease_owner = '', lease_until = 0
+			revision = revision + 1, presenting_at = 0, lease_owner = '', lease_until = 0
 			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ?`,
 			sealed, g.Generation, vault.State(g), vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.SID(),
 			g.ID, r.From(), owner, vault.Micros(db.Now())))
@@ -112,7 +124,7 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 // Amend implements auth.Vault.
 func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 	return db.rewrite(ctx, g, func(tx *writer, sealed []byte) error {
-		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, state = ?, due_at = ?, sid = ?
+		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, state = ?, due_at = ?, sid = ?, revision = revision + 1
 			WHERE id = ? AND generation = ?`, sealed, vault.State(g), vault.Micros(g.DueAt), g.SID(), g.ID, g.Generation))
 		if err != nil || n == 0 {
 			return noRow(err)
@@ -143,7 +155,7 @@ func (db *DB) rewrite(ctx context.Context, g *auth.Grant, write func(tx *writer,
 			return auth.ErrNotFound
 		}
 		return auth.ErrStale
-	})
+	}, key{grant: g.ID})
 }
 
 func noRow(err error) error {
@@ -165,7 +177,7 @@ func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) 
 		}
 		_, err = tx.Exec(`DELETE FROM grants WHERE id = ?`, id)
 		return err
-	})
+	}, key{grant: id})
 	if err != nil {
 		return nil, err
 	}
@@ -191,8 +203,11 @@ func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) er
 	return db.inTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`UPDATE renewals SET shared = shared + ? WHERE id =
 			(SELECT max(id) FROM renewals WHERE grant_id = ? AND generation = ? AND outcome IN ('rotated', 'renewed'))`, n, id, generation)
+		if err == nil {
+			_, err = tx.Exec(`UPDATE grants SET revision = revision + 1 WHERE id = ?`, id)
+		}
 		return err
-	})
+	}, key{grant: id})
 }
 
 // addRenewal records a renewal and drops what is beyond the history's bound.

@@ -11,8 +11,7 @@ import (
 	"keyturn/auth/vault"
 )
 
-const selectSession = `SELECT data, grant_id, provider, subject, seen_at FROM sessions
-	WHERE token_hash = ? AND expires_at > ? AND seen_at > ?`
+const selectSession = `SELECT data, grant_id, provider, subject, expires_at, seen_at FROM sessions WHERE token_hash = ?`
 
 // sessions is the session store in the same file.
 type sessions struct{ db *DB }
@@ -22,23 +21,39 @@ func (db *DB) Sessions() session.Store { return session.Complete(sessions{db}) }
 
 // FindCtx implements scs.CtxStore. It does not write: a last-seen mark that has grown old is left for the keeper.
 func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
-	now := s.db.Now()
-	var data []byte
-	var p session.Person
-	var seen int64
-	err := s.db.find.QueryRowContext(ctx, hash, vault.Micros(now), s.db.seenSince(now)).Scan(&data, &p.GrantID, &p.Provider, &p.Subject, &seen)
+	found, err := s.stored(ctx, hash)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, false, nil
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("read session: %w", err)
 	}
-	request := session.FromContext(ctx)
-	request.Loaded, request.Person, request.SeenAt = hash, p, vault.FromMicros(seen)
-	if !request.Passive && now.Sub(request.SeenAt) >= vault.TouchEvery {
-		s.db.marks.Seen(hash, now)
+	now := s.db.Now()
+	if found.expires <= vault.Micros(now) || found.seenAt <= s.db.seenSince(now) {
+		return nil, false, nil
 	}
-	return data, true, nil
+	request := session.FromContext(ctx)
+	request.Loaded, request.Person, request.SeenAt = hash, found.person, vault.FromMicros(found.seenAt)
+	if !request.Passive && now.Sub(request.SeenAt) >= vault.TouchEvery {
+		s.db.marks.Seen(hash, vault.Mark{GrantID: found.person.GrantID, At: now})
+	}
+	return found.data, true, nil
+}
+
+// stored reads a session, whether or not it lives; sql.ErrNoRows when there is none.
+func (s sessions) stored(ctx context.Context, hash string) (*storedSession, error) {
+	found, ok, ticket := s.db.cache.get(key{session: hash})
+	if ok {
+		return found.session, nil
+	}
+	read := &storedSession{}
+	err := s.db.find.QueryRowContext(ctx, hash).Scan(&read.data, &read.person.GrantID, &read.person.Provider, &read.person.Subject,
+		&read.expires, &read.seenAt)
+	if err != nil {
+		return nil, err
+	}
+	s.db.cache.put(key{session: hash}, ticket, row{session: read})
+	return read, nil
 }
 
 // seenSince is when a session must have been seen last, at the least, to live at now.
@@ -61,7 +76,7 @@ func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expir
 			(token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject) VALUES (?,?,?,?,?,?,?,?)`,
 			hash, data, vault.Micros(expiry), now, now, p.GrantID, p.Provider, p.Subject)
 		return err
-	})
+	}, key{session: hash})
 	if err != nil {
 		return fmt.Errorf("save session: %w", err)
 	}
@@ -74,7 +89,7 @@ func (s sessions) DeleteCtx(ctx context.Context, hash string) error {
 	err := s.db.inTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`DELETE FROM sessions WHERE token_hash = ?`, hash)
 		return err
-	})
+	}, key{session: hash})
 	if err != nil {
 		return fmt.Errorf("delete session: %w", err)
 	}

@@ -24,19 +24,22 @@ func (db *DB) writeMarks(ctx context.Context) error {
 	if len(marks) == 0 {
 		return nil
 	}
+	changed := make([]key, 0, 2*len(marks))
+	for hash, mark := range marks {
+		changed = append(changed, key{session: hash}, key{grant: mark.GrantID})
+	}
 	return db.inTx(ctx, func(tx *writer) error {
-		for hash, at := range marks {
-			if _, err := tx.Exec(`UPDATE sessions SET seen_at = ? WHERE token_hash = ?`, vault.Micros(at), hash); err != nil {
+		for hash, mark := range marks {
+			at := vault.Micros(mark.At)
+			if _, err := tx.Exec(`UPDATE sessions SET seen_at = ? WHERE token_hash = ?`, at, hash); err != nil {
 				return err
 			}
-			_, err := tx.Exec(`UPDATE grants SET seen_at = ?
-				WHERE id = (SELECT grant_id FROM sessions WHERE token_hash = ?)`, vault.Micros(at), hash)
-			if err != nil {
+			if _, err := tx.Exec(`UPDATE grants SET seen_at = ? WHERE id = ?`, at, mark.GrantID); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}, changed...)
 }
 
 // Tidy removes sessions that have expired or idled away, grants whose session is gone, and used tokens that would be refused as

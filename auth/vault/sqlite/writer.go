@@ -19,6 +19,7 @@ var errClosed = errors.New("the database is closed")
 // own, and none is answered before that transaction is on disk.
 type writer struct {
 	conn     *sql.Conn
+	cache    *cache
 	prepared map[string]*sql.Stmt
 	waiting  chan *write
 	closed   chan struct{} // ends the loop
@@ -28,17 +29,18 @@ type writer struct {
 // write is one write that somebody waits for.
 type write struct {
 	run   func(tx *writer) error
+	rows  []key       // that it changes; none: any
 	taken atomic.Bool // by the writer, or by whoever gave up waiting
 	done  chan error
 }
 
-func newWriter(ctx context.Context, pool *sql.DB) (*writer, error) {
+func newWriter(ctx context.Context, pool *sql.DB, rows *cache) (*writer, error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	w := &writer{
-		conn: conn, prepared: map[string]*sql.Stmt{}, waiting: make(chan *write, group),
+		conn: conn, cache: rows, prepared: map[string]*sql.Stmt{}, waiting: make(chan *write, group),
 		closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go w.loop()
@@ -82,11 +84,15 @@ func (w *writer) together(batch []*write) {
 	ran := batch[:0]
 	results := make([]error, 0, len(batch))
 	err := w.exec("BEGIN IMMEDIATE")
+	before := w.cache.begin()
+	var changed []key
+	every := false
 	for _, one := range batch {
 		if one.taken.Swap(true) {
 			continue // nobody waits for it any more
 		}
 		ran = append(ran, one)
+		changed, every = append(changed, one.rows...), every || len(one.rows) == 0
 		if err == nil {
 			var result error
 			if result, err = w.one(one); err == nil {
@@ -100,6 +106,7 @@ func (w *writer) together(batch []*write) {
 	if err != nil {
 		_ = w.exec("ROLLBACK") // fails where SQLite has done it already
 	}
+	w.cache.end(before, changed, every || err != nil)
 	for i, one := range ran {
 		if err != nil {
 			one.done <- err
@@ -170,10 +177,10 @@ type failedRow struct{ err error }
 
 func (r failedRow) Scan(...any) error { return r.err }
 
-// inTx runs a write. It is on disk when inTx returns without an error. When ctx is done before the write has begun, it does not
-// run.
-func (db *DB) inTx(ctx context.Context, run func(tx *writer) error) error {
-	w := &write{run: run, done: make(chan error, 1)}
+// inTx runs a write that changes the given rows of sessions and grants, or any if none is given. It is on disk when inTx returns
+// without an error. When ctx is done before the write has begun, it does not run.
+func (db *DB) inTx(ctx context.Context, run func(tx *writer) error, rows ...key) error {
+	w := &write{run: run, rows: rows, done: make(chan error, 1)}
 	select {
 	case db.writer.waiting <- w:
 	case <-ctx.Done():

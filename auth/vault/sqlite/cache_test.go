@@ -1,0 +1,156 @@
+package sqlite
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/vaulttest"
+)
+
+// countingKeys counts how often a keyset is asked for.
+type countingKeys struct {
+	vault.Keys
+	asked atomic.Int64
+}
+
+func (c *countingKeys) AEAD(reload bool) (tink.AEAD, error) {
+	c.asked.Add(1)
+	return c.Keys.AEAD(reload)
+}
+
+// again opens the file of db once more, as another process does, and counts what it opens.
+func again(t testing.TB, db testDB) (testDB, *countingKeys) {
+	t.Helper()
+	keys := &countingKeys{Keys: db.keys}
+	second, err := Open(t.Context(), Options{
+		Path: db.Path, Sealer: vault.Sealer{Keys: keys}, SessionIdle: db.SessionIdle, Now: db.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := second.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return testDB{second, db.keys, db.clock}, keys
+}
+
+func renew(t testing.TB, db testDB, id, owner string) *auth.Grant {
+	t.Helper()
+	leased, err := db.Lease(t.Context(), id, owner, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, record := vaulttest.Renewed(leased, db.clock.Now())
+	if err := db.Replace(t.Context(), owner, next, record); err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
+func TestAGrantIsOpenedOnceUntilItChanges(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	if db.cache == nil {
+		t.Skip("rows are not cached on this system")
+	}
+	one, other := create(t, db), create(t, db)
+	second, keys := again(t, db)
+	opened := func(id string) int64 {
+		before := keys.asked.Load()
+		for range 10 {
+			if _, err := second.Get(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return keys.asked.Load() - before
+	}
+	if n := opened(one.ID) + opened(other.ID); n != 2 {
+		t.Errorf("opened %d times, want once each", n)
+	}
+	renew(t, second, other.ID, "me")
+	if n := opened(one.ID); n != 0 {
+		t.Errorf("opened %d times after this process changed another grant", n)
+	}
+	if n := opened(other.ID); n != 1 {
+		t.Errorf("opened %d times after it changed, want once", n)
+	}
+	renew(t, db, other.ID, "you")
+	if n := opened(one.ID); n != 1 {
+		t.Errorf("opened %d times after another process wrote, want once", n)
+	}
+}
+
+// Nothing stale is read after a write has returned, whichever process wrote.
+func TestNothingStaleIsReadAfterAWrite(t *testing.T) {
+	t.Parallel()
+	one := open(t, vaulttest.NewClock())
+	two, _ := again(t, one)
+	g := create(t, one)
+	var reading sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	for _, db := range []testDB{one, two, one, two} {
+		reading.Go(func() {
+			for last := int64(0); ctx.Err() == nil; {
+				got, err := db.Get(t.Context(), g.ID)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if got.Generation < last {
+					t.Errorf("generation %d after %d", got.Generation, last)
+				}
+				last = got.Generation
+			}
+		})
+	}
+	for n := range 100 {
+		writer := []testDB{one, two}[n%2]
+		want := renew(t, writer, g.ID, "me").Generation
+		for _, db := range []testDB{two, one} {
+			if got, err := db.Get(t.Context(), g.ID); err != nil || got.Generation != want {
+				t.Fatalf("%v, generation %d, want %d", err, got.Generation, want)
+			}
+		}
+	}
+	stop()
+	reading.Wait()
+	if err := one.Sessions().CommitCtx(t.Context(), "h", []byte(`{}`), one.clock.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for _, db := range []testDB{one, two} {
+		if _, found, err := db.Sessions().FindCtx(t.Context(), "h"); err != nil || !found {
+			t.Fatalf("session: %v %v", found, err)
+		}
+	}
+	if err := two.Sessions().DeleteCtx(t.Context(), "h"); err != nil {
+		t.Fatal(err)
+	}
+	for _, db := range []testDB{one, two} {
+		if _, found, err := db.Sessions().FindCtx(t.Context(), "h"); err != nil || found {
+			t.Fatalf("a session that ended is found: %v %v", found, err)
+		}
+	}
+}
+
+func TestAnUnknownWALIndexIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keyturn.db")
+	if err := os.WriteFile(path+"-shm", make([]byte, 32<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openWALIndex(path); err == nil {
+		t.Error("a WAL-index of another version is read as if it were known")
+	}
+}

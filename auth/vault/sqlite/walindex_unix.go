@@ -1,0 +1,50 @@
+//go:build unix
+
+package sqlite
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+)
+
+// walIndex is the part of the WAL-index in memory that tells of commits. It is safe for concurrent use until it is closed.
+type walIndex struct{ memory []byte }
+
+var errWALIndex = errors.New("the WAL-index is not in the format that is known")
+
+// openWALIndex finds the WAL-index of an open database. It stays where it is for as long as a connection is open.
+func openWALIndex(path string) (*walIndex, error) {
+	file, err := os.Open(path + "-shm")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	memory, err := syscall.Mmap(int(file.Fd()), 0, 2*len(snapshot{}), syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	w := &walIndex{memory}
+	if now, ok := w.now(); !ok || !now.sound() {
+		return nil, errors.Join(errWALIndex, w.close())
+	}
+	return w, nil
+}
+
+// now is what has been committed; false while somebody commits. Writers fill the second copy of the header first.
+func (w *walIndex) now() (s snapshot, ok bool) {
+	const words = len(s) / 8
+	header := (*[2 * words]uint64)(unsafe.Pointer(unsafe.SliceData(w.memory)))
+	first, second := (*[words]uint64)(unsafe.Pointer(&s)), [words]uint64{}
+	for i := range words {
+		first[i] = atomic.LoadUint64(&header[i])
+	}
+	for i := range words {
+		second[i] = atomic.LoadUint64(&header[words+i])
+	}
+	return s, *first == second
+}
+
+func (w *walIndex) close() error { return syscall.Munmap(w.memory) }
