@@ -28,8 +28,8 @@ type SessionEvent struct {
 type Callbacks struct {
 	// Token runs at sign-in and after each renewal and returns what the grant keeps beside its tokens.
 	Token func(ctx context.Context, event TokenEvent) (map[string]any, error)
-	// Session runs whenever a session is shown, on a page or by /api/session, and returns its user. Nothing secret
-	// belongs there: the answer reaches the browser.
+	// Session runs when a session is shown, on a page or by /api/session, but no more than about once a second while nothing
+	// changes, and returns its user. Nothing secret belongs there: the answer reaches the browser.
 	Session func(ctx context.Context, event SessionEvent) (map[string]any, error)
 }
 
@@ -99,7 +99,9 @@ func (c Callbacks) User(ctx context.Context, log *slog.Logger, g *Grant) map[str
 	if c.Session == nil {
 		return user()
 	}
-	shown, err := guard(func() (map[string]any, error) { return c.Session(ctx, SessionEvent{User: user(), Grant: g}) })
+	own := *g
+	own.Identity.Claims, own.Kept = maps.Clone(g.Identity.Claims), maps.Clone(g.Kept)
+	shown, err := guard(func() (map[string]any, error) { return c.Session(ctx, SessionEvent{User: user(), Grant: &own}) })
 	if err != nil {
 		log.ErrorContext(ctx, "session callback failed; the session shows the identity only", "grant", g.ID, "error", err)
 		return user()

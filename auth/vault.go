@@ -14,8 +14,8 @@ var (
 	ErrUnreadable = errors.New("the grant does not open with the present keyset")
 )
 
-// Vault is where grants are kept, sealed. Implementations are safe for concurrent use, by several processes too; what
-// they return is the caller's own. Writes are on disk when they return.
+// Vault is where grants are kept, sealed. Implementations are safe for concurrent use, by several processes too. What
+// they return is the caller's own, but the maps in a grant are for reading only. Writes are on disk when they return.
 type Vault interface {
 	// Create stores a new grant, which holds no lease.
 	Create(ctx context.Context, g *Grant) error

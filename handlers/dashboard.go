@@ -1,8 +1,11 @@
 package handlers
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,25 +28,59 @@ func (a *app) dashboard(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.Request().Context()
+	a.allowSignOutTargets(c, view.Grant)
+	flash, before := a.Sessions.TakeFlash(c.Request().Context()), c.QueryParam("before")
+	html := func() ([]byte, error) { return a.dashboardHTML(c, view, flashed(flash), before) }
+	if flash != "" || before != "" {
+		return sendPage(c, newAnswer(html))
+	}
+	return sendPage(c, a.dashboards.under(a.circumstances(c, view), view.Grant.ID, html))
+}
+
+// sendPage writes a dashboard, compressed if that is welcome. It holds no secret: with one, and a word of somebody else's beside it,
+// the length would tell (BREACH).
+func sendPage(c echo.Context, page *keptAnswer) error {
+	zips := strings.Contains(c.Request().Header.Get(echo.HeaderAcceptEncoding), "gzip")
+	html := page.body
+	if zips {
+		html = page.zip
+	}
+	body, err := html()
+	if err != nil {
+		return err
+	}
+	h := c.Response().Header()
+	h.Add(echo.HeaderVary, echo.HeaderAcceptEncoding)
+	h.Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
+	if zips {
+		h.Set(echo.HeaderContentEncoding, "gzip")
+	}
+	return c.HTMLBlob(http.StatusOK, body)
+}
+
+// dashboardHTML renders the dashboard, also for others than this request. said is the answer to a click, before a page of the
+// history that is shown as well.
+func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, before string) ([]byte, error) {
+	ctx := context.WithoutCancel(c.Request().Context())
 	list, err := a.Rotator.History(ctx, view.Grant.ID, 0, keptRenewals)
 	if err != nil {
-		return storageProblem(err)
+		return nil, storageProblem(err)
 	}
 	history := historyOf(list, "")
-	if before := c.QueryParam("before"); before != "" {
+	if before != "" {
 		if history.Older, history.Before, err = a.olderHistory(c, view.Grant.ID, before); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	_, inspects := a.inspector(view.Grant)
 	_, isJWT := auth.ParseJWT(view.Grant.Tokens.Access)
-	a.allowSignOutTargets(c, view.Grant)
-	return a.render(c, http.StatusOK, views.Dashboard(views.DashboardPage{
-		Person: a.person(c, view.Grant), Token: a.tokenCard(view, flashed(a.Sessions.TakeFlash(ctx)), history.Since),
+	var html bytes.Buffer
+	err = views.Dashboard(views.DashboardPage{
+		Person: a.person(c, view.Grant), Token: a.tokenCard(view, said, history.Since),
 		Grant: a.grantFacts(c, view, list), Timeline: a.timeline(view, list), History: history,
 		JWT: isJWT && a.ExposeTokens, CanTry: inspects,
-	}))
+	}).Render(ctx, &html)
+	return html.Bytes(), err
 }
 
 // allowSignOutTargets lets the sign-out form of a page end at the provider.

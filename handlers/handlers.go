@@ -39,12 +39,14 @@ type Config struct {
 type app struct {
 	Config
 	insisting sync.Map // names of the providers that give a refresh token only with prompt=consent
+
+	dashboards, states *keptAnswers
 }
 
 // New returns the whole site as one handler. Sessions are loaded around echo, because inside it an error after a change of
 // the session would commit twice; static files, health and the embedded provider need none.
 func New(config Config) http.Handler {
-	a := &app{Config: config}
+	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates)}
 	e := a.routes()
 	signedIn := a.Sessions.Handler(e)
 	inTurn := a.Sessions.InTurn(signedIn)
@@ -73,10 +75,9 @@ func (a *app) routes() *echo.Echo {
 	e.HTTPErrorHandler = a.failed
 	e.Use(a.logged, a.recovered, a.sameOrigin(), limitBody())
 	compressed := compression()
-
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", a.home, compressed)
-		e.Add(method, "/dashboard", a.dashboard, compressed)
+		e.Add(method, "/dashboard", a.dashboard)
 	}
 	e.GET("/dashboard/tokens/:kind", a.inspectToken)
 	e.GET("/dashboard/tokens/:kind/signature", a.checkSignature)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -18,21 +19,21 @@ import (
 // headers sets on every answer what a browser needs to know to be safe with it. Handlers may loosen nothing but
 // form-action, and static files set their own caching.
 func (a *app) headers(next http.Handler) http.Handler {
-	https := strings.HasPrefix(a.BaseURL, "https:")
-	policy := contentPolicy(nil)
+	always := http.Header{
+		"Content-Security-Policy":      {contentPolicy(nil)},
+		"X-Content-Type-Options":       {"nosniff"},
+		"X-Frame-Options":              {"DENY"},
+		"Referrer-Policy":              {"no-referrer"},
+		"Cross-Origin-Opener-Policy":   {"same-origin"},
+		"Cross-Origin-Resource-Policy": {"same-origin"},
+		"Permissions-Policy":           {"camera=(), geolocation=(), microphone=()"},
+		"Cache-Control":                {"no-store"},
+	}
+	if strings.HasPrefix(a.BaseURL, "https:") {
+		always.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-		h.Set("Cache-Control", "no-store")
-		if https {
-			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
-		}
+		maps.Copy(w.Header(), always) // an Add to one of them makes a new slice: these are full
 		next.ServeHTTP(w, r)
 	})
 }
@@ -72,8 +73,8 @@ func (a *app) sameOrigin() echo.MiddlewareFunc {
 // limitBody bounds request bodies: the largest is a form_post callback.
 func limitBody() echo.MiddlewareFunc { return middleware.BodyLimit("128K") }
 
-// compression is for pages that hold no secret: with one, and a word of somebody else's beside it, the length would tell
-// (BREACH). It is made once: echo puts a route's middleware together anew with each request, and this one pools its compressors.
+// compression is for pages that hold no secret (sendPage says why). It is made once: echo puts a route's middleware together anew
+// with each request, and this one pools its compressors.
 func compression() echo.MiddlewareFunc {
 	return middleware.GzipWithConfig(middleware.GzipConfig{Level: 5, MinLength: 1024})
 }
@@ -105,6 +106,9 @@ func (a *app) logged(next echo.HandlerFunc) echo.HandlerFunc {
 		err := next(c)
 		if err != nil {
 			c.Error(err)
+		}
+		if !a.Log.Enabled(c.Request().Context(), slog.LevelDebug) {
+			return nil
 		}
 		a.Log.LogAttrs(c.Request().Context(), slog.LevelDebug, "request", slog.String("method", c.Request().Method),
 			slog.String("route", c.Path()), slog.Int("status", c.Response().Status), slog.Duration("took", time.Since(began)))

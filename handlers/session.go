@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -49,11 +51,18 @@ func (a *app) session(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx := c.Request().Context()
-	return c.JSON(http.StatusOK, sessionAnswer{
-		User: a.Callbacks.User(ctx, a.Log, view.Grant), Provider: view.Grant.Identity.Provider, Expires: whole(a.Sessions.EndsAt(ctx)),
-		Token: a.tokenState(view),
+	answer := a.states.under(a.circumstances(c, view), view.Grant.ID, func() ([]byte, error) {
+		ctx := context.WithoutCancel(c.Request().Context())
+		return json.Marshal(sessionAnswer{
+			User: a.Callbacks.User(ctx, a.Log, view.Grant), Provider: view.Grant.Identity.Provider, Expires: whole(a.Sessions.EndsAt(ctx)),
+			Token: a.tokenState(view),
+		})
 	})
+	body, err := answer.body()
+	if err != nil {
+		return err
+	}
+	return c.JSONBlob(http.StatusOK, body)
 }
 
 // tokenState is the token set as the API describes it.

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
@@ -54,6 +55,14 @@ type Request struct {
 	SeenAt time.Time // when the session was last seen before this request
 
 	Passive bool // looking is no sign of life
+
+	Beside atomic.Pointer[Beside] // for the engine's own use
+}
+
+// Beside is what an engine read together with a session.
+type Beside struct {
+	What any
+	At   time.Time // with a monotonic reading
 }
 
 type requestKey struct{}

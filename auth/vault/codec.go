@@ -65,3 +65,11 @@ func decode(plain []byte, g *auth.Grant) error {
 	g.Standing = s.Standing
 	return nil
 }
+
+// share gives to what Open would fill from the same blob as it has filled from. Nobody changes the maps of either.
+func share(from, to *auth.Grant) {
+	subject := to.Identity
+	to.Identity = from.Identity
+	to.Identity.Provider, to.Identity.Subject = subject.Provider, subject.Subject
+	to.Kept, to.Tokens, to.Pending, to.Former, to.Standing = from.Kept, from.Tokens, from.Pending, from.Former, from.Standing
+}

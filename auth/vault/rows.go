@@ -73,7 +73,8 @@ func GrantValues(g *auth.Grant, sealed []byte) []any {
 
 // ScanGrant reads and opens a grant from a row of id, session_hash, provider, subject, sealed, generation, due_at,
 // presenting_at, created_at, seen_at, user_agent, ip, revision and, last, when its lease ends, which leasedUntil turns into a time.
-func (s Sealer) ScanGrant(row Row, leasedUntil func(us int64) time.Time) (*auth.Grant, error) {
+// The statement may leave sealed NULL where the row is still at the revision of known, the grant as it was read before.
+func (s Sealer) ScanGrant(row Row, leasedUntil func(us int64) time.Time, known *auth.Grant) (*auth.Grant, error) {
 	var g auth.Grant
 	var sealed []byte
 	var due, presenting, leased, created, seen int64
@@ -87,6 +88,10 @@ func (s Sealer) ScanGrant(row Row, leasedUntil func(us int64) time.Time) (*auth.
 	}
 	g.DueAt, g.PresentingAt, g.LeasedUntil = FromMicros(due), FromMicros(presenting), leasedUntil(leased)
 	g.CreatedAt, g.SeenAt = FromMicros(created), FromMicros(seen)
+	if sealed == nil && known != nil && known.ID == g.ID && known.Revision == g.Revision {
+		share(known, &g)
+		return &g, nil
+	}
 	return &g, s.Open(&g, sealed)
 }
 

@@ -6,32 +6,18 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/vaulttest"
 )
 
-// countingKeys counts how often a keyset is asked for.
-type countingKeys struct {
-	vault.Keys
-	asked atomic.Int64
-}
-
-func (c *countingKeys) AEAD(reload bool) (tink.AEAD, error) {
-	c.asked.Add(1)
-	return c.Keys.AEAD(reload)
-}
-
 // again opens the file of db once more, as another process does, and counts what it opens.
-func again(t testing.TB, db testDB) (testDB, *countingKeys) {
+func again(t testing.TB, db testDB) (testDB, *vaulttest.CountingKeys) {
 	t.Helper()
-	keys := &countingKeys{Keys: db.keys}
+	keys := &vaulttest.CountingKeys{Keys: db.keys}
 	second, err := Open(t.Context(), Options{
 		Path: db.Path, Sealer: vault.Sealer{Keys: keys}, SessionIdle: db.SessionIdle, Now: db.Now, Log: slog.New(slog.DiscardHandler),
 	})
@@ -68,13 +54,13 @@ func TestAGrantIsOpenedOnceUntilItChanges(t *testing.T) {
 	one, other := create(t, db), create(t, db)
 	second, keys := again(t, db)
 	opened := func(id string) int64 {
-		before := keys.asked.Load()
+		before := keys.Asked()
 		for range 10 {
 			if _, err := second.Get(t.Context(), id); err != nil {
 				t.Fatal(err)
 			}
 		}
-		return keys.asked.Load() - before
+		return keys.Asked() - before
 	}
 	if n := opened(one.ID) + opened(other.ID); n != 2 {
 		t.Errorf("opened %d times, want once each", n)

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"keyturn/auth"
@@ -44,7 +43,6 @@ func (db *DB) Get(ctx context.Context, id string) (*auth.Grant, error) {
 		db.cache.put(key{grant: id}, ticket, found)
 	}
 	own := *found.grant
-	own.Identity.Claims, own.Kept = maps.Clone(own.Identity.Claims), maps.Clone(own.Kept)
 	return &own, nil
 }
 
@@ -186,7 +184,7 @@ func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) 
 
 // scan reads and opens one grant.
 func (db *DB) scan(row vault.Row) (*auth.Grant, error) {
-	return db.Sealer.ScanGrant(row, vault.FromMicros)
+	return db.Sealer.ScanGrant(row, vault.FromMicros, nil)
 }
 
 // History implements auth.Vault.

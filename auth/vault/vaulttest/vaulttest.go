@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"keyturn/auth"
 	"keyturn/auth/session"
+	"keyturn/auth/vault"
 	"keyturn/auth/vault/keyset"
 )
 
@@ -93,6 +95,21 @@ func Keyset(t testing.TB) *keyset.File {
 	must(t, err)
 	return keys
 }
+
+// CountingKeys counts how often a keyset is asked for: each grant that is sealed or opened asks.
+type CountingKeys struct {
+	vault.Keys
+	asked atomic.Int64
+}
+
+// AEAD implements vault.Keys.
+func (c *CountingKeys) AEAD(reload bool) (tink.AEAD, error) {
+	c.asked.Add(1)
+	return c.Keys.AEAD(reload)
+}
+
+// Asked is how often.
+func (c *CountingKeys) Asked() int64 { return c.asked.Load() }
 
 // Run runs the suite. open returns a fresh and empty engine that reads the clock, with the idle limit IdleLimit for sessions.
 func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
@@ -303,10 +320,10 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 		must(t, v.Create(t.Context(), g))
 		one, err := v.Get(t.Context(), g.ID)
 		must(t, err)
-		one.Identity.Claims["sub"], one.Kept["plan"] = "mallory", "none"
+		one.Identity.Name, one.Tokens.Access, one.Standing.Refused = "mallory", "none", true
 		two, err := v.Get(t.Context(), g.ID)
 		must(t, err)
-		if two.Identity.Claims["sub"] != "alice" || two.Kept["plan"] != "gold" {
+		if two.Identity.Name == "mallory" || two.Tokens.Access == "none" || two.Standing.Refused {
 			t.Error("a change of one copy shows in another")
 		}
 	})

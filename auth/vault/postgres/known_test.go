@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/session"
+	"keyturn/auth/vault/postgres/pgtest"
+	"keyturn/auth/vault/vaulttest"
+)
+
+// A grant is opened once and not sent again while it stays as it is, and another replica's write shows with the next read.
+func TestAGrantIsOpenedOnceUntilItChanges(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), vaulttest.Keyset(t)
+	keys := &vaulttest.CountingKeys{Keys: file}
+	db, other := connect(t, url, keys), connect(t, url, file)
+	g := create(t, other)
+	opened := func(wantGeneration int64) int64 {
+		t.Helper()
+		before := keys.Asked()
+		for range 3 {
+			got, err := db.Get(t.Context(), g.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Generation != wantGeneration || got.Identity.Name != g.Identity.Name {
+				t.Errorf("generation %d of %q, want %d", got.Generation, got.Identity.Name, wantGeneration)
+			}
+		}
+		return keys.Asked() - before
+	}
+	if n := opened(1); n != 1 {
+		t.Errorf("opened %d times, want once", n)
+	}
+	leased, err := other.Lease(t.Context(), g.ID, "them", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, record := vaulttest.Renewed(leased, other.Now())
+	if err := other.Replace(t.Context(), "them", next, record); err != nil {
+		t.Fatal(err)
+	}
+	if n := opened(2); n != 1 {
+		t.Errorf("opened %d times after it changed, want once", n)
+	}
+}
+
+// A session brings its grant along, for the first look that comes at once and for no other.
+func TestASessionBringsItsGrant(t *testing.T) {
+	t.Parallel()
+	db := connect(t, pgtest.Database(t), vaulttest.Keyset(t))
+	g := create(t, db)
+	ctx := session.NewContext(t.Context())
+	session.FromContext(ctx).Person = session.Person{GrantID: g.ID, Provider: "p", Subject: "alice"}
+	if err := db.Sessions().CommitCtx(ctx, "h", []byte("1"), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	find := func() *session.Request {
+		t.Helper()
+		ctx = session.NewContext(t.Context())
+		if _, found, err := db.Sessions().FindCtx(ctx, "h"); err != nil || !found {
+			t.Fatal(found, err)
+		}
+		return session.FromContext(ctx)
+	}
+	look := func() error { _, err := db.Get(ctx, g.ID); return err }
+	if beside := find().Beside.Load(); beside == nil {
+		t.Fatal("nothing came with the session")
+	}
+	other := create(t, db)
+	if got, err := db.Get(ctx, other.ID); err != nil || got.ID != other.ID {
+		t.Errorf("asked for another grant: %v, %v", got, err)
+	}
+	request := find()
+	if _, err := db.exec(t.Context(), `DELETE FROM grants WHERE id = $1`, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	request.Beside.Load().At = time.Now() // as if nothing had taken any time
+	if err := look(); err != nil {
+		t.Errorf("what came with the session is read again: %v", err)
+	}
+	if err := look(); !errors.Is(err, auth.ErrNotFound) {
+		t.Errorf("what came with the session serves twice: %v", err)
+	}
+	g = create(t, db)
+	session.FromContext(ctx).Beside.Store(&session.Beside{What: g, At: time.Now().Add(-time.Second)})
+	if _, err := db.exec(t.Context(), `DELETE FROM grants WHERE id = $1`, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := look(); !errors.Is(err, auth.ErrNotFound) {
+		t.Errorf("what came with the session a second ago serves: %v", err)
+	}
+}
