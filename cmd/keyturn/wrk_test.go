@@ -44,10 +44,10 @@ func wrk(t *testing.T, address string, cookies []string) loaded {
 	var l loaded
 	l.rate, err = strconv.ParseFloat(wrkFigure(t, output, `Requests/sec:\s+(\S+)`), 64)
 	if err == nil {
-		l.p50, err = time.ParseDuration(wrkFigure(t, output, `50%\s+(\S+)`))
+		l.p50, err = time.ParseDuration(wrkFigure(t, output, `\n\s+50%\s+(\S+)`))
 	}
 	if err == nil {
-		l.p99, err = time.ParseDuration(wrkFigure(t, output, `99%\s+(\S+)`))
+		l.p99, err = time.ParseDuration(wrkFigure(t, output, `\n\s+99%\s+(\S+)`))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 		return nil, err
 	}
 	now := db.Now()
-	err = db.inTx(ctx, func(tx *writer) error {
+	err = db.inLightTx(ctx, func(tx *writer) error {
 		// A lease that ends later than any lease could was taken before the clock was set back.
 		taken, err := affected(tx.Exec(`UPDATE grants SET lease_owner = ?, lease_until = ?
 			WHERE id = ? AND (lease_owner IN ('', ?) OR lease_until <= ? OR lease_until > ?)`,
@@ -95,7 +95,7 @@ func (db *DB) Release(ctx context.Context, id, owner string) error {
 }
 
 func (db *DB) underLease(ctx context.Context, id, statement string, args ...any) error {
-	return db.inTx(ctx, func(tx *writer) error {
+	return db.inLightTx(ctx, func(tx *writer) error {
 		n, err := affected(tx.Exec(statement, args...))
 		if err == nil && n == 0 {
 			return auth.ErrStale
@@ -198,7 +198,7 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 
 // Shared implements auth.Vault.
 func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) error {
-	return db.inTx(ctx, func(tx *writer) error {
+	return db.inLightTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`UPDATE renewals SET shared = shared + ? WHERE id =
 			(SELECT max(id) FROM renewals WHERE grant_id = ? AND generation = ? AND outcome IN ('rotated', 'renewed'))`, n, id, generation)
 		if err == nil {

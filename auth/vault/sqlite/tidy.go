@@ -28,7 +28,7 @@ func (db *DB) writeMarks(ctx context.Context) error {
 	for hash, mark := range marks {
 		changed = append(changed, key{session: hash}, key{grant: mark.GrantID})
 	}
-	return db.inTx(ctx, func(tx *writer) error {
+	return db.inLightTx(ctx, func(tx *writer) error {
 		for hash, mark := range marks {
 			at := vault.Micros(mark.At)
 			if _, err := tx.Exec(`UPDATE sessions SET seen_at = ? WHERE token_hash = ?`, at, hash); err != nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"keyturn/auth/vault"
@@ -21,6 +22,7 @@ type writer struct {
 	conn     *sql.Conn
 	cache    *cache
 	prepared map[string]*sql.Stmt
+	light    bool // what is committed outlives the process, but perhaps not the machine
 	waiting  chan *write
 	closed   chan struct{} // ends the loop
 	ended    chan struct{} // the loop has ended
@@ -30,6 +32,7 @@ type writer struct {
 type write struct {
 	run   func(tx *writer) error
 	rows  []key       // that it changes; none: any
+	light bool        // it need not outlive the machine, only the process
 	taken atomic.Bool // by the writer, or by whoever gave up waiting
 	done  chan error
 }
@@ -83,7 +86,7 @@ func (w *writer) loop() {
 func (w *writer) together(batch []*write) {
 	ran := batch[:0]
 	results := make([]error, 0, len(batch))
-	err := w.exec("BEGIN IMMEDIATE")
+	err := w.begin(batch)
 	before := w.cache.begin()
 	var changed []key
 	every := false
@@ -114,6 +117,23 @@ func (w *writer) together(batch []*write) {
 			one.done <- results[i]
 		}
 	}
+}
+
+// begin begins a transaction for a batch. The disk is waited for unless all of the batch is light: synchronous=NORMAL leaves out
+// nothing but that (https://sqlite.org/pragma.html#pragma_synchronous), and the next commit with FULL makes up for it.
+func (w *writer) begin(batch []*write) error {
+	light := !slices.ContainsFunc(batch, func(one *write) bool { return !one.light })
+	if light != w.light {
+		level := "FULL"
+		if light {
+			level = "NORMAL"
+		}
+		if err := w.exec("PRAGMA synchronous=" + level); err != nil {
+			return err
+		}
+		w.light = light
+	}
+	return w.exec("BEGIN IMMEDIATE")
 }
 
 // one runs one write under a savepoint. result is the write's own error, err the transaction's.
@@ -180,7 +200,15 @@ func (r failedRow) Scan(...any) error { return r.err }
 // inTx runs a write that changes the given rows of sessions and grants, or any if none is given. It is on disk when inTx returns
 // without an error. When ctx is done before the write has begun, it does not run.
 func (db *DB) inTx(ctx context.Context, run func(tx *writer) error, rows ...key) error {
-	w := &write{run: run, rows: rows, done: make(chan error, 1)}
+	return db.queue(ctx, &write{run: run, rows: rows, done: make(chan error, 1)})
+}
+
+// inLightTx is inTx for what need not outlive the machine: with the machine, every process dies whom a lease or a mark concerns.
+func (db *DB) inLightTx(ctx context.Context, run func(tx *writer) error, rows ...key) error {
+	return db.queue(ctx, &write{run: run, rows: rows, light: true, done: make(chan error, 1)})
+}
+
+func (db *DB) queue(ctx context.Context, w *write) error {
 	select {
 	case db.writer.waiting <- w:
 	case <-ctx.Done():

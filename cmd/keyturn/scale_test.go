@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/authtest"
+	"keyturn/auth/provider/scripted"
+	"keyturn/auth/session"
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/postgres/pgtest"
+	"keyturn/auth/vault/vaulttest"
+)
+
+const (
+	scaleSamples = 1000 // of each operation; what is shown is the median
+	scaleWorkers = 64   // that fill the vault
+)
+
+// filled is a vault that grows.
+type filled struct {
+	database
+	ids    []string
+	hashes []string
+}
+
+// fill adds grants of live sessions until there are n. None of them is due yet.
+func (f *filled) fill(t *testing.T, n int) {
+	t.Helper()
+	work := make(chan int, scaleWorkers)
+	from := len(f.ids)
+	f.ids, f.hashes = slices.Grow(f.ids, n-from)[:n], slices.Grow(f.hashes, n-from)[:n]
+	var all sync.WaitGroup
+	for range scaleWorkers {
+		all.Go(func() {
+			for i := range work {
+				if err := f.add(t.Context(), i); err != nil {
+					t.Errorf("grant %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	for i := from; i < n && !t.Failed(); i++ {
+		work <- i
+	}
+	close(work)
+	all.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+func (f *filled) add(ctx context.Context, i int) error {
+	now := time.Now()
+	g := vaulttest.Grant(now)
+	g.Identity.Provider, g.Identity.Subject = "oidc", fmt.Sprint("person-", i)
+	g.Tokens.Access, g.Tokens.ID = auth.Secret(strings.Repeat(rand.Text(), 30)), auth.Secret(strings.Repeat(rand.Text(), 30)) // as long as JWTs
+	g.DueAt = now.Add(time.Hour + time.Duration(i)*time.Millisecond)
+	g.SessionHash = session.Hash(g.ID)
+	f.ids[i], f.hashes[i] = g.ID, g.SessionHash
+	if err := f.Create(ctx, g); err != nil {
+		return err
+	}
+	ctx = session.NewContext(ctx)
+	session.FromContext(ctx).Person = session.Person{GrantID: g.ID, Provider: "oidc", Subject: g.Identity.Subject}
+	return f.Sessions().CommitCtx(ctx, g.SessionHash, []byte(fmt.Sprint(now.Add(48*time.Hour).UnixMicro())), now.Add(48*time.Hour))
+}
+
+// median is how long an operation takes with one of the grants, each taken once.
+func (f *filled) median(t *testing.T, operation func(i int) error) time.Duration {
+	t.Helper()
+	took := make([]time.Duration, 0, scaleSamples)
+	for _, i := range mathrand.Perm(len(f.ids))[:scaleSamples] {
+		began := time.Now()
+		if err := operation(i); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+// figures are a read, a look for a session, a scan for a hundred due grants, and what a renewal stores.
+func (f *filled) figures(t *testing.T) []time.Duration {
+	t.Helper()
+	ctx := t.Context()
+	return []time.Duration{
+		f.median(t, func(i int) error { _, err := f.Get(ctx, f.ids[i]); return err }),
+		f.median(t, func(i int) error {
+			_, _, err := f.Sessions().FindCtx(session.NewContext(ctx), f.hashes[i])
+			return err
+		}),
+		f.median(t, func(int) error {
+			list, err := f.Due(ctx, "oidc", time.Now().Add(2*time.Hour), auth.Candidate{}, 100)
+			if err == nil && len(list) != 100 {
+				err = fmt.Errorf("%d grants are due", len(list))
+			}
+			return err
+		}),
+		f.median(t, func(i int) error {
+			g, err := f.Lease(ctx, f.ids[i], "me", time.Minute)
+			if err == nil {
+				err = f.Present(ctx, g.ID, "me", time.Now())
+			}
+			if err != nil {
+				return err
+			}
+			next, record := vaulttest.Renewed(g, time.Now())
+			return f.Replace(ctx, "me", next, record)
+		}),
+	}
+}
+
+// What a vault with many grants takes: each figure beside what it is with a thousand.
+func TestMeasureScale(t *testing.T) {
+	measuring(t, "scale")
+	sizes := []int{1_000, 100_000, 1_000_000}
+	figures := newTable("engine", "grants", "read a grant", "find a session", "find 100 due", "store a renewal", "start-up", "memory", "filled in")
+	for _, engine := range []string{"SQLite", "PostgreSQL"} {
+		t.Run(engine, func(t *testing.T) {
+			idp := scripted.New(t)
+			p := &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}}
+			keysetFile := filepath.Join(p.dir, "keyset.json")
+			if err := keyset.Create(keysetFile); err != nil {
+				t.Fatal(err)
+			}
+			keys, err := keyset.Open(keysetFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			settings := Settings{SessionIdle: 48 * time.Hour, Database: databaseDSN{Engine: "sqlite", Path: filepath.Join(p.dir, "keyturn.db")}}
+			p.args = []string{
+				"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
+				"--session-idle=48h", "--session-lifetime=48h", "--log-level=info",
+			}
+			if engine == "PostgreSQL" {
+				url := pgtest.Database(t)
+				settings.Database = databaseDSN{Engine: enginePostgres, URL: auth.Secret(url)}
+				p.args = append(p.args, "KEYTURN_DATABASE="+url)
+			}
+			f := &filled{}
+			var first []time.Duration
+			for _, size := range sizes {
+				open := func() {
+					if f.database, err = openDatabase(t.Context(), settings, vault.Sealer{Keys: keys}, slog.New(slog.DiscardHandler)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				open()
+				began := time.Now()
+				f.fill(t, size)
+				took := time.Since(began)
+				_ = f.Close()
+				open() // with nothing in its caches
+				row := []string{engine, fmt.Sprint(size)}
+				measured := f.figures(t)
+				_ = f.Close()
+				if first == nil {
+					first = measured
+				}
+				for i, figure := range measured {
+					row = append(row, fmt.Sprintf("%s, %.2f×", milliseconds(figure), float64(figure)/float64(first[i])))
+				}
+				running := launch(t, p, "localhost:0")
+				time.Sleep(3 * time.Second) // several rounds of the scheduler and of the upkeep
+				row = append(row, milliseconds(running.started), fmt.Sprintf("%d MB", resident(running.cmd.Process.Pid)>>20), took.Round(time.Second).String())
+				running.kill(t)
+				figures.row(row...)
+				_, _ = fmt.Fprintln(os.Stderr, strings.Join(row, "  "))
+			}
+		})
+	}
+	_ = figures.Flush()
+}

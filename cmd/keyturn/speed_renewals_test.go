@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"keyturn/auth/provider/scripted"
+	"keyturn/auth/vault/postgres/pgtest"
+)
+
+// chain is something that can be renewed again and again.
+type chain func(t *testing.T)
+
+// directChain renews at the provider's own token endpoint, and keeps nothing.
+func directChain(idp *scripted.Provider, client *http.Client) chain {
+	refresh, _ := idp.Mint()["refresh_token"].(string)
+	b, basic := &person{Client: client}, "Basic "+base64.StdEncoding.EncodeToString([]byte(scripted.ClientID+":"+url.QueryEscape(scripted.ClientSecret)))
+	return func(t *testing.T) {
+		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}}
+		a := b.do(t, "POST", idp.URL+"/token", form, "Authorization", basic)
+		if refresh, _ = a.json(t)["refresh_token"].(string); refresh == "" {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+}
+
+// keyturnChain renews through Keyturn, which stores what comes.
+func keyturnChain(t *testing.T, p *program, client *http.Client) chain {
+	t.Helper()
+	b := p.person().staying()
+	b.signInScripted(t)
+	cookie := b.cookie(t)
+	b = &person{Client: client, base: p.base}
+	return func(t *testing.T) {
+		if a := b.do(t, "POST", "/api/renew-token", nil, "Cookie", cookie); a.status != http.StatusOK || a.json(t)["outcome"] != "rotated" {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+}
+
+const (
+	chains      = 32
+	oneChainFor = 300
+)
+
+// throughput renews all chains at once for a while, and says how many renewals there were a second.
+func throughput(t *testing.T, all []chain) float64 {
+	t.Helper()
+	var done sync.WaitGroup
+	var mu sync.Mutex
+	began, sum := time.Now(), 0
+	for _, renew := range all {
+		done.Go(func() {
+			n := 0
+			for ; time.Since(began) < loadFor; n++ {
+				renew(t)
+			}
+			mu.Lock()
+			sum += n
+			mu.Unlock()
+		})
+	}
+	done.Wait()
+	return float64(sum) / time.Since(began).Seconds()
+}
+
+// latency is how long one renewal takes while nothing else goes on, as the median.
+func latency(t *testing.T, renew chain) time.Duration {
+	t.Helper()
+	took := make([]time.Duration, oneChainFor)
+	for i := range took {
+		began := time.Now()
+		renew(t)
+		took[i] = time.Since(began)
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
+}
+
+// Renewals beside the provider's own token endpoint, which signs an id token (ES256) for each: one after the other for one
+// session, and as many as go for many.
+func TestMeasureRenewals(t *testing.T) {
+	measuring(t, "bench")
+	figures := newTable("renewals", "one takes", "more than the provider", "a second", "of the provider")
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2 * chains}}
+	for _, engine := range []string{"SQLite", "PostgreSQL"} {
+		t.Run(engine, func(t *testing.T) {
+			args := []string{"--log-level=warn"}
+			if engine == "PostgreSQL" {
+				args = append(args, "KEYTURN_DATABASE="+pgtest.Database(t))
+			}
+			idp, p := atScripted(t, nil, append(args, fmt.Sprintf("--renew-concurrency=%d", 2*chains))...)
+			var direct, through []chain
+			for range chains {
+				direct, through = append(direct, directChain(idp, client)), append(through, keyturnChain(t, p, client))
+			}
+			var one [2]time.Duration
+			var rate [2]float64
+			for range 2 {
+				for i, side := range [][]chain{direct, through} {
+					if took := latency(t, side[0]); one[i] == 0 || took < one[i] {
+						one[i] = took
+					}
+					rate[i] = max(rate[i], throughput(t, side))
+				}
+			}
+			figures.row("the provider's token endpoint", milliseconds(one[0]), "", fmt.Sprintf("%.0f", rate[0]), "100 %")
+			figures.row("Keyturn, "+engine, milliseconds(one[1]), milliseconds(one[1]-one[0]), fmt.Sprintf("%.0f", rate[1]),
+				fmt.Sprintf("%.0f %%", 100*rate[1]/rate[0]))
+		})
+	}
+	_ = figures.Flush()
+}
