@@ -68,7 +68,7 @@ func bareEcho(t *testing.T, b *person, paths ...string) (base string, pid int) {
 }
 
 // cookie is the person's session as a header's value.
-func (b *person) cookie(t *testing.T) string {
+func (b *person) cookie(t testing.TB) string {
 	t.Helper()
 	for _, cookie := range b.Jar.Cookies(parsedURL(t, b.base)) {
 		if strings.HasSuffix(cookie.Name, "keyturn_session") {

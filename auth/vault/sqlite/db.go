@@ -132,7 +132,7 @@ func (db *DB) Ready(ctx context.Context) error {
 	return db.inTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`UPDATE sessions SET seen_at = seen_at WHERE token_hash = ''`)
 		return err
-	})
+	}, key{})
 }
 
 // HoldsGrants says whether the file at path is a database with grants in it, without opening it for use.
