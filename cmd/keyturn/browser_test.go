@@ -43,6 +43,7 @@ type tab struct {
 	look     look
 	mu       sync.Mutex
 	messages []string
+	deaf     bool
 }
 
 // theBrowser is started once for all tests; its end is TestMain's.
@@ -145,6 +146,13 @@ func (b *tab) silence() {
 	b.messages = nil
 }
 
+// deafen silences the console for good: the browser notes the end of a stream late.
+func (b *tab) deafen() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.messages, b.deaf = nil, true
+}
+
 // becomes waits for a script to be true.
 func (b *tab) becomes(t testing.TB, what, script string) {
 	t.Helper()
@@ -177,7 +185,9 @@ func protocol[P, R any](t testing.TB, ctx context.Context, c cdp.Command[P, R], 
 func (b *tab) note(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.messages = append(b.messages, fmt.Sprintf(format, args...))
+	if !b.deaf {
+		b.messages = append(b.messages, fmt.Sprintf(format, args...))
+	}
 }
 
 func (b *tab) do(t testing.TB, steps ...chromedp.Action[chromedp.Void]) {

@@ -101,7 +101,7 @@ func TestAPageFindsItsWayBackAfterARestart(t *testing.T) {
 		t.Fatalf("%d %s", renewed.status, renewed.body)
 	}
 	b.becomes(t, "live and right again", shownGeneration+` === "2" && window.sameDocument && document.getElementById("live-state").dataset.state === "on"`)
-	b.silence()
+	b.deafen()
 }
 
 // signedInAs is a program with the cookies of a tab.
