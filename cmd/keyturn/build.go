@@ -52,7 +52,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	}
 	providers, err := provider.New(configs, provider.Options{RenewTimeout: settings.RenewTimeout, Now: now, Log: log})
 	if err != nil {
-		return nil, err
+		return nil, settingsError{err}
 	}
 	db, keys, err := openVault(ctx, settings, log)
 	if err != nil {

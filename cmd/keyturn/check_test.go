@@ -171,6 +171,9 @@ func TestWrongSettingsOfProviders(t *testing.T) {
 			}
 		}
 	}
+	if output, code := runOn(t, "  - {name: dev, issuer: 'https://i.example', client_id: x}\n", "--dev-provider"); code != 2 {
+		t.Errorf("what only the start finds: exit code %d: %s", code, output)
+	}
 }
 
 var inFile = regexp.MustCompile(`(line \d+ of )[^)]*\)`)
