@@ -27,6 +27,8 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	switch f.Code {
 	case auth.CodeUnreachable, auth.CodeDiscovery:
 		return name + " cannot be reached."
+	case auth.CodeMetadata:
+		return name + " says things about itself that Keyturn cannot use. The operator has to mend that; it is not your doing."
 	case auth.CodeTimeout:
 		return name + " does not answer in time."
 	case auth.CodeCutOff:
@@ -119,6 +121,11 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 		return views.Problem{Title: "The sign-in was cancelled.", Detail: label + " says that access was not granted.", Next: next}
 	case auth.CodeDiscovery:
 		return views.Problem{Title: label + " cannot be reached.", Detail: "Keyturn could not read the provider's settings.", Next: "Try again in a moment; if it stays so, tell the operator."}
+	case auth.CodeMetadata:
+		return views.Problem{
+			Title: "What " + label + " says about itself cannot be used.", Detail: "Its metadata is missing, unreadable, or that of another issuer.",
+			Next: "This is for Keyturn's operator to mend, whose log says what is wrong. Until then trying again will not help.",
+		}
 	case "code_exchange_failed":
 		return views.Problem{Title: label + " gave no tokens.", Detail: failure.Detail, Next: next}
 	case "issuer_mismatch", "invalid_id_token", "invalid_userinfo", "no_id_token":

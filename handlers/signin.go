@@ -249,7 +249,7 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 	failure = &provider.SignInError{Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 200)}
 	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail)
 	status := http.StatusBadRequest
-	if slices.Contains([]string{auth.CodeDiscovery, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
+	if slices.Contains([]string{auth.CodeDiscovery, auth.CodeMetadata, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
 		status = http.StatusBadGateway
 	}
 	words := signInWords(p.Label(), failure)

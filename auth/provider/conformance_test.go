@@ -136,7 +136,7 @@ func TestConformanceRefusals(t *testing.T) {
 					d["issuer"] = issuer
 				}
 			}
-			mustRefuse(t, idp, auth.CodeDiscovery)
+			mustRefuse(t, idp, auth.CodeMetadata)
 			if calls := idp.Calls("/authorize"); calls != 0 {
 				t.Errorf("%q: the browser was sent there", issuer)
 			}

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,6 +158,37 @@ func TestAnErrorOfTheProviderIsAPageWithAnotherTry(t *testing.T) {
 	}.Encode(), nil)
 	if a.status != http.StatusBadRequest || !strings.Contains(a.body, "was cancelled") || !strings.Contains(a.body, `href="/auth/oidc"`) || strings.Contains(a.body, "<script>alert") {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// Whom a person is to turn to depends on whether the provider is down, or its metadata is wrong.
+func TestWhoseMatterItIsThatASignInCannotBegin(t *testing.T) {
+	t.Parallel()
+	var says atomic.Pointer[http.HandlerFunc]
+	idp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*says.Load())(w, r) }))
+	t.Cleanup(idp.Close)
+	p := startProgram(t, "KEYTURN_ISSUER="+idp.URL, "KEYTURN_CLIENT_ID=x")
+	for name, c := range map[string]struct {
+		says       http.HandlerFunc
+		page, logs string
+	}{
+		"another issuer": {func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, map[string]any{"issuer": "https://other.example", "authorization_endpoint": idp.URL, "token_endpoint": idp.URL, "jwks_uri": idp.URL})
+		}, "for Keyturn&#39;s operator to mend", "other.example"},
+		"a page":           {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<p>Hello")) }, "for Keyturn&#39;s operator to mend", "invalid character"},
+		"nothing there":    {http.NotFound, "for Keyturn&#39;s operator to mend", "404"},
+		"an error":         {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, "Try again in a moment", "502 Bad Gateway"},
+		"a broken answer":  {func(w http.ResponseWriter, _ *http.Request) { truncates(w, nil, nil) }, "Try again in a moment", "EOF"},
+		"no answer at all": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "Try again in a moment", "EOF"},
+	} {
+		says.Store(&c.says)
+		a := p.person().do(t, "GET", "/auth/oidc", nil)
+		if a.status != http.StatusBadGateway || !strings.Contains(a.body, c.page) || strings.Contains(a.body, c.logs) {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+		if lines := strings.Split(strings.TrimSpace(p.log.String()), "\n"); !strings.Contains(strings.Join(lines[max(0, len(lines)-2):], "\n"), c.logs) {
+			t.Errorf("%s: the log does not say %q: %s", name, c.logs, lines[len(lines)-1])
+		}
 	}
 }
 
