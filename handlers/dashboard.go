@@ -30,9 +30,9 @@ func (a *app) dashboard(c echo.Context) error {
 	if err != nil {
 		return storageProblem(err)
 	}
-	history := historyOf(list, "")
+	history := a.historyOf(view.Grant, list, "")
 	if before := c.QueryParam("before"); before != "" {
-		if history.Older, history.Before, err = a.olderHistory(c, view.Grant.ID, before); err != nil {
+		if history.Older, history.Before, err = a.olderHistory(c, view.Grant, before); err != nil {
 			return err
 		}
 	}

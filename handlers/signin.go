@@ -243,11 +243,13 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string, err error) error {
 	var failure *provider.SignInError
 	if !errors.As(err, &failure) {
-		failure = &provider.SignInError{Code: "sign_in_failed", Detail: err.Error()}
+		failure = &provider.SignInError{Code: codeInternal, Detail: err.Error()}
 	}
-	// The code and the detail may be the provider's, or whoever's who made the link to the callback.
-	failure = &provider.SignInError{Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 200)}
-	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail)
+	// The code and the words may be the provider's, or whoever's who made the link to the callback.
+	failure = &provider.SignInError{
+		Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 300), Said: cut(failure.Said, 200), Failure: failure.Failure,
+	}
+	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail, "said", failure.Said)
 	status := http.StatusBadRequest
 	if slices.Contains([]string{auth.CodeDiscovery, auth.CodeMetadata, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
 		status = http.StatusBadGateway

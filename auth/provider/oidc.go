@@ -133,8 +133,8 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 	if iss, present := callback.Get("iss"), callback.Has("iss"); present && iss != m.Issuer || !present && m.IssInAuthorization {
 		return auth.SignedIn{}, signInError("issuer_mismatch", "the answer's iss is not the provider's")
 	}
-	if code := callback.Get("error"); code != "" {
-		return auth.SignedIn{}, &SignInError{Code: code, Detail: callback.Get("error_description")}
+	if callback.Get("error") != "" {
+		return auth.SignedIn{}, errorAnswer(callback)
 	}
 	code := callback.Get("code")
 	if code == "" {
@@ -148,7 +148,7 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 		if errors.As(err, &refusal) && refusal.Salvage != nil {
 			p.discard(ctx, m, *refusal.Salvage)
 		}
-		return auth.SignedIn{}, signInError("code_exchange_failed", "%v", err)
+		return auth.SignedIn{}, exchangeError(err)
 	}
 	identity, err := p.identify(ctx, m, s, answer)
 	if err != nil {
