@@ -315,7 +315,7 @@ func TestWithoutARefreshToken(t *testing.T) {
 	}
 }
 
-func TestLargeBodiesAreRefused(t *testing.T) {
+func TestWhatIsTooLargeIsRefused(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)
 	alice := p.person()
@@ -324,6 +324,12 @@ func TestLargeBodiesAreRefused(t *testing.T) {
 	for _, path := range []string{"/api/renew-token", "/api/trigger-renew-token?query=update-token-data", "/auth/dev/callback", "/auth/signout"} {
 		if a := alice.do(t, "POST", path, large); a.status != http.StatusRequestEntityTooLarge {
 			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	for _, name := range []string{"code", "state"} {
+		a := alice.do(t, "GET", "/auth/dev/callback?"+url.Values{name: {strings.Repeat("a", 64<<10)}}.Encode(), nil, "Accept", "text/html")
+		if a.status != http.StatusBadRequest || !strings.Contains(a.body, "<!doctype html>") || !strings.Contains(a.body, "is too long") {
+			t.Errorf("a long %s: %d %.200s", name, a.status, a.body)
 		}
 	}
 	if g := alice.generation(t); g != 1 {
