@@ -257,6 +257,7 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	if err != nil {
 		return auth.SignedIn{}, exchangeError(err)
 	}
+	answer.Scope = orElse(answer.Scope, strings.Join(b.config.Scopes, " ")) // RFC 6749 section 5.1
 	inner, err := b.withTokens(s.Inner, members)
 	if err != nil {
 		return auth.SignedIn{}, err

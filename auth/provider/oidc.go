@@ -150,6 +150,7 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 		}
 		return auth.SignedIn{}, exchangeError(err)
 	}
+	answer.Scope = orElse(answer.Scope, strings.Join(m.scopes(p.config), " ")) // RFC 6749 section 5.1: left out if as asked for
 	identity, err := p.identify(ctx, m, s, answer)
 	if err != nil {
 		p.discard(ctx, m, answer)
