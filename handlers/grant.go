@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
@@ -49,13 +50,13 @@ func (a *app) grantError(c echo.Context, err error) error {
 	return errSignedOut
 }
 
-// unauthorized answers a request that belongs to nobody with the given JSON; a browser is shown the way to sign in.
-func (a *app) unauthorized(c echo.Context, body string) error {
+// unauthorized answers a request that belongs to nobody, with what the route promises beside the error; a browser is shown the
+// way to sign in.
+func (a *app) unauthorized(c echo.Context, beside map[string]any) error {
 	if isHTMX(c) {
 		c.Response().Header().Set("HX-Redirect", "/?return_to=%2Fdashboard")
 	}
-	return c.Blob(http.StatusUnauthorized, echo.MIMEApplicationJSON, []byte(body))
+	body := map[string]any{"error": apiError{"signed_out", "Nobody is signed in."}}
+	maps.Copy(body, beside)
+	return c.JSON(http.StatusUnauthorized, body)
 }
-
-// signedOutJSON is the answer of the API routes whose body the specification leaves open.
-const signedOutJSON = `{"error":{"code":"signed_out","message":"Nobody is signed in."}}`

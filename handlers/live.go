@@ -30,7 +30,7 @@ const (
 func (a *app) events(c echo.Context) error {
 	view, err := a.grant(c)
 	if errors.Is(err, errSignedOut) {
-		return a.unauthorized(c, signedOutJSON)
+		return a.unauthorized(c, nil)
 	}
 	if err != nil {
 		return err

@@ -108,10 +108,13 @@ func (a *app) resultWords(result auth.Result) views.Result {
 	return views.Result{Whose: string(result.Failure.Party), Text: strings.Join(words, " ")}
 }
 
-// resultError is the error object of a renewal that failed, nil if it did not.
-func (a *app) resultError(result auth.Result) *apiError {
-	if result.Failure.Code == "" {
+// resultError is the error object of a renewal that failed or left no token usable at now, else nil.
+func (a *app) resultError(result auth.Result, now time.Time) *apiError {
+	switch {
+	case result.Failure.Code == "" && result.Grant.Tokens.ValidAt(now):
 		return nil
+	case result.Failure.Code == "":
+		return &apiError{"expired", "The access token has expired."}
 	}
 	return &apiError{result.Failure.Code, a.failureWords(result.Grant, result.Failure)}
 }
