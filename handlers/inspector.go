@@ -69,6 +69,7 @@ func (a *app) panel(c echo.Context) (views.TokenPanel, auth.View, error) {
 		Withheld: !a.ExposeTokens,
 	}
 	jwt, isJWT := auth.ParseJWT(token)
+	p.JWT, p.Encrypted = isJWT, jwt.Encrypted
 	if p.Withheld || token == "" {
 		return p, view, nil
 	}
@@ -80,7 +81,7 @@ func (a *app) panel(c echo.Context) (views.TokenPanel, auth.View, error) {
 		return p, view, nil
 	}
 	former, known := auth.ParseClaims(before)
-	p.JWT, p.Encrypted, p.FormerKnown = true, jwt.Encrypted, known
+	p.FormerKnown = known
 	p.Header, p.Claims = views.ClaimsOf(jwt.Header, nil), views.ClaimsOf(jwt.Claims, former)
 	return p, view, nil
 }
@@ -91,7 +92,7 @@ func (a *app) inspectToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if !isHTMX(c) && p.JWT {
+	if !isHTMX(c) && p.JWT && !p.Withheld {
 		said := a.signature(c, view.Grant, p.Kind)
 		p.Signature = &said
 	}

@@ -114,6 +114,11 @@ func TestWithheldTokensNeverLeave(t *testing.T) {
 			}
 		}
 	}
+	for kind, sort := range map[string]string{"id": "<strong>JWT</strong>", "refresh": "<strong>Opaque</strong>"} {
+		if a := alice.do(t, "GET", "/dashboard/tokens/"+kind, nil, "HX-Request", "true"); !strings.Contains(a.body, sort) {
+			t.Errorf("the %s token is not said to be %s: %s", kind, sort, a.body)
+		}
+	}
 	out := alice.staying().do(t, "POST", "/auth/signout", nil)
 	to, err := url.Parse(out.header.Get("Location"))
 	if err != nil || to.Path != "/end" {
