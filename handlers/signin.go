@@ -28,7 +28,7 @@ var prompts = []string{"login", "consent", "select_account"}
 
 // home is the sign-in page, or the way to the dashboard for those who are signed in.
 func (a *app) home(c echo.Context) error {
-	returnTo := localPath(c.QueryParam("return_to"))
+	returnTo := a.returnPath(c.QueryParam("return_to"))
 	switch _, err := a.grant(c); {
 	case err == nil && returnTo != "":
 		return c.Redirect(http.StatusSeeOther, returnTo)
@@ -91,7 +91,7 @@ func (a *app) beginSignIn(c echo.Context) error {
 	if _, insists := a.insisting.Load(p.Name()); insists && prompt == "" {
 		prompt = "consent"
 	}
-	return a.goToProvider(c, p, localPath(c.QueryParam("return_to")), prompt, false)
+	return a.goToProvider(c, p, a.returnPath(c.QueryParam("return_to")), prompt, false)
 }
 
 // goToProvider sends the browser to the provider. asked says that it was just there and came back without a refresh token.
