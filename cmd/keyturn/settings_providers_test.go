@@ -86,6 +86,11 @@ func TestProviderMistakesAreNamedInOneLine(t *testing.T) {
 	for _, c := range []struct{ what, entry, want string }{
 		{"unknown key", "name: work, clientid: x",
 			"providers.work.clientid (line 2 of FILE): this key is not known; did you mean client_id?"},
+		{"key far from any", "name: work, zzzzzz: x",
+			"providers.work.zzzzzz (line 2 of FILE): this key is not known; allowed: agent_id, assumed_lifetime, audience, auth_params, " +
+				"base_url, client_auth, client_id, client_key_file, client_key_id, client_secret, client_secret_file, domain, grant_type, " +
+				"issuer, key_file, key_id, label, leeway, max_age, name, on_unknown, org_url, region, renew_concurrency, resource, scopes, " +
+				"shop, team_id, tenant, token_params, type, user_pool"},
 		{"wrong value", "name: work, max_age: abc",
 			`providers.work.max_age (line 2 of FILE): "abc" is not a duration; allowed: a positive duration such as 60s ` +
 				`or 30m, at most 720h`},
