@@ -18,7 +18,7 @@ func (a *app) dashboard(c echo.Context) error {
 	view, err := a.grant(c)
 	if errors.Is(err, errSignedOut) {
 		if isHTMX(c) {
-			return a.unauthorized(c, nil)
+			return a.unauthorized(c, err, nil)
 		}
 		return c.Redirect(http.StatusSeeOther, "/?return_to=/dashboard")
 	}

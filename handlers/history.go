@@ -145,7 +145,7 @@ func rotationOf(r auth.Renewal) rotationAnswer {
 func (a *app) rotations(c echo.Context) error {
 	view, err := a.grant(c)
 	if errors.Is(err, errSignedOut) {
-		return a.unauthorized(c, nil)
+		return a.unauthorized(c, err, nil)
 	}
 	if err != nil {
 		return err

@@ -29,8 +29,6 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 		return "It is not known whether " + name + " took the refresh token; Keyturn asks again when the access token has expired."
 	case auth.CodeNotRenewable:
 		return name + " gave no refresh token, so this token cannot be renewed."
-	case auth.CodeIdentityChanged:
-		return name + " answered with the tokens of somebody else. They were revoked, and this sign-in has ended. Sign in again."
 	case auth.CodeProviderUnavailable:
 		return "This provider is not among Keyturn's settings any more; the operator has to bring it back."
 	case auth.CodeBusy:
@@ -80,6 +78,8 @@ func callWords(name string, f auth.Failure) string {
 		return name + " answered without an access token."
 	case auth.CodeTokenType:
 		return name + " answered with a kind of token that Keyturn cannot use."
+	case auth.CodeIdentityChanged:
+		return name + " answered with the tokens of somebody else."
 	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "unsupported_response_type", "invalid_scope":
 		return fmt.Sprintf("%s does not accept Keyturn's settings (%s). The operator has to mend that; it is not your doing.", name, f.Code)
 	}
@@ -125,6 +125,14 @@ func (a *app) nextTry(view auth.View) time.Time {
 		return time.Time{}
 	}
 	return view.NextAt
+}
+
+// changedWords says why a session has ended whose grant has.
+func changedWords() views.Problem {
+	return views.Problem{
+		Title: "Your sign-in has ended.", Detail: "The provider answered a renewal with the tokens of somebody else. They were revoked.",
+		Next: "Sign in again to go on.",
+	}
 }
 
 // codeInternal is of sign-ins that failed for a reason of Keyturn's own.

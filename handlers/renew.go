@@ -35,7 +35,7 @@ func (a *app) triggerRenewToken(c echo.Context) error {
 		if acceptsHTML(c) && !isHTMX(c) {
 			return c.Redirect(http.StatusSeeOther, "/?return_to=%2Fdashboard")
 		}
-		return a.unauthorized(c, map[string]any{"status": http.StatusUnauthorized})
+		return a.unauthorized(c, err, map[string]any{"status": http.StatusUnauthorized})
 	}
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ type tokenAnswer struct {
 func (a *app) renewToken(c echo.Context) error {
 	result, err := a.renewed(c, auth.TriggerAPI)
 	if errors.Is(err, errSignedOut) {
-		return a.unauthorized(c, map[string]any{"message": "User is not authorized to rotate access-token"})
+		return a.unauthorized(c, err, map[string]any{"message": "User is not authorized to rotate access-token"})
 	}
 	if err != nil {
 		return err

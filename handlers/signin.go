@@ -29,7 +29,8 @@ var prompts = []string{"login", "consent", "select_account"}
 // home is the sign-in page, or the way to the dashboard for those who are signed in.
 func (a *app) home(c echo.Context) error {
 	returnTo := a.returnPath(c.QueryParam("return_to"))
-	switch _, err := a.grant(c); {
+	_, err := a.grant(c)
+	switch {
 	case err == nil && returnTo != "":
 		return c.Redirect(http.StatusSeeOther, returnTo)
 	case err == nil:
@@ -38,6 +39,13 @@ func (a *app) home(c echo.Context) error {
 		return err
 	}
 	page := a.signInPage(returnTo, nil)
+	if errors.Is(err, errSomebodyElse) {
+		if err := a.endChanged(c); err != nil {
+			return err
+		}
+		words := changedWords()
+		page.Problem = &words
+	}
 	page.Ended, page.SignedOut = c.QueryParam("ended") != "", a.cameBack(c)
 	return a.render(c, http.StatusOK, views.SignIn(page))
 }
