@@ -279,3 +279,20 @@ func TestThePageIsLightAndStill(t *testing.T) {
 		})
 	}
 }
+
+// What comes late has its room from the beginning: an opaque token's panel is the one whose height follows from its words.
+func TestAnOpaqueTokensPanelHasItsRoom(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Introspect = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{"active": true}) }
+	})
+	b := openTab(t, look{})
+	b.do(t, chromedp.Navigate(p.base), click(`a[data-provider="oidc"]`), visible(`#introspect`))
+	for _, width := range []int64{1280, 800, 390, 320} {
+		b.do(t, chromedp.EmulateViewport(width, 900))
+		b.becomes(t, fmt.Sprintf("it fits at %d", width), fmt.Sprintf(`innerWidth === %d && (() => {
+			const panel = document.querySelector("#inspector .panel");
+			return panel.getBoundingClientRect().height <= parseFloat(getComputedStyle(panel).minHeight) + 0.5;
+		})()`, width))
+	}
+}
