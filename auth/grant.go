@@ -33,6 +33,12 @@ type Grant struct {
 // when its id token names none.
 func (g *Grant) SID() string { sid, _ := g.Identity.Claims["sid"].(string); return sid }
 
+// Ended says that the grant is over and its tokens are gone, because a renewal brought somebody else's. What is left of it only
+// tells its session why, and goes with it.
+func (g *Grant) Ended() bool {
+	return g.Standing.Refused && g.Standing.Failure.Code == CodeIdentityChanged
+}
+
 // StruckAt says whether, at now, a call for the grant was struck in the middle: its refresh token is marked as being
 // presented, and nobody holds the lease.
 func (g *Grant) StruckAt(now time.Time) bool { return !g.PresentingAt.IsZero() && !g.LeasedAt(now) }

@@ -37,7 +37,7 @@ func judge(f Failure, invalidRequests int) verdict {
 		return verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap}
 	case "invalid_scope":
 		return verdict{outcome: OutcomeKept, party: PartyOperator, again: true}
-	case CodeRedirect:
+	case CodeRedirect, CodeMetadata:
 		return verdict{outcome: OutcomeKept, party: PartyOperator}
 	case CodeProviderUnavailable:
 		return verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap}

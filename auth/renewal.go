@@ -54,7 +54,8 @@ const (
 	CodeStoredLate          = "stored_late"              // warning: the database did not take the new tokens at once
 	CodeNotRenewable        = "not_renewable"            // the provider gave no refresh token
 	CodeProviderUnavailable = "provider_not_configured"  // the grant's provider is not among the settings any more
-	CodeDiscovery           = "discovery_failed"         // the provider's metadata could not be read
+	CodeDiscovery           = "discovery_failed"         // the provider's metadata could not be asked for
+	CodeMetadata            = "unusable_metadata"        // the provider's metadata is missing, wrong, or another issuer's
 	CodeBusy                = "renewal_running"          // another process holds the grant for longer than we wait
 	CodeShuttingDown        = "shutting_down"            // no new renewals
 	CodeStorage             = "storage_unavailable"      // the database would not take or give something

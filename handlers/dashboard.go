@@ -21,7 +21,7 @@ func (a *app) dashboard(c echo.Context) error {
 	view, err := a.grant(c)
 	if errors.Is(err, errSignedOut) {
 		if isHTMX(c) {
-			return a.unauthorized(c, signedOutJSON)
+			return a.unauthorized(c, err, nil)
 		}
 		return c.Redirect(http.StatusSeeOther, "/?return_to=/dashboard")
 	}
@@ -66,9 +66,9 @@ func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, 
 	if err != nil {
 		return nil, storageProblem(err)
 	}
-	history := historyOf(list, "")
+	history := a.historyOf(view.Grant, list, "")
 	if before != "" {
-		if history.Older, history.Before, err = a.olderHistory(c, view.Grant.ID, before); err != nil {
+		if history.Older, history.Before, err = a.olderHistory(c, view.Grant, before); err != nil {
 			return nil, err
 		}
 	}

@@ -2,6 +2,8 @@ package handlers
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
@@ -9,8 +11,12 @@ import (
 	"keyturn/auth"
 )
 
-// errSignedOut says that the request belongs to nobody.
-var errSignedOut = errors.New("signed out")
+var (
+	// errSignedOut says that the request belongs to nobody.
+	errSignedOut = errors.New("signed out")
+	// errSomebodyElse is an errSignedOut: a renewal of the session's grant brought the tokens of somebody else.
+	errSomebodyElse = fmt.Errorf("%w: the identity has changed", errSignedOut)
+)
 
 // grant is what every authenticated request begins with: whose it is, and a look whether their token is due. The error
 // is errSignedOut, or a problem with the storage.
@@ -21,6 +27,9 @@ func (a *app) grant(c echo.Context) (auth.View, error) {
 		return auth.View{}, errSignedOut
 	}
 	view, err := a.Rotator.Fresh(ctx, person.GrantID)
+	if err == nil && view.Grant.Ended() {
+		return auth.View{}, errSomebodyElse
+	}
 	return view, a.grantError(c, err)
 }
 
@@ -32,6 +41,9 @@ func (a *app) renewed(c echo.Context, trigger auth.Trigger) (auth.Result, error)
 		return auth.Result{}, errSignedOut
 	}
 	result, err := a.Rotator.Renew(ctx, person.GrantID, trigger, arrived(c))
+	if err == nil && result.Grant.Ended() {
+		return auth.Result{}, errSomebodyElse
+	}
 	return result, a.grantError(c, err)
 }
 
@@ -49,13 +61,31 @@ func (a *app) grantError(c echo.Context, err error) error {
 	return errSignedOut
 }
 
-// unauthorized answers a request that belongs to nobody with the given JSON; a browser is shown the way to sign in.
-func (a *app) unauthorized(c echo.Context, body string) error {
+// endChanged ends the session of a grant that has Ended, once its person is told.
+func (a *app) endChanged(c echo.Context) error {
+	ctx := c.Request().Context()
+	person, _ := a.Sessions.SignedIn(ctx)
+	if err := a.Sessions.End(ctx); err != nil {
+		return storageProblem(err)
+	}
+	if _, err := a.Grants.End(ctx, person.GrantID); err != nil {
+		return storageProblem(err)
+	}
+	return nil
+}
+
+// unauthorized answers a request that belongs to nobody for the given reason, with what the route promises beside the error; a
+// browser is shown the way to sign in.
+func (a *app) unauthorized(c echo.Context, why error, beside map[string]any) error {
 	if isHTMX(c) {
 		c.Response().Header().Set("HX-Redirect", "/?return_to=%2Fdashboard")
 	}
-	return c.Blob(http.StatusUnauthorized, echo.MIMEApplicationJSON, []byte(body))
+	said := apiError{"signed_out", "Nobody is signed in."}
+	if errors.Is(why, errSomebodyElse) {
+		words := changedWords()
+		said = apiError{auth.CodeIdentityChanged, words.Title + " " + words.Detail}
+	}
+	body := map[string]any{"error": said}
+	maps.Copy(body, beside)
+	return c.JSON(http.StatusUnauthorized, body)
 }
-
-// signedOutJSON is the answer of the API routes whose body the specification leaves open.
-const signedOutJSON = `{"error":{"code":"signed_out","message":"Nobody is signed in."}}`

@@ -22,7 +22,7 @@ const (
 )
 
 // historyOf is what of the renewals, newest first, a page shows whose oldest one is since; empty: a new page.
-func historyOf(list []auth.Renewal, since string) views.History {
+func (a *app) historyOf(g *auth.Grant, list []auth.Renewal, since string) views.History {
 	n := min(len(list), historyRows)
 	var h views.History
 	if oldest, err := strconv.ParseInt(since, 10, 64); err == nil {
@@ -34,7 +34,7 @@ func historyOf(list []auth.Renewal, since string) views.History {
 			n, h.Reset = historyRows, true
 		}
 	}
-	h.Recent = historyRowsOf(list[:n])
+	h.Recent = a.historyRowsOf(g, list[:n])
 	if n > 0 {
 		h.Since = strconv.FormatInt(list[n-1].ID, 10)
 	}
@@ -44,12 +44,12 @@ func historyOf(list []auth.Renewal, since string) views.History {
 	return h
 }
 
-func historyRowsOf(list []auth.Renewal) []views.HistoryRow {
+func (a *app) historyRowsOf(g *auth.Grant, list []auth.Renewal) []views.HistoryRow {
 	rows := make([]views.HistoryRow, 0, len(list))
 	for _, r := range list {
 		rows = append(rows, views.HistoryRow{
 			ID: r.ID, At: r.At, Generation: r.Generation, Trigger: string(r.Trigger), Outcome: string(r.Outcome), Duration: r.Duration,
-			ErrorCode: r.Code, Detail: r.Detail, Warning: r.Warning, Shared: r.Shared, OldToken: r.OldToken, NewToken: r.NewToken,
+			ErrorCode: r.Code, Means: callWords(a.label(g), auth.Failure{Code: r.Code}), Warning: r.Warning, Shared: r.Shared, OldToken: r.OldToken, NewToken: r.NewToken,
 			OldExpiry: r.OldExpiry, NewExpiry: r.NewExpiry,
 		})
 	}
@@ -57,15 +57,15 @@ func historyRowsOf(list []auth.Renewal) []views.HistoryRow {
 }
 
 // olderHistory is the page of the history before a renewal, and before which there are more.
-func (a *app) olderHistory(c echo.Context, grant, before string) (rows []views.HistoryRow, next string, err error) {
-	list, more, err := a.historyPage(c, grant, before)
+func (a *app) olderHistory(c echo.Context, g *auth.Grant, before string) (rows []views.HistoryRow, next string, err error) {
+	list, more, err := a.historyPage(c, g.ID, before)
 	if err != nil {
 		return nil, "", err
 	}
 	if more {
 		next = strconv.FormatInt(list[len(list)-1].ID, 10)
 	}
-	return historyRowsOf(list), next, nil
+	return a.historyRowsOf(g, list), next, nil
 }
 
 // historyPage is one page of renewals, newest first, and whether there are older ones.
@@ -94,7 +94,7 @@ func (a *app) timeline(view auth.View, list []auth.Renewal) views.Timeline {
 			t.Bars = append(t.Bars, views.Bar{Generation: 1, Trigger: "sign-in", IssuedAt: g.CreatedAt, ExpiresAt: r.OldExpiry})
 		}
 		if !r.Outcome.Succeeded() {
-			t.Marks = append(t.Marks, views.Mark{At: r.At, Trigger: string(r.Trigger), Code: r.Code})
+			t.Marks = append(t.Marks, views.Mark{At: r.At, Trigger: string(r.Trigger), Code: r.Code, Means: callWords(a.label(g), auth.Failure{Code: r.Code})})
 			continue
 		}
 		if n := len(t.Bars); n > 0 {
@@ -145,14 +145,14 @@ func rotationOf(r auth.Renewal) rotationAnswer {
 func (a *app) rotations(c echo.Context) error {
 	view, err := a.grant(c)
 	if errors.Is(err, errSignedOut) {
-		return a.unauthorized(c, signedOutJSON)
+		return a.unauthorized(c, err, nil)
 	}
 	if err != nil {
 		return err
 	}
 	before := c.QueryParam("before")
 	if isHTMX(c) {
-		rows, next, err := a.olderHistory(c, view.Grant.ID, before)
+		rows, next, err := a.olderHistory(c, view.Grant, before)
 		if err != nil {
 			return err
 		}

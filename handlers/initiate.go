@@ -37,9 +37,9 @@ func (a *app) initiateSignIn(c echo.Context) error {
 func (a *app) localTarget(target string) string {
 	rest, ok := strings.CutPrefix(target, a.BaseURL)
 	if !ok {
-		return localPath(target)
+		return a.returnPath(target)
 	}
-	return localPath(rest)
+	return a.returnPath(rest)
 }
 
 // withLoginHint adds a login_hint (OpenID Connect Core 3.1.2.1) to the URL of a sign-in, ours or the provider's. One that is no

@@ -69,6 +69,7 @@ func (a *app) panel(c echo.Context) (views.TokenPanel, auth.View, error) {
 		Withheld: !a.ExposeTokens,
 	}
 	jwt, isJWT := auth.ParseJWT(token)
+	p.JWT, p.Encrypted = isJWT, jwt.Encrypted
 	if p.Withheld || token == "" {
 		return p, view, nil
 	}
@@ -80,7 +81,7 @@ func (a *app) panel(c echo.Context) (views.TokenPanel, auth.View, error) {
 		return p, view, nil
 	}
 	former, known := auth.ParseClaims(before)
-	p.JWT, p.Encrypted, p.FormerKnown = true, jwt.Encrypted, known
+	p.FormerKnown = known
 	p.Header, p.Claims = views.ClaimsOf(jwt.Header, nil), views.ClaimsOf(jwt.Claims, former)
 	return p, view, nil
 }
@@ -91,7 +92,7 @@ func (a *app) inspectToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if !isHTMX(c) && p.JWT {
+	if !isHTMX(c) && p.JWT && !p.Withheld {
 		said := a.signature(c, view.Grant, p.Kind)
 		p.Signature = &said
 	}
@@ -178,7 +179,7 @@ func (a *app) introspectToken(c echo.Context) error {
 	said := views.Introspection{}
 	claims, err := inspector.Introspect(c.Request().Context(), view.Grant.Tokens, token)
 	if err != nil {
-		said.Error = a.label(view.Grant) + " did not say: " + cut(auth.Redact(err.Error(), token), 200) + "."
+		said.Error = a.unanswered(c, view.Grant, "introspection", err)
 	} else {
 		said.Claims = views.ClaimsOf(claims, nil)
 	}
@@ -187,6 +188,20 @@ func (a *app) introspectToken(c echo.Context) error {
 	}
 	p.Introspection = &said
 	return a.showPanel(c, view, p)
+}
+
+// unanswered says why the provider did not answer a question about a token. What the call ran into is in the log.
+func (a *app) unanswered(c echo.Context, g *auth.Grant, what string, err error) string {
+	tokens := g.Tokens
+	a.Log.WarnContext(c.Request().Context(), "the provider did not answer", "provider", g.Identity.Provider, "what", what,
+		"error", cut(auth.Redact(err.Error(), tokens.Access, tokens.Refresh, tokens.ID), 300))
+	var refusal *auth.ProviderError
+	if errors.As(err, &refusal) {
+		if words := callWords(a.label(g), refusal.Failure); words != "" {
+			return words
+		}
+	}
+	return a.label(g) + " did not answer as it should: it cannot be reached, broke off, or answered with something else."
 }
 
 // part is a part of the dashboard: alone for htmx, as a page of its own for a browser without JavaScript.

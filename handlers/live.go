@@ -30,7 +30,7 @@ const (
 func (a *app) events(c echo.Context) error {
 	view, err := a.grant(c)
 	if errors.Is(err, errSignedOut) {
-		return a.unauthorized(c, signedOutJSON)
+		return a.unauthorized(c, err, nil)
 	}
 	if err != nil {
 		return err
@@ -121,6 +121,9 @@ func (s *stream) look(ctx context.Context) (view auth.View, version string, err 
 	}
 	if err != nil {
 		return view, "", s.unread(ctx, err)
+	}
+	if view.Grant.Ended() {
+		return view, "", s.signedOut()
 	}
 	if version = versionOf(view.Grant); version == s.known {
 		return view, "", nil
@@ -234,6 +237,6 @@ func (a *app) renewedFragment(c echo.Context, view auth.View, said *views.Result
 	if err != nil {
 		return nil, err
 	}
-	history := historyOf(list, since)
+	history := a.historyOf(view.Grant, list, since)
 	return views.Renewed(a.tokenCard(view, said, history.Since), a.grantFacts(c, view, list), a.timeline(view, list), history, live), nil
 }

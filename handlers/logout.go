@@ -92,8 +92,12 @@ func (a *app) leave(ctx context.Context, c echo.Context, providerName string, g 
 	if !found || g == nil {
 		return "/"
 	}
+	var hint auth.Secret // an id token in a URL is one that leaves: browsers and proxies write URLs down
+	if a.ExposeTokens {
+		hint = g.Tokens.ID
+	}
 	state := rand.Text()
-	target := p.EndSessionURL(ctx, g.Tokens.ID, a.BaseURL+"/", state)
+	target := p.EndSessionURL(ctx, hint, a.BaseURL+"/", state)
 	if target == "" {
 		return "/"
 	}

@@ -13,10 +13,7 @@ import (
 // failureWords says in one sentence why a renewal failed and whose matter that is. All of what people read about failed
 // renewals is here.
 func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
-	name := g.Identity.Provider
-	if p, ok := a.Providers.Get(name); ok {
-		name = p.Label()
-	}
+	name := a.label(g)
 	struck := ""
 	switch f.Replay {
 	case auth.CodeReplayedAfterCrash:
@@ -24,31 +21,14 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	case auth.CodeReplayed:
 		struck = " An answer was lost on the way, so Keyturn could not know whether the refresh token had been used and had to present it again."
 	}
+	if words := callWords(name, f); words != "" {
+		return words
+	}
 	switch f.Code {
-	case auth.CodeUnreachable, auth.CodeDiscovery:
-		return name + " cannot be reached."
-	case auth.CodeTimeout:
-		return name + " does not answer in time."
-	case auth.CodeCutOff:
-		return name + " broke off in the middle of its answer."
-	case auth.CodeUnreadable:
-		return name + " answered with something that is no token answer."
-	case auth.CodeRedirect:
-		return name + " answered with a redirect, which a token endpoint must not do; nothing was sent there. The operator should check the issuer."
-	case auth.CodeRateLimited:
-		return name + " asks for fewer requests."
-	case auth.CodeHTTPStatus, "server_error", "temporarily_unavailable":
-		return fmt.Sprintf("%s has a problem of its own (status %d).", name, f.Status)
-	case auth.CodeNoAccessToken:
-		return name + " answered without an access token."
-	case auth.CodeTokenType:
-		return name + " answered with a kind of token that Keyturn cannot use."
 	case auth.CodeOutcomeUnknown:
 		return "It is not known whether " + name + " took the refresh token; Keyturn asks again when the access token has expired."
 	case auth.CodeNotRenewable:
 		return name + " gave no refresh token, so this token cannot be renewed."
-	case auth.CodeIdentityChanged:
-		return name + " answered with the tokens of somebody else. They were revoked, and this sign-in has ended. Sign in again."
 	case auth.CodeProviderUnavailable:
 		return "This provider is not among Keyturn's settings any more; the operator has to bring it back."
 	case auth.CodeBusy:
@@ -57,8 +37,6 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 		return "Keyturn is about to restart."
 	case auth.CodeStorage:
 		return "Keyturn's database cannot be written to at the moment, and without it no refresh token is used."
-	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope":
-		return fmt.Sprintf("%s does not accept Keyturn's settings (%s). The operator has to mend that; it is not your doing.", name, f.Code)
 	case "interaction_required", "login_required", "consent_required":
 		return name + " wants to see you again before it gives new tokens. Sign in again."
 	case "invalid_request":
@@ -71,6 +49,41 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 		return name + " has refused the refresh token (" + f.Code + ")." + struck + " Sign in again."
 	}
 	return fmt.Sprintf("%s answered with the error %s.", name, f.Code)
+}
+
+// callWords says in one sentence what went wrong with a call of the provider, whatever it was for; "" for errors that mean
+// different things at different times.
+func callWords(name string, f auth.Failure) string {
+	switch f.Code {
+	case auth.CodeUnreachable, auth.CodeDiscovery:
+		return name + " cannot be reached."
+	case auth.CodeMetadata:
+		return name + " says things about itself that Keyturn cannot use. The operator has to mend that; it is not your doing."
+	case auth.CodeTimeout:
+		return name + " does not answer in time."
+	case auth.CodeCutOff:
+		return name + " broke off in the middle of its answer."
+	case auth.CodeUnreadable:
+		return name + " answered with something that is no token answer."
+	case auth.CodeRedirect:
+		return name + " answered with a redirect, which a token endpoint must not do; nothing was sent there. The operator should check the issuer."
+	case auth.CodeRateLimited:
+		return name + " asks for fewer requests."
+	case auth.CodeHTTPStatus, "server_error", "temporarily_unavailable":
+		if f.Status == 0 {
+			return name + " has a problem of its own."
+		}
+		return fmt.Sprintf("%s has a problem of its own (status %d).", name, f.Status)
+	case auth.CodeNoAccessToken:
+		return name + " answered without an access token."
+	case auth.CodeTokenType:
+		return name + " answered with a kind of token that Keyturn cannot use."
+	case auth.CodeIdentityChanged:
+		return name + " answered with the tokens of somebody else."
+	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "unsupported_response_type", "invalid_scope":
+		return fmt.Sprintf("%s does not accept Keyturn's settings (%s). The operator has to mend that; it is not your doing.", name, f.Code)
+	}
+	return ""
 }
 
 // resultWords is the sentence beside the button: what came of the click, with figures.
@@ -95,10 +108,13 @@ func (a *app) resultWords(result auth.Result) views.Result {
 	return views.Result{Whose: string(result.Failure.Party), Text: strings.Join(words, " ")}
 }
 
-// resultError is the error object of a renewal that failed, nil if it did not.
-func (a *app) resultError(result auth.Result) *apiError {
-	if result.Failure.Code == "" {
+// resultError is the error object of a renewal that failed or left no token usable at now, else nil.
+func (a *app) resultError(result auth.Result, now time.Time) *apiError {
+	switch {
+	case result.Failure.Code == "" && result.Grant.Tokens.ValidAt(now):
 		return nil
+	case result.Failure.Code == "":
+		return &apiError{"expired", "The access token has expired."}
 	}
 	return &apiError{result.Failure.Code, a.failureWords(result.Grant, result.Failure)}
 }
@@ -111,24 +127,80 @@ func (a *app) nextTry(view auth.View) time.Time {
 	return view.NextAt
 }
 
-// signInWords says why a sign-in did not succeed. The failure's texts are short and of one line.
+// changedWords says why a session has ended whose grant has.
+func changedWords() views.Problem {
+	return views.Problem{
+		Title: "Your sign-in has ended.", Detail: "The provider answered a renewal with the tokens of somebody else. They were revoked.",
+		Next: "Sign in again to go on.",
+	}
+}
+
+// codeInternal is of sign-ins that failed for a reason of Keyturn's own.
+const codeInternal = "sign_in_failed"
+
+// signInWords says why a sign-in did not succeed, in sentences of our own and at most the provider's; what a library says is
+// in the log. The failure's texts are short and of one line.
 func signInWords(label string, failure *provider.SignInError) views.Problem {
-	next := "You can try again."
+	p := views.Problem{Title: "The sign-in did not succeed.", Next: "You can try again."}
+	untrusted := func(detail string) {
+		p.Title, p.Detail = "The answer of "+label+" could not be trusted.", detail
+		p.Next = "Nothing was signed in. Try again; if it stays so, tell the operator."
+	}
 	switch failure.Code {
 	case "access_denied":
-		return views.Problem{Title: "The sign-in was cancelled.", Detail: label + " says that access was not granted.", Next: next}
-	case auth.CodeDiscovery:
-		return views.Problem{Title: label + " cannot be reached.", Detail: "Keyturn could not read the provider's settings.", Next: "Try again in a moment; if it stays so, tell the operator."}
+		p.Title, p.Detail = "The sign-in was cancelled.", label+" says that access was not granted."
+	case auth.CodeDiscovery, auth.CodeUnreachable:
+		p.Title, p.Detail = label+" cannot be reached.", "Keyturn could not begin the sign-in there."
+		p.Next = "Try again in a moment; if it stays so, tell the operator."
+	case auth.CodeMetadata:
+		p.Title, p.Detail = "What "+label+" says about itself cannot be used.", "Its metadata is missing, unreadable, or that of another issuer."
+		p.Next = "This is for Keyturn's operator to mend, whose log says what is wrong. Until then trying again will not help."
 	case "code_exchange_failed":
-		return views.Problem{Title: label + " gave no tokens.", Detail: failure.Detail, Next: next}
-	case "issuer_mismatch", "invalid_id_token", "invalid_userinfo", "no_id_token":
-		return views.Problem{Title: "The answer of " + label + " could not be trusted.", Detail: failure.Detail, Next: "Nothing was signed in. Try again; if it stays so, tell the operator."}
+		p.Title, p.Detail = label+" gave no tokens.", exchangeWords(label, failure.Failure)
+	case "issuer_mismatch":
+		untrusted("It names another provider than the one that was asked, or none.")
+	case "invalid_id_token":
+		untrusted("The id token, which says who signed in, does not stand up to the checks.")
+	case "invalid_userinfo":
+		untrusted("Its userinfo does not say that it is about the person who signed in.")
+	case "no_id_token":
+		untrusted("There is no id token in it, which says who signed in.")
+	case "invalid_callback":
+		untrusted("It lacks what proves that it comes from there.")
+	case "no_code":
+		p.Detail = "The answer of " + label + " has neither a code nor an error."
+	case "no_subject", "profile_failed":
+		p.Detail = label + " did not say who signed in."
+	case codeInternal:
+		p.Detail = "Something went wrong inside Keyturn; its log says what."
 	case "login_required", "interaction_required", "consent_required", "account_selection_required":
-		return views.Problem{Title: label + " wants to see you first.", Detail: failure.Detail, Next: next}
+		p.Title, p.Detail = label+" wants to see you first.", failure.Said
 	case "server_error", "temporarily_unavailable":
-		return views.Problem{Title: label + " has a problem of its own.", Detail: failure.Detail, Next: "Try again in a moment."}
+		p.Title, p.Detail, p.Next = label+" has a problem of its own.", failure.Said, "Try again in a moment."
+	default:
+		p.Detail = callWords(label, auth.Failure{Code: failure.Code})
+		if p.Detail == "" {
+			p.Detail = label + " answered with the error " + failure.Code + "."
+		}
+		if failure.Said != "" {
+			p.Detail += " It says: “" + failure.Said + "”"
+		}
 	}
-	return views.Problem{Title: "The sign-in did not succeed.", Detail: failure.Error(), Next: next}
+	return p
+}
+
+// exchangeWords says why the token endpoint gave no tokens for a code.
+func exchangeWords(label string, f auth.Failure) string {
+	switch words := callWords(label, f); {
+	case words != "":
+		return words
+	case f.Code == "invalid_grant":
+		return label + " does not know the code that the browser brought: it is too old, or has been used."
+	case f.Code != "":
+		return label + " answered with the error " + f.Code + "."
+	default:
+		return label + " answered with something that Keyturn cannot use."
+	}
 }
 
 // brief writes a duration with the one unit that matters.

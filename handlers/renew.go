@@ -35,7 +35,7 @@ func (a *app) triggerRenewToken(c echo.Context) error {
 		if acceptsHTML(c) && !isHTMX(c) {
 			return c.Redirect(http.StatusSeeOther, "/?return_to=%2Fdashboard")
 		}
-		return a.unauthorized(c, `{"status":401}`)
+		return a.unauthorized(c, err, map[string]any{"status": http.StatusUnauthorized})
 	}
 	if err != nil {
 		return err
@@ -50,9 +50,10 @@ func (a *app) triggerRenewToken(c echo.Context) error {
 		a.Sessions.Flash(c.Request().Context(), flashOf(said))
 		return c.Redirect(http.StatusSeeOther, "/dashboard")
 	}
+	now := a.Now()
 	answer := triggerAnswer{
-		Status: statusOf(result, a.Now()), Generation: result.Grant.Generation, ExpiresAt: whole(result.Grant.Tokens.ExpiresAt),
-		Error: a.resultError(result),
+		Status: statusOf(result, now), Generation: result.Grant.Generation, ExpiresAt: whole(result.Grant.Tokens.ExpiresAt),
+		Error: a.resultError(result, now),
 	}
 	if result.Outcome != "" {
 		answer.Outcome = &result.Outcome
@@ -77,17 +78,14 @@ type tokenAnswer struct {
 func (a *app) renewToken(c echo.Context) error {
 	result, err := a.renewed(c, auth.TriggerAPI)
 	if errors.Is(err, errSignedOut) {
-		return a.unauthorized(c, `{"message":"User is not authorized to rotate access-token"}`)
+		return a.unauthorized(c, err, map[string]any{"message": "User is not authorized to rotate access-token"})
 	}
 	if err != nil {
 		return err
 	}
 	now := a.Now()
-	why := a.resultError(result)
+	why := a.resultError(result, now)
 	if status := statusOf(result, now); status != http.StatusOK {
-		if why == nil {
-			why = &apiError{"expired", "The access token has expired."}
-		}
 		if status == http.StatusUnauthorized {
 			why.Code = "sign_in_required"
 		}

@@ -2,12 +2,34 @@ package handlers
 
 import (
 	"net/url"
+	"path"
 	"strings"
 	"unicode/utf8"
 )
 
 // maxReturnTo bounds a return_to in bytes.
 const maxReturnTo = 2048
+
+// returnPath is localPath for where a sign-in may end: at a page, not at something that pages and programs call.
+func (a *app) returnPath(text string) string {
+	local := localPath(text)
+	u, err := url.Parse(local)
+	if err != nil || a.isNoPage(path.Clean(u.Path)) {
+		return ""
+	}
+	return local
+}
+
+// isNoPage says that a path is of a route that answers with something else than a whole page, or of none of Keyturn's own.
+func (a *app) isNoPage(clean string) bool {
+	for _, prefix := range []string{"/auth", "/api", "/events", "/static", "/healthz", "/readyz", "/dashboard/", a.DevPrefix} {
+		under := strings.TrimSuffix(prefix, "/") + "/"
+		if prefix != "" && (clean == prefix || strings.HasPrefix(clean, under)) {
+			return true
+		}
+	}
+	return false
+}
 
 // localPath returns the local path and query that a return_to means, or "" if it leads, or might lead in some browser,
 // anywhere else. It refuses rather than repairs.

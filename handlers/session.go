@@ -46,7 +46,7 @@ type tokenError struct {
 func (a *app) session(c echo.Context) error {
 	view, err := a.grant(c)
 	if errors.Is(err, errSignedOut) {
-		return a.unauthorized(c, signedOutJSON)
+		return a.unauthorized(c, err, nil)
 	}
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -47,7 +48,7 @@ func (a *app) personSessions(c echo.Context, view auth.View) ([]*auth.Grant, err
 	if err != nil {
 		return nil, storageProblem(err)
 	}
-	return list, nil
+	return slices.DeleteFunc(list, (*auth.Grant).Ended), nil
 }
 
 // signOutSession ends another session of the same person. Any other id is none that they could know.

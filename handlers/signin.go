@@ -28,8 +28,9 @@ var prompts = []string{"login", "consent", "select_account"}
 
 // home is the sign-in page, or the way to the dashboard for those who are signed in.
 func (a *app) home(c echo.Context) error {
-	returnTo := localPath(c.QueryParam("return_to"))
-	switch _, err := a.grant(c); {
+	returnTo := a.returnPath(c.QueryParam("return_to"))
+	_, err := a.grant(c)
+	switch {
 	case err == nil && returnTo != "":
 		return c.Redirect(http.StatusSeeOther, returnTo)
 	case err == nil:
@@ -38,6 +39,13 @@ func (a *app) home(c echo.Context) error {
 		return err
 	}
 	page := a.signInPage(returnTo, nil)
+	if errors.Is(err, errSomebodyElse) {
+		if err := a.endChanged(c); err != nil {
+			return err
+		}
+		words := changedWords()
+		page.Problem = &words
+	}
 	page.Ended, page.SignedOut = c.QueryParam("ended") != "", a.cameBack(c)
 	return a.render(c, http.StatusOK, views.SignIn(page))
 }
@@ -91,7 +99,7 @@ func (a *app) beginSignIn(c echo.Context) error {
 	if _, insists := a.insisting.Load(p.Name()); insists && prompt == "" {
 		prompt = "consent"
 	}
-	return a.goToProvider(c, p, localPath(c.QueryParam("return_to")), prompt, false)
+	return a.goToProvider(c, p, a.returnPath(c.QueryParam("return_to")), prompt, false)
 }
 
 // goToProvider sends the browser to the provider. asked says that it was just there and came back without a refresh token.
@@ -243,13 +251,15 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string, err error) error {
 	var failure *provider.SignInError
 	if !errors.As(err, &failure) {
-		failure = &provider.SignInError{Code: "sign_in_failed", Detail: err.Error()}
+		failure = &provider.SignInError{Code: codeInternal, Detail: err.Error()}
 	}
-	// The code and the detail may be the provider's, or whoever's who made the link to the callback.
-	failure = &provider.SignInError{Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 200)}
-	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail)
+	// The code and the words may be the provider's, or whoever's who made the link to the callback.
+	failure = &provider.SignInError{
+		Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 300), Said: cut(failure.Said, 200), Failure: failure.Failure,
+	}
+	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail, "said", failure.Said)
 	status := http.StatusBadRequest
-	if slices.Contains([]string{auth.CodeDiscovery, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
+	if slices.Contains([]string{auth.CodeDiscovery, auth.CodeMetadata, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
 		status = http.StatusBadGateway
 	}
 	words := signInWords(p.Label(), failure)

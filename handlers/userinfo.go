@@ -33,7 +33,7 @@ func (a *app) callUserInfo(c echo.Context) error {
 	case errors.Is(err, provider.ErrNotOffered):
 		shown.Error = a.label(view.Grant) + " has no userinfo endpoint."
 	case err != nil:
-		shown.Error = a.label(view.Grant) + ": " + cut(err.Error(), 200) + "."
+		shown.Error = a.unanswered(c, view.Grant, "userinfo", err)
 	default:
 		shown = views.Exchange{
 			Method: answer.Method, URL: answer.URL, Status: answer.Status, StatusText: http.StatusText(answer.Status), Took: answer.Took,

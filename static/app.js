@@ -12,6 +12,8 @@
   let clicked = false; // a click on Refresh Token is on its way
   let askedAt = 0; // when the page last asked by itself
   let focused = ""; // id of what had the focus before a swap
+  let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
+  let reloading = false; // the inspector is on its way again, after a renewal
 
   const byId = (id) => document.getElementById(id);
   const at = (element, name) => Date.parse(element.dataset[name] || "");
@@ -127,6 +129,19 @@
     else if (event.target.id === "live") setTimeout(() => event.target.dispatchEvent(new Event("reconnect")), 3000);
   });
 
+  // What is swapped in can be seen, and clicked, a moment before htmx knows it: what would then leave the page goes to htmx.
+  for (const [kind, selector] of [["submit", "form[hx-post]"], ["click", "a[hx-get]"]]) {
+    document.addEventListener(kind, (event) => {
+      const element = event.target.closest ? event.target.closest(selector) : null;
+      if (!element || event.defaultPrevented || event.ctrlKey || event.metaKey || event.shiftKey || event.button > 0) return;
+      if (!window.htmx || element.hasAttribute("data-htmx-powered")) return;
+      event.preventDefault();
+      htmx.process(element);
+      if (kind === "submit") element.requestSubmit(event.submitter);
+      else element.click();
+    });
+  }
+
   // What was swapped in
 
   document.addEventListener("htmx:before:swap", () => {
@@ -134,8 +149,13 @@
     if (id) focused = id;
   });
 
-  document.addEventListener("htmx:after:swap", () => {
+  document.addEventListener("htmx:after:swap", (event) => {
+    const target = event.detail.ctx.target;
     dress(document);
+    if (target && target.id === "inspector-body") {
+      reloading = false;
+      revealAgain();
+    } else if (byId("revealed") && !clicked && !reloading) reveal = null;
     if (focused && document.activeElement === document.body) {
       const next = byId(focused) || (focused === "refresh-token" && byId("sign-in-again"));
       if (next) next.focus({ preventScroll: true });
@@ -149,7 +169,10 @@
       const renewed = shownCard && shownCard.dataset.generation !== card.dataset.generation;
       shownCard = card;
       skew = at(card, "now") - Date.now();
-      if (renewed) document.body.dispatchEvent(new Event("renewed"));
+      if (renewed) {
+        reloading = true;
+        document.body.dispatchEvent(new Event("renewed"));
+      }
     }
     localTimes(root);
     moveNow();
@@ -230,6 +253,21 @@
   });
 
   // The inspector: copied tokens are never on the page, revealed ones not for long
+
+  // A renewal masks what is shown. A reveal that was asked for while it ran is for the token that it brought.
+  function revealAgain() {
+    const form = reveal && Date.now() < reveal.until ? document.querySelector(`form[hx-post="${reveal.path}"]`) : null;
+    if (form) form.requestSubmit();
+    else reveal = null;
+  }
+
+  document.addEventListener("submit", (event) => {
+    const path = event.target.getAttribute("hx-post") || "";
+    if (path.endsWith("/reveal")) reveal = { path, until: Date.now() + 20000 };
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest && event.target.closest("#inspector-body a")) reveal = null;
+  }, true);
 
   function hideRevealed() {
     const shown = byId("revealed");

@@ -26,7 +26,7 @@ type TokenPanel struct {
 	Withheld    bool
 	Revealed    string
 
-	JWT           bool
+	JWT           bool // withheld, nothing else of it is known here
 	Encrypted     bool // only the header can be read
 	Header        []Claim
 	Claims        []Claim
@@ -168,8 +168,12 @@ func (p TokenPanel) sort() string {
 		return ""
 	}
 	switch {
+	case p.Encrypted && p.Withheld:
+		return "Encrypted JWT"
 	case p.Encrypted:
 		return "Encrypted JWT, " + header("alg")
+	case p.JWT && p.Withheld:
+		return "JWT"
 	case p.JWT:
 		words := "JWT, " + header("alg")
 		if kid := header("kid"); kid != "" {

@@ -127,15 +127,16 @@ type History struct {
 
 // HistoryRow is one renewal. OldToken and NewToken are fingerprints.
 type HistoryRow struct {
-	ID                         int64
-	At                         time.Time
-	Generation                 int64
-	Trigger, Outcome           string
-	Duration                   time.Duration
-	ErrorCode, Detail, Warning string
-	OldToken, NewToken         string
-	Shared                     int // how many other requests waited for it
-	OldExpiry, NewExpiry       time.Time
+	ID                   int64
+	At                   time.Time
+	Generation           int64
+	Trigger, Outcome     string
+	Duration             time.Duration
+	ErrorCode, Warning   string
+	Means                string // the error code in a sentence; may be empty
+	OldToken, NewToken   string
+	Shared               int // how many other requests waited for it
+	OldExpiry, NewExpiry time.Time
 }
 
 // SessionRow is one of a person's sessions.

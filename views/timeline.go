@@ -29,6 +29,7 @@ type Bar struct {
 type Mark struct {
 	At            time.Time
 	Trigger, Code string
+	Means         string // the code in a sentence; may be empty
 	x             float64
 }
 
@@ -147,7 +148,12 @@ func (b Bar) words(now time.Time) string {
 	return said + ", in use now"
 }
 
-func (m Mark) words() string { return "Failed try, " + m.Trigger + ": " + m.Code }
+func (m Mark) words() string {
+	if m.Means != "" {
+		return "Failed try, " + m.Trigger + ": " + m.Means
+	}
+	return "Failed try, " + m.Trigger + ": " + m.Code
+}
 
 // summary is the picture in one sentence.
 func (t Timeline) summary() string {

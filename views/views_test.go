@@ -31,7 +31,7 @@ func hostileDashboard(state string) DashboardPage {
 			Problem: &StandingProblem{Text: hostile, Whose: "provider", NextTryAt: now},
 		},
 		Grant:    GrantFacts{Issuer: hostile, Provider: hostile, Scope: []string{hostile}},
-		History:  History{Recent: []HistoryRow{{At: now, Trigger: "manual", Outcome: "kept", ErrorCode: hostile, Detail: hostile, Warning: hostile, OldToken: "aaaaaa", NewToken: "aaaaaa"}}},
+		History:  History{Recent: []HistoryRow{{At: now, Trigger: "manual", Outcome: "kept", ErrorCode: hostile, Means: hostile, Warning: hostile, OldToken: "aaaaaa", NewToken: "aaaaaa"}}},
 		Timeline: Timeline{Now: now, Bars: []Bar{{Generation: 7, Trigger: "manual", Outcome: "rotated", IssuedAt: now, ExpiresAt: now.Add(2 * time.Minute)}}, Marks: []Mark{{At: now, Code: hostile}}},
 	}
 }

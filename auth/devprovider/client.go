@@ -3,6 +3,7 @@ package devprovider
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -128,6 +129,22 @@ func (s *storage) SetIntrospectionFromToken(ctx context.Context, answer *oidc.In
 	answer.Subject, answer.Scope, answer.ClientID, answer.Issuer = subject, scopes, clientID, s.config.Issuer
 	answer.TokenType, answer.Expiration, answer.JWTID = oidc.BearerToken, oidc.FromTime(expiry), tokenID
 	return nil
+}
+
+// introspect answers for refresh tokens as well (RFC 7662 section 2), which op does not look for. Asking about one spends nothing.
+func (p *Provider) introspect(w http.ResponseWriter, r *http.Request) {
+	token, clientID, err := op.ParseTokenIntrospectionRequest(r, p.op)
+	if err == nil {
+		if f, spent, err := p.store.familyOf(r.Context(), p.db, token); err == nil && !spent {
+			answer := &oidc.IntrospectionResponse{
+				Active: true, Subject: f.subject, Scope: strings.Fields(f.scopes), ClientID: clientID, Issuer: p.config.Issuer,
+				Expiration: oidc.FromTime(time.UnixMicro(f.until)),
+			}
+			writeJSON(w, answer)
+			return
+		}
+	}
+	p.op.ServeHTTP(w, r)
 }
 
 // GetPrivateClaimsFromScopes implements op.OPStorage: the access token says what it is for.

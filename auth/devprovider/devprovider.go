@@ -74,6 +74,7 @@ type Provider struct {
 	db     *sql.DB
 	path   string // of the issuer
 	op     op.OpenIDProvider
+	store  *storage
 }
 
 // Open opens the provider's state, making it if need be.
@@ -102,7 +103,7 @@ func (p *Provider) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	store := &storage{config: p.config, db: p.db, keys: keys, loginURL: p.path + "/login"}
+	p.store = &storage{config: p.config, db: p.db, keys: keys, loginURL: p.path + "/login"}
 	settings := &op.Config{
 		CryptoKey: keys.crypto, CodeMethodS256: true, AuthMethodPost: true, GrantTypeRefreshToken: true,
 		SupportedScopes:          []string{"openid", "profile", "email", "offline_access"},
@@ -112,7 +113,7 @@ func (p *Provider) setUp(ctx context.Context) error {
 	if strings.HasPrefix(p.config.Issuer, "http:") {
 		options = append(options, op.WithAllowInsecure())
 	}
-	p.op, err = op.NewProvider(settings, store, op.StaticIssuer(p.config.Issuer), options...)
+	p.op, err = op.NewProvider(settings, p.store, op.StaticIssuer(p.config.Issuer), options...)
 	if err != nil {
 		return fmt.Errorf("set up provider: %w", err)
 	}
@@ -135,7 +136,8 @@ func (p *Provider) Handler() http.Handler {
 	mux.HandleFunc("GET /.well-known/openid-configuration", p.discovery)
 	mux.Handle("/userinfo", asUnauthorized(p.op))
 	mux.Handle("/oauth/token", withAudience(p.op))
-	for _, path := range []string{"/authorize", "/authorize/callback", "/oauth/introspect", "/revoke", "/end_session", "/keys"} {
+	mux.HandleFunc("/oauth/introspect", p.introspect)
+	for _, path := range []string{"/authorize", "/authorize/callback", "/revoke", "/end_session", "/keys"} {
 		mux.Handle(path, p.op)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

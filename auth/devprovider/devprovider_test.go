@@ -134,12 +134,20 @@ func TestRevocationAndIntrospection(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 0)
 	tokens := w.signIn()
-	active := func() bool {
-		_, body := w.call("POST", "/oauth/introspect", url.Values{"token": {tokens["access_token"].(string)}}, basic)
+	active := func(token any) bool {
+		_, body := w.call("POST", "/oauth/introspect", url.Values{"token": {token.(string)}}, basic)
 		return strings.Contains(body, `"active":true`)
 	}
-	if !active() {
+	if !active(tokens["access_token"]) || !active(tokens["refresh_token"]) {
 		t.Error("a good token is not active")
+	}
+	before := tokens["refresh_token"]
+	_, tokens = w.refresh(before)
+	if active(before) || !active(tokens["refresh_token"]) {
+		t.Error("of two refresh tokens not the newer one is active")
+	}
+	if response, body := w.call("POST", "/oauth/introspect", url.Values{"token": {tokens["refresh_token"].(string)}}, nil); response.StatusCode != 401 {
+		t.Errorf("asked by nobody: %d %s", response.StatusCode, body)
 	}
 	for _, token := range []string{"unknown", tokens["refresh_token"].(string)} {
 		if response, body := w.call("POST", "/revoke", url.Values{"token": {token}, "token_type_hint": {"refresh_token"}}, basic); response.StatusCode != 200 {
@@ -147,7 +155,7 @@ func TestRevocationAndIntrospection(t *testing.T) {
 		}
 	}
 	w.refused(tokens["refresh_token"])
-	if active() || w.userinfo(tokens["access_token"]) != http.StatusUnauthorized {
+	if active(tokens["access_token"]) || active(tokens["refresh_token"]) || w.userinfo(tokens["access_token"]) != http.StatusUnauthorized {
 		t.Error("the access token outlives the revocation")
 	}
 }

@@ -63,39 +63,47 @@ type family struct {
 	authTime   int64
 	generation int64
 	rotatedAt  int64
+	until      int64
 }
 
 var errRefused = oidc.ErrInvalidGrant().WithDescription("the refresh token is unknown, spent, expired or revoked")
 
-// usable finds the family of a refresh token that may be presented now. Any other use of a genuine refresh token is
-// reuse, and revokes the whole family (RFC 9700 section 4.14.2).
-func (s *storage) usable(ctx context.Context, tx *sql.Tx, token string) (f family, err error) {
+// queries is a database or a transaction.
+type queries interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// familyOf finds the living family of a refresh token, as it was when the token was good. spent says that it is not good any
+// more.
+func (s *storage) familyOf(ctx context.Context, q queries, token string) (f family, spent bool, err error) {
 	id, generation, ok := s.parseRefreshToken(token)
 	if !ok {
-		return f, errRefused
+		return f, false, errRefused
 	}
 	var revoked bool
-	var until int64
-	err = tx.QueryRowContext(ctx, `SELECT id, subject, scopes, auth_time, generation, rotated_at, until, revoked FROM families WHERE id = ?`, id).
-		Scan(&f.id, &f.subject, &f.scopes, &f.authTime, &f.generation, &f.rotatedAt, &until, &revoked)
-	if errors.Is(err, sql.ErrNoRows) || err == nil && (revoked || until <= in(0)) {
-		return f, errRefused
-	}
-	if err != nil {
-		return f, err
+	err = q.QueryRowContext(ctx, `SELECT id, subject, scopes, auth_time, generation, rotated_at, until, revoked FROM families WHERE id = ?`, id).
+		Scan(&f.id, &f.subject, &f.scopes, &f.authTime, &f.generation, &f.rotatedAt, &f.until, &revoked)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && (revoked || f.until <= in(0)) {
+		return f, false, errRefused
 	}
 	again := generation == f.generation-1 && f.rotatedAt > in(-s.config.ReuseInterval)
-	if generation != f.generation && !again {
-		s.config.Log.WarnContext(ctx, "development provider: a spent refresh token was presented; its family is revoked", "subject", f.subject)
-		if err := revokeFamily(ctx, tx, id); err != nil {
-			return f, err
-		}
-		return f, errRefused
+	spent = generation != f.generation && !again
+	f.generation = generation
+	return f, spent, err
+}
+
+// usable finds the family of a refresh token that may be presented now. Any other use of a genuine refresh token is
+// reuse, and revokes the whole family (RFC 9700 section 4.14.2).
+func (s *storage) usable(ctx context.Context, tx *sql.Tx, token string) (family, error) {
+	f, spent, err := s.familyOf(ctx, tx, token)
+	if err != nil || !spent {
+		return f, err
 	}
-	if again {
-		f.generation = generation // as it was when the token was good
+	s.config.Log.WarnContext(ctx, "development provider: a spent refresh token was presented; its family is revoked", "subject", f.subject)
+	if err := revokeFamily(ctx, tx, f.id); err != nil {
+		return f, err
 	}
-	return f, nil
+	return f, errRefused
 }
 
 func revokeFamily(ctx context.Context, tx *sql.Tx, id string) error {

@@ -226,8 +226,8 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	if !ok {
 		return auth.SignedIn{}, errors.New("finish sign-in: session of another provider")
 	}
-	if code := callback.Get("error"); code != "" {
-		return auth.SignedIn{}, &SignInError{Code: code, Detail: callback.Get("error_description")}
+	if callback.Get("error") != "" {
+		return auth.SignedIn{}, errorAnswer(callback)
 	}
 	if callback.Has("denied") || callback.Get("openid.mode") == "cancel" { // as OAuth 1.0a and OpenID 2.0 say it
 		return auth.SignedIn{}, &SignInError{Code: "access_denied"}
@@ -255,8 +255,9 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	}
 	answer, err := client.Exchange(ctx, form)
 	if err != nil {
-		return auth.SignedIn{}, signInError("code_exchange_failed", "%v", err)
+		return auth.SignedIn{}, exchangeError(err)
 	}
+	answer.Scope = orElse(answer.Scope, strings.Join(b.config.Scopes, " ")) // RFC 6749 section 5.1
 	inner, err := b.withTokens(s.Inner, members)
 	if err != nil {
 		return auth.SignedIn{}, err

@@ -1,16 +1,13 @@
 package provider
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/markbates/goth"
 
 	"keyturn/auth"
@@ -54,6 +51,9 @@ type brandEntry struct {
 	logoutURL func(e extras, clientID, returnTo string) string
 	logoutKey string // what post_logout_redirect_uri is called there
 
+	noClientID bool // client_secret alone says which client it is
+	public     bool // takes clients without a client secret
+
 	auth   tokenendpoint.AuthMethod
 	scopes []string // without which there is no refresh token, or too little
 	scoped bool     // goth leaves the scopes out of the authorization request
@@ -80,73 +80,6 @@ func brands() map[string]brandEntry {
 	maps.Copy(all, brandsGToO())
 	maps.Copy(all, brandsPToZ())
 	return all
-}
-
-// ExtraSettings are the names of all settings that only some brands have, sorted.
-func ExtraSettings() []string {
-	var names []string
-	for _, entry := range brands() {
-		names = append(append(names, entry.needs...), entry.takes...)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-// CheckBrand says what is wrong with the type and the extra settings of a provider that is not the generic one. It
-// makes no call and reads no file.
-func CheckBrand(kind string, extra map[string]string, scopes []string) error {
-	_, err := brandFor(Config{Type: kind, Extra: extra, Scopes: scopes})
-	return err
-}
-
-// brandFor finds the entry of a provider and checks the provider's settings against it.
-func brandFor(config Config) (brandEntry, error) {
-	all := brands()
-	entry, ok := all[config.Type]
-	if !ok {
-		types := strings.Join(slices.Sorted(maps.Keys(all)), ", ")
-		return entry, fmt.Errorf("type %q is not known; allowed: oidc, %s", config.Type, types)
-	}
-	allowed := slices.Concat(entry.needs, entry.takes)
-	for _, name := range slices.Sorted(maps.Keys(config.Extra)) {
-		if !slices.Contains(allowed, name) {
-			own := orElse(strings.Join(allowed, ", "), "none of its own")
-			return entry, fmt.Errorf("type %q has no setting %q; allowed: %s", config.Type, name, own)
-		}
-		if err := checkExtra(name, config.Extra[name]); err != nil {
-			return entry, fmt.Errorf("the setting %q %w", name, err)
-		}
-	}
-	for _, name := range entry.needs {
-		if config.Extra[name] == "" {
-			return entry, fmt.Errorf("type %q needs the setting %q; its own settings: %s", config.Type, name, strings.Join(allowed, ", "))
-		}
-	}
-	if entry.make == nil && config.Scopes != nil && !slices.Contains(config.Scopes, oidc.ScopeOpenID) {
-		return entry, fmt.Errorf("type %q needs the scope openid among its scopes", config.Type)
-	}
-	return entry, config.checkParams()
-}
-
-// checkExtra keeps a setting that becomes part of a URL from becoming more of it than it should.
-func checkExtra(name, value string) error {
-	switch {
-	case name == "key_file":
-		return nil
-	case name == "base_url" || name == "org_url":
-		u, err := url.Parse(base(value))
-		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !encrypted(u) {
-			return fmt.Errorf("is not a usable URL; allowed: an https URL such as https://id.example.com")
-		}
-	case strings.ContainsAny(host(value), "/?#@ \\%"):
-		return fmt.Errorf("has a character that cannot be in it; allowed: a plain name")
-	}
-	return nil
-}
-
-// encrypted says that nobody on the way can read what is sent there.
-func encrypted(u *url.URL) bool {
-	return u.Scheme == "https" || u.Scheme == "http" && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
 }
 
 // usual is make for the constructor that most of goth's packages have.

@@ -10,9 +10,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
 	"time"
 
@@ -20,6 +20,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"keyturn/auth"
+	"keyturn/auth/keyfile"
 )
 
 // preset is the generic OpenID provider with what a brand needs filled in.
@@ -47,9 +48,6 @@ func newPreset(config Config, options Options, entry brandEntry, issuer string) 
 	maps.Copy(params, config.AuthParams)
 	config.AuthParams = params
 	if entry.secret != nil {
-		if config.ClientSecret != "" {
-			return nil, fmt.Errorf("type %q has no client_secret: it is made of key_file, key_id and team_id", config.Type)
-		}
 		mint, err := entry.secret(config)
 		if err != nil {
 			return nil, err
@@ -85,13 +83,22 @@ const appleSecretLifetime = 5 * time.Minute // Apple allows six months; it is us
 
 // appleSecret makes Apple's client secrets: JWTs signed with the key that Apple gave, which run out.
 func appleSecret(c Config) (func(now time.Time) auth.Secret, error) {
-	text, err := os.ReadFile(c.Extra["key_file"])
+	path := c.Extra["key_file"]
+	unusable := func(why error) error {
+		var system *fs.PathError
+		if errors.As(why, &system) {
+			why = fmt.Errorf("cannot be read (%w)", system.Err)
+		}
+		_, allowed := extraRule("key_file")
+		return &SettingError{"key_file", path, why.Error() + "; allowed: " + allowed}
+	}
+	text, _, err := keyfile.ReadPrivate(path)
 	if err != nil {
-		return nil, fmt.Errorf("the setting \"key_file\" cannot be read: %w", errors.Unwrap(err))
+		return nil, unusable(err)
 	}
 	key, err := es256Key(text)
 	if err != nil {
-		return nil, fmt.Errorf("the setting \"key_file\" %w; allowed: the .p8 file of a key for Sign in with Apple", err)
+		return nil, unusable(err)
 	}
 	signer, err := jose.NewSigner(
 		jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", c.Extra["key_id"]))

@@ -219,7 +219,8 @@ func TestBrandsSignInAndRenew(t *testing.T) {
 			if done.Identity.Subject != s.subject || done.Identity.Name != s.name || strings.Contains(done.Identity.Email, "provided") {
 				t.Errorf("signed in as %+v", done.Identity)
 			}
-			if tokens.Access == "" || tokens.Refresh.Reveal() != s.refresh || tokens.Scope != s.scope ||
+			if tokens.Access == "" || tokens.Refresh.Reveal() != s.refresh || s.scope != "" && tokens.Scope != s.scope ||
+				s.scope == "" && len(s.scopes) > 0 && tokens.Scope != strings.Join(s.scopes, " ") ||
 				done.Answer.Lifetime != s.lifetime || tokens.Assumed != (s.lifetime == 0) {
 				t.Errorf("refresh %q, scope %q, lifetime %v", tokens.Refresh.Reveal(), tokens.Scope, done.Answer.Lifetime)
 			}

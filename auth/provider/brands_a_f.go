@@ -42,7 +42,7 @@ func brandsAToF() map[string]brandEntry {
 			remark: "no client_secret: it is made of the key, for each call; Apple throttles renewals: max_age 24h",
 		},
 		"auth0": {
-			label: "Auth0",
+			label: "Auth0", public: true,
 			make: func(c Config) goth.Provider {
 				return auth0.New(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL, host(c.Extra["domain"]), c.Scopes...)
 			},
@@ -51,7 +51,7 @@ func brandsAToF() map[string]brandEntry {
 			rotates: ifSet, remark: "set audience, or access tokens are opaque; give rotation an overlap of 10 s or more",
 		},
 		"azuread": {
-			label: "Azure AD (v1)",
+			label: "Azure AD (v1)", public: true,
 			make: func(c Config) goth.Provider {
 				return azuread.New(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL, nil, c.Scopes...)
 			},
@@ -59,7 +59,7 @@ func brandsAToF() map[string]brandEntry {
 			remark: "asks Azure AD Graph, which Microsoft has retired: use azureadv2",
 		},
 		"azureadv2": {
-			label: "Microsoft",
+			label: "Microsoft", public: true,
 			make: func(c Config) goth.Provider {
 				return azureadv2.New(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL, entraOptions(c))
 			},
@@ -91,7 +91,7 @@ func brandsAToF() map[string]brandEntry {
 			tokenURL: at("https://launchpad.classlink.com/oauth2/v2/token"), assumed: untilRevoked, renews: no,
 		},
 		"cloudfoundry": {
-			label: "Cloud Foundry",
+			label: "Cloud Foundry", public: true,
 			make: func(c Config) goth.Provider {
 				return cloudfoundry.New(base(c.Extra["base_url"]), c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL, c.Scopes...)
 			},
@@ -99,7 +99,7 @@ func brandsAToF() map[string]brandEntry {
 			renews: yes, rotates: ifSet, remark: "base_url: the UAA's",
 		},
 		"cognito": {
-			label: "Amazon Cognito", issuer: cognitoIssuer, needs: []string{"region", "user_pool"},
+			label: "Amazon Cognito", public: true, issuer: cognitoIssuer, needs: []string{"region", "user_pool"},
 			scopes: []string{"openid", "profile", "email"}, logoutKey: "logout_uri", renews: yes, rotates: ifSet,
 			remark: "user_pool: its id, such as eu-central-1_AbCdEfGhI",
 		},
@@ -117,12 +117,12 @@ func brandsAToF() map[string]brandEntry {
 			revokeURL: at("https://cloud.digitalocean.com/v1/oauth/revoke"), renews: yes, rotates: yes,
 		},
 		"discord": {
-			label: "Discord", make: usual(discord.New), auth: basic, scopes: []string{"identify", "email"},
+			label: "Discord", public: true, make: usual(discord.New), auth: basic, scopes: []string{"identify", "email"},
 			tokenURL: at("https://discord.com/api/oauth2/token"), revokeURL: at("https://discord.com/api/oauth2/token/revoke"),
 			renews: yes, rotates: yes,
 		},
 		"dropbox": {
-			label: "Dropbox", make: usual(dropbox.New), auth: basic, pkce: true, scoped: true,
+			label: "Dropbox", public: true, make: usual(dropbox.New), auth: basic, pkce: true, scoped: true,
 			params: map[string]string{"token_access_type": "offline"}, session: map[string]string{"Token": "access_token"},
 			tokenURL: at("https://api.dropbox.com/oauth2/token"), renews: yes, rotates: no,
 		},
@@ -136,7 +136,7 @@ func brandsAToF() map[string]brandEntry {
 			remark: "access tokens of 60 days; Keyturn believes 24 h of it",
 		},
 		"fitbit": {
-			label: "Fitbit", make: usual(fitbit.New), auth: basic, dialect: listed(), pkce: true,
+			label: "Fitbit", public: true, make: usual(fitbit.New), auth: basic, dialect: listed(), pkce: true,
 			session: map[string]string{"UserID": "user_id"}, tokenURL: at("https://api.fitbit.com/oauth2/token"),
 			revokeURL: at("https://api.fitbit.com/oauth2/revoke"), renews: yes, rotates: yes,
 		},

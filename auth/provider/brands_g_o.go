@@ -34,7 +34,7 @@ func brandsGToO() map[string]brandEntry {
 	basic, post := tokenendpoint.ClientSecretBasic, tokenendpoint.ClientSecretPost
 	return map[string]brandEntry{
 		"gitea": {
-			label: "Gitea",
+			label: "Gitea", public: true,
 			make: func(c Config) goth.Provider {
 				at := base(orElse(c.Extra["base_url"], "gitea.com"))
 				return gitea.NewCustomisedURL(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL, at+"/login/oauth/authorize",
@@ -50,7 +50,7 @@ func brandsGToO() map[string]brandEntry {
 				"Enterprise Server",
 		},
 		"gitlab": {
-			label: "GitLab", make: gitlabOf, issuer: under("gitlab.com", ""), takes: []string{"base_url"}, auth: basic,
+			label: "GitLab", public: true, make: gitlabOf, issuer: under("gitlab.com", ""), takes: []string{"base_url"}, auth: basic,
 			pkce: true, bearer: true, scopes: []string{"openid", "profile", "email"},
 			tokenURL: under("gitlab.com", "/oauth/token"), revokeURL: under("gitlab.com", "/oauth/revoke"), renews: yes,
 			rotates: yes, remark: "a renewal ends the old access token at once",
@@ -68,8 +68,10 @@ func brandsGToO() map[string]brandEntry {
 		},
 		"influxcloud": {
 			label: "InfluxCloud", make: influxcloudOf, takes: []string{"domain"}, auth: post, bearer: true,
-			tokenURL: func(e extras) string { return base(orElse(e["domain"], "cloud.influxdata.com")) + "/oauth/token" },
-			renews:   no,
+			tokenURL: func(e extras) string {
+				return "https://" + host(orElse(e["domain"], "cloud.influxdata.com")) + "/oauth/token"
+			},
+			renews: no,
 		},
 		"instagram": {
 			label: "Instagram", make: usual(instagram.New), auth: post,
@@ -81,7 +83,7 @@ func brandsGToO() map[string]brandEntry {
 			assumed: untilRevoked, renews: no,
 		},
 		"kakao": {
-			label: "Kakao", make: usual(kakao.New), issuer: at("https://kauth.kakao.com"), auth: post,
+			label: "Kakao", public: true, make: usual(kakao.New), issuer: at("https://kauth.kakao.com"), auth: post,
 			tokenURL: at("https://kauth.kakao.com/oauth/token"), renews: yes, rotates: may,
 			remark: "with OpenID Connect switched on at Kakao, put openid among the scopes",
 		},
@@ -129,7 +131,7 @@ func brandsGToO() map[string]brandEntry {
 			renews: yes, rotates: may,
 		},
 		"microsoftonline": {
-			label: "Microsoft", make: usual(microsoftonline.New), auth: post, pkce: true,
+			label: "Microsoft", public: true, make: usual(microsoftonline.New), auth: post, pkce: true,
 			scopes:   []string{"openid", "offline_access", "user.read"},
 			tokenURL: at("https://login.microsoftonline.com/common/oauth2/v2.0/token"), renews: yes, rotates: yes,
 			remark: "as azureadv2 with the tenant common",
@@ -148,7 +150,7 @@ func brandsGToO() map[string]brandEntry {
 			rotates: yes,
 		},
 		"okta": {
-			label: "Okta",
+			label: "Okta", public: true,
 			make: func(c Config) goth.Provider {
 				return okta.New(c.ClientID, c.ClientSecret.Reveal(), base(c.Extra["org_url"]), c.CallbackURL, c.Scopes...)
 			},
@@ -157,7 +159,7 @@ func brandsGToO() map[string]brandEntry {
 			remark: "the authorization server named default; for another, type oidc",
 		},
 		"onedrive": {
-			label: "OneDrive", make: usual(onedrive.New), auth: post, bearer: true,
+			label: "OneDrive", public: true, make: usual(onedrive.New), auth: post, bearer: true,
 			tokenURL: at("https://login.live.com/oauth20_token.srf"), renews: yes, rotates: yes,
 			remark: "asks the Live API, which Microsoft has retired: use azureadv2",
 		},
@@ -198,7 +200,7 @@ func gitlabOf(c Config) goth.Provider {
 
 // influxcloudOf takes the domain from the settings, where goth takes it from the environment.
 func influxcloudOf(c Config) goth.Provider {
-	at := base(orElse(c.Extra["domain"], "cloud.influxdata.com"))
+	at := "https://" + host(orElse(c.Extra["domain"], "cloud.influxdata.com"))
 	return influxcloud.NewCustomisedURL(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL,
 		at+"/oauth/authorize", at+"/oauth/token", at+"/api/v1/user", c.Scopes...)
 }

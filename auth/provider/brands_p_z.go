@@ -59,7 +59,7 @@ func brandsPToZ() map[string]brandEntry {
 			revokeURL: at("https://www.reddit.com/api/v1/revoke_token"), renews: yes, rotates: no,
 		},
 		"salesforce": {
-			label: "Salesforce", issuer: salesforceIssuer, takes: []string{"domain"},
+			label: "Salesforce", public: true, issuer: salesforceIssuer, takes: []string{"domain"},
 			scopes: []string{"openid", "profile", "email", "refresh_token"}, assumed: 15 * time.Minute, renews: yes,
 			rotates: ifSet,
 			remark: "does not say when access tokens expire: 15 min are assumed, its shortest session; domain: My Domain, " +
@@ -86,11 +86,12 @@ func brandsPToZ() map[string]brandEntry {
 			tokenURL: at("https://api.soundcloud.com/oauth2/token"), renews: yes, rotates: yes,
 		},
 		"spotify": {
-			label: "Spotify", make: usual(spotify.New), auth: basic, pkce: true,
+			label: "Spotify", public: true, make: usual(spotify.New), auth: basic, pkce: true,
 			tokenURL: at("https://accounts.spotify.com/api/token"), renews: yes, rotates: may,
 		},
 		"steam": {
-			label: "Steam", make: func(c Config) goth.Provider { return steam.New(c.ClientSecret.Reveal(), c.CallbackURL) },
+			label: "Steam", noClientID: true,
+			make:  func(c Config) goth.Provider { return steam.New(c.ClientSecret.Reveal(), c.CallbackURL) },
 			proof: "openid.sig", check: steamCheck, noToken: true, assumed: untilRevoked, renews: no,
 			remark: "OpenID 2.0: no tokens at all; client_secret: the Web API key",
 		},
@@ -164,7 +165,7 @@ func brandsPToZ() map[string]brandEntry {
 			assumed: untilRevoked, renews: no,
 		},
 		"x": {
-			label: "X",
+			label: "X", public: true,
 			make: plainly(
 				"https://x.com/i/oauth2/authorize",
 				"https://api.x.com/2/users/me?user.fields=profile_image_url", "client_id", " ", xUser),
@@ -174,7 +175,7 @@ func brandsPToZ() map[string]brandEntry {
 			remark: "OAuth 2.0, which goth does not have for X",
 		},
 		"xero": {
-			label: "Xero", issuer: at("https://identity.xero.com"), scopes: DefaultScopes(), renews: yes, rotates: yes,
+			label: "Xero", public: true, issuer: at("https://identity.xero.com"), scopes: DefaultScopes(), renews: yes, rotates: yes,
 			remark: "OAuth 2.0: Xero has switched off the OAuth 1.0a that goth speaks",
 		},
 		"yahoo": {
@@ -191,7 +192,7 @@ func brandsPToZ() map[string]brandEntry {
 			rotates: may,
 		},
 		"zoom": {
-			label: "Zoom", make: usual(zoom.New), auth: basic, dialect: ended("reason", "Invalid Token!"), pkce: true,
+			label: "Zoom", public: true, make: usual(zoom.New), auth: basic, dialect: ended("reason", "Invalid Token!"), pkce: true,
 			tokenURL: at("https://zoom.us/oauth/token"), revokeURL: at("https://zoom.us/oauth/revoke"), renews: yes,
 			rotates: yes,
 		},
@@ -217,7 +218,9 @@ func redditOf(c Config) goth.Provider {
 	return &p
 }
 
-func salesforceIssuer(e extras) string { return base(orElse(e["domain"], "login.salesforce.com")) }
+func salesforceIssuer(e extras) string {
+	return "https://" + host(orElse(e["domain"], "login.salesforce.com"))
+}
 
 func shopifyOf(c Config) goth.Provider {
 	p := shopify.New(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL, c.Scopes...)

@@ -117,9 +117,6 @@ func (p *OIDC) checkClient(r *Report, m *metadata) {
 	default:
 		r.wrong("It does not take the client authentication %s, only %s.", method, strings.Join(methods, ", "))
 	}
-	if p.config.ClientID == "" {
-		r.wrong("client_id is not set.")
-	}
 }
 
 func (p *OIDC) checkGrants(r *Report, m *metadata, a announced) {
@@ -209,7 +206,7 @@ func (p *preset) Check(ctx context.Context) Report {
 	if p.entry.logoutURL != nil {
 		r.EndsSession = true
 	}
-	p.entry.known(&r)
+	p.entry.known(&r, p.config)
 	return r
 }
 
@@ -225,11 +222,8 @@ func (b *brand) Check(context.Context) Report {
 	if b.entry.revokeURL != nil {
 		r.fact("revocation endpoint", b.entry.revokeURL(b.config.Extra))
 	}
-	b.entry.known(&r)
-	if b.config.ClientID == "" && !b.entry.noToken {
-		r.wrong("client_id is not set.")
-	}
-	if b.config.ClientSecret == "" {
+	b.entry.known(&r, b.config)
+	if b.config.ClientSecret == "" && b.entry.public {
 		r.mind("No client secret is set.")
 	}
 	if b.entry.issuer == nil {
@@ -239,7 +233,10 @@ func (b *brand) Check(context.Context) Report {
 }
 
 // known adds what the table says.
-func (e brandEntry) known(r *Report) {
+func (e brandEntry) known(r *Report, config Config) {
+	if missing := e.missingSecret(config); missing != nil {
+		r.wrong("%s %s.", missing.Key, missing.Reason)
+	}
 	f := e.facts()
 	r.fact("renews", string(f.renews))
 	r.fact("rotates refresh tokens", string(f.rotates))

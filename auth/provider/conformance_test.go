@@ -120,9 +120,11 @@ func TestConformanceRefusals(t *testing.T) {
 	}
 	t.Run("oidcc-client-test-userinfo-invalid-sub", func(t *testing.T) {
 		t.Parallel()
-		idp := scripted.New(t)
-		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"sub":"mallory"}`)) }
-		mustRefuse(t, idp, "invalid_userinfo")
+		for _, said := range []string{`{"sub":"mallory"}`, `{"sub":null}`, `{"sub":7}`, `{"sub":["alice"]}`, `{"sub":""}`, `{}`, `{"Sub":"alice"}`} {
+			idp := scripted.New(t)
+			idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(said)) }
+			mustRefuse(t, idp, "invalid_userinfo")
+		}
 	})
 	t.Run("oidcc-client-test-discovery-issuer-mismatch", func(t *testing.T) {
 		t.Parallel()
@@ -134,7 +136,7 @@ func TestConformanceRefusals(t *testing.T) {
 					d["issuer"] = issuer
 				}
 			}
-			mustRefuse(t, idp, auth.CodeDiscovery)
+			mustRefuse(t, idp, auth.CodeMetadata)
 			if calls := idp.Calls("/authorize"); calls != 0 {
 				t.Errorf("%q: the browser was sent there", issuer)
 			}

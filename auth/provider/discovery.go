@@ -1,7 +1,9 @@
 package provider
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/sync/singleflight"
+
+	"keyturn/auth"
 )
 
 const (
@@ -85,15 +89,33 @@ func (d *discovery) get(ctx context.Context) (*metadata, error) {
 	}
 }
 
+// errMetadata says that the provider answered, with what is no metadata of its own: trying again will not help.
+var errMetadata = errors.New("unusable metadata")
+
+// discoveryCode is the code of an error of discovery.
+func discoveryCode(err error) string {
+	if errors.Is(err, errMetadata) {
+		return auth.CodeMetadata
+	}
+	return auth.CodeDiscovery
+}
+
 // discover reads the document. Its errors are short: go-oidc's repeat what they could not read.
 func (d *discovery) discover(ctx context.Context) (_ *metadata, err error) {
+	heard := &hearing{next: d.client.Transport}
 	defer func() {
-		if err != nil {
+		switch {
+		case err == nil:
+		case heard.out:
+			err = fmt.Errorf("discovery at %s: %w: %s", d.issuer, errMetadata, reason(err))
+		default:
 			err = fmt.Errorf("discovery at %s: %s", d.issuer, reason(err))
 		}
 	}()
 	defer calm(&err)
-	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, d.client), d.issuer)
+	client := *d.client
+	client.Transport = heard
+	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, &client), d.issuer)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +124,29 @@ func (d *discovery) discover(ctx context.Context) (_ *metadata, err error) {
 		return nil, err
 	}
 	return m, m.check(d.issuer)
+}
+
+// hearing tells a provider that answers from one that is down. It is for one call.
+type hearing struct {
+	next http.RoundTripper
+	out  bool // it answered, to the end
+}
+
+// RoundTrip implements http.RoundTripper.
+func (h *hearing) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := h.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	h.out = response.StatusCode < http.StatusInternalServerError &&
+		response.StatusCode != http.StatusTooManyRequests && response.StatusCode != http.StatusRequestTimeout
+	return response, nil
 }
 
 // check refuses metadata that would send a secret in the clear, and URLs that are more than an endpoint: with a user in

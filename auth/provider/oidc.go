@@ -95,7 +95,7 @@ func (m *metadata) signingAlgs() []string {
 func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, error) {
 	m, err := p.metadata(ctx)
 	if err != nil {
-		return nil, signInError(auth.CodeDiscovery, "%v", err)
+		return nil, signInError(discoveryCode(err), "%v", err)
 	}
 	session := &Session{Nonce: oauth2.GenerateVerifier(), Verifier: oauth2.GenerateVerifier()}
 	config := oauth2.Config{
@@ -114,7 +114,7 @@ func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, e
 		params = append(params, oauth2.SetAuthURLParam("prompt", prompt))
 	}
 	if session.AuthURL, err = p.config.withResource(config.AuthCodeURL(state, params...)); err != nil {
-		return nil, signInError(auth.CodeDiscovery, "the authorization endpoint's URL is unusable")
+		return nil, signInError(auth.CodeMetadata, "the authorization endpoint's URL is unusable")
 	}
 	return session, nil
 }
@@ -127,14 +127,14 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 	}
 	m, err := p.metadata(ctx)
 	if err != nil {
-		return auth.SignedIn{}, signInError(auth.CodeDiscovery, "%v", err)
+		return auth.SignedIn{}, signInError(discoveryCode(err), "%v", err)
 	}
 	// RFC 9207 section 2.4: a wrong issuer, or none where one is announced, is a mix-up.
 	if iss, present := callback.Get("iss"), callback.Has("iss"); present && iss != m.Issuer || !present && m.IssInAuthorization {
 		return auth.SignedIn{}, signInError("issuer_mismatch", "the answer's iss is not the provider's")
 	}
-	if code := callback.Get("error"); code != "" {
-		return auth.SignedIn{}, &SignInError{Code: code, Detail: callback.Get("error_description")}
+	if callback.Get("error") != "" {
+		return auth.SignedIn{}, errorAnswer(callback)
 	}
 	code := callback.Get("code")
 	if code == "" {
@@ -148,8 +148,9 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 		if errors.As(err, &refusal) && refusal.Salvage != nil {
 			p.discard(ctx, m, *refusal.Salvage)
 		}
-		return auth.SignedIn{}, signInError("code_exchange_failed", "%v", err)
+		return auth.SignedIn{}, exchangeError(err)
 	}
+	answer.Scope = orElse(answer.Scope, strings.Join(m.scopes(p.config), " ")) // RFC 6749 section 5.1: left out if as asked for
 	identity, err := p.identify(ctx, m, s, answer)
 	if err != nil {
 		p.discard(ctx, m, answer)
@@ -228,7 +229,7 @@ func (p *OIDC) WantsConsent(ctx context.Context) bool {
 func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) (auth.Answer, error) {
 	m, err := p.metadata(ctx)
 	if err != nil {
-		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeDiscovery, Detail: short(err.Error())}}
+		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: discoveryCode(err), Detail: short(err.Error())}}
 	}
 	return p.client(m, tokens.ClientAuth).Exchange(ctx, renewalForm(p.config, tokens, withScope))
 }

@@ -112,6 +112,17 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
+// RFC 6749 section 5.1: an answer leaves the scope out that is as it was asked for.
+func TestAScopeThatIsLeftOutIsTheOneAskedFor(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.Tokens = func(tokens map[string]any, _ bool) { delete(tokens, "scope") }
+	done, err := signIn(t, newOIDC(t, idp, nil), nil)
+	if err != nil || done.Answer.Scope != "openid offline_access" {
+		t.Errorf("scope %q, %v", done.Answer.Scope, err)
+	}
+}
+
 func TestCallbacksThatAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

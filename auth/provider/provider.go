@@ -3,6 +3,7 @@ package provider
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -168,21 +169,38 @@ func (s *Set) Lookup(name string) (auth.Provider, bool) {
 	return p, ok
 }
 
-// SignInError is a failed sign-in: the provider's own error answer, or what we found wrong with an answer. Its text
-// holds no secret.
+// SignInError is a failed sign-in: the provider's own error answer, or what we found wrong with an answer. Its texts hold
+// no secret.
 type SignInError struct {
-	Code   string // OAuth error code, or one of ours
-	Detail string // for the log, and for developers
+	Code    string       // OAuth error code, or one of ours
+	Detail  string       // for the log: technical, and often a library's
+	Said    string       // what the provider wrote for people; may be empty
+	Failure auth.Failure // of the token endpoint, if that is where it failed
 }
 
 // Error implements error.
 func (e *SignInError) Error() string {
-	if e.Detail == "" {
-		return e.Code
+	if detail := orElse(e.Detail, e.Said); detail != "" {
+		return e.Code + ": " + detail
 	}
-	return e.Code + ": " + e.Detail
+	return e.Code
 }
 
 func signInError(code, format string, args ...any) error {
 	return &SignInError{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// exchangeError says that the token endpoint gave no tokens for the code.
+func exchangeError(err error) error {
+	failed := &SignInError{Code: "code_exchange_failed", Detail: err.Error()}
+	var refusal *auth.ProviderError
+	if errors.As(err, &refusal) {
+		failed.Failure = refusal.Failure
+	}
+	return failed
+}
+
+// errorAnswer is the provider's error answer to an authorization request (RFC 6749 section 4.1.2.1).
+func errorAnswer(callback url.Values) error {
+	return &SignInError{Code: callback.Get("error"), Said: callback.Get("error_description")}
 }

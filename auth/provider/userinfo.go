@@ -14,20 +14,17 @@ import (
 )
 
 // withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does
-// not answer costs only its claims; one that speaks of somebody else costs the sign-in.
+// not answer costs only its claims; one that speaks of somebody else, or does not say of whom, costs the sign-in.
 func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access auth.Secret) (map[string]any, error) {
 	claims := map[string]any{}
 	if m.UserInfoURL != "" {
 		info, err := p.askUserInfo(ctx, m, access)
-		subject := textOf(info, "sub")
 		switch {
+		case info != nil && textOf(info, "sub") != v.token.Subject: // 5.3.2: the sub is always there, and must match
+			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
 		case err != nil:
 			p.options.Log.WarnContext(ctx, "userinfo could not be read; the id token's claims serve", "provider", p.config.Name,
 				"error", auth.Redact(err.Error(), access))
-		case subject == "":
-			p.options.Log.WarnContext(ctx, "userinfo names no sub; its claims are not used", "provider", p.config.Name)
-		case subject != v.token.Subject:
-			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
 		default:
 			claims = info
 			delete(claims, "sid") // a session is the id token's to name
@@ -37,7 +34,8 @@ func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access
 	return claims, nil
 }
 
-// askUserInfo calls userinfo and reads its claims, plain or signed (OpenID Connect Core 5.3.2).
+// askUserInfo calls userinfo and reads its claims, plain or signed (OpenID Connect Core 5.3.2). With an error the claims may
+// say whom they are about, and are good for nothing else; nil: there was no object of claims.
 func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, access auth.Secret) (claims map[string]any, err error) {
 	defer calm(&err)
 	ctx, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
@@ -60,13 +58,10 @@ func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, access auth.Secret)
 			return nil, fmt.Errorf("the signed answer: %w", err)
 		}
 	}
-	if err := exactMembers(body); err != nil {
-		return nil, err
-	}
-	if json.Unmarshal(body, &claims) != nil {
+	if json.Unmarshal(body, &claims) != nil || claims == nil {
 		return nil, errors.New("the answer is no JSON object")
 	}
-	return claims, nil
+	return claims, exactMembers(body)
 }
 
 // userInfoRequest carries the access token in the header, the one way that every endpoint must know (RFC 6750 section 2.1).

@@ -13,7 +13,6 @@ import (
 	"keyturn/auth"
 	"keyturn/auth/provider"
 	"keyturn/auth/session"
-	"keyturn/auth/tokenendpoint"
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/spool"
 	"keyturn/handlers"
@@ -53,7 +52,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	}
 	providers, err := provider.New(configs, provider.Options{RenewTimeout: settings.RenewTimeout, Now: now, Log: log})
 	if err != nil {
-		return nil, err
+		return nil, settingsError{err}
 	}
 	db, keys, err := openVault(ctx, settings, log)
 	if err != nil {
@@ -107,13 +106,7 @@ func (s *site) close() error {
 func providerConfigs(settings Settings, base string) []provider.Config {
 	var configs []provider.Config
 	for _, p := range settings.Providers {
-		configs = append(configs, provider.Config{
-			Name: p.Name, Type: p.Type, Label: p.Label, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret,
-			ClientKey: p.ClientKey.key, Resource: p.Resource, TokenParams: p.TokenParams,
-			Scopes: p.Scopes, Audience: p.Audience, AuthParams: p.AuthParams, GrantType: p.GrantType, MaxAge: p.MaxAge,
-			Leeway: p.Leeway, Concurrency: p.RenewConcurrency, AssumedLifetime: p.AssumedLifetime, OnUnknown: auth.OnUnknown(p.OnUnknown),
-			ClientAuth: tokenendpoint.AuthMethod(p.ClientAuth), CallbackURL: callbackURL(base, p.Name), Extra: p.Extra,
-		})
+		configs = append(configs, p.config(base))
 	}
 	return configs
 }

@@ -5,15 +5,21 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"keyturn/auth/provider/scripted"
 )
 
-// runCheck runs the check command of the built program over the providers of a file, and returns what it printed and its
-// exit code.
+// runCheck is runOn for the check command.
 func runCheck(t *testing.T, providers string, args ...string) (output string, code int) {
+	t.Helper()
+	return runOn(t, providers, append([]string{"check"}, args...)...)
+}
+
+// runOn runs the built program to its end over the providers of a file, and returns what it printed and its exit code.
+func runOn(t *testing.T, providers string, args ...string) (output string, code int) {
 	t.Helper()
 	path, err := built()
 	if err != nil {
@@ -21,7 +27,7 @@ func runCheck(t *testing.T, providers string, args ...string) (output string, co
 	}
 	file := tempFile(t, "keyturn.yaml", "base_url: https://keyturn.example\nproviders:\n"+providers)
 	dir := filepath.Join(t.TempDir(), "data")
-	cmd := exec.CommandContext(t.Context(), path, append([]string{"check", "--config", file, "--data-dir", dir}, args...)...)
+	cmd := exec.CommandContext(t.Context(), path, append(args, "--addr", "localhost:0", "--config", file, "--data-dir", dir)...)
 	cmd.Env = []string{"HOME=" + t.TempDir(), "NO_PROXY=*"}
 	text, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -139,14 +145,35 @@ func TestCheckForPrograms(t *testing.T) {
 	}
 }
 
-func TestCheckOfWrongSettings(t *testing.T) {
+func TestAMissingClientSecretIsNoted(t *testing.T) {
 	t.Parallel()
-	for providers, want := range map[string]string{
-		"  - {type: auth0, client_id: x}\n":                                            `type "auth0" needs the setting "domain"`,
-		"  - {type: apple, client_id: x, team_id: T, key_id: K, key_file: /nowhere}\n": `the setting "key_file" cannot be read`,
-	} {
-		if output, code := runCheck(t, providers); code != 2 || !strings.Contains(output, want) || strings.Count(output, "\n") != 1 {
-			t.Errorf("exit code %d: %s", code, output)
-		}
+	output, code := runCheck(t, "  - {type: github, client_id: x}\n  - {type: spotify, client_id: y}\n")
+	says(t, output, "- client_secret is not set, and GitHub signs nobody in without one.\n", "1 of 2 providers will not work")
+	if code != 1 {
+		t.Errorf("exit code %d", code)
 	}
 }
+
+// The check and the server answer wrong settings with the same line and the same code.
+func TestWrongSettingsOfProviders(t *testing.T) {
+	t.Parallel()
+	for providers, want := range map[string]string{
+		"  - {type: auth0, client_id: x}\n": "providers.auth0.domain (line 3 of FILE): is not set, and Auth0 needs it; allowed: a host without a path",
+		"  - {type: github}\n":              "providers.github.client_id (line 3 of FILE): is not set; allowed: the client id that GitHub gave",
+		"  - {type: apple, client_id: x, team_id: T, key_id: K, key_file: /nowhere}\n": `providers.apple.key_file (line 3 of FILE): "/nowhere" cannot ` +
+			"be read (no such file or directory); allowed: the path of the .p8 file",
+	} {
+		for _, args := range [][]string{{"check"}, nil} {
+			output, code := runOn(t, providers, args...)
+			line := inFile.ReplaceAllString(output, "${1}FILE)")
+			if code != 2 || !strings.HasPrefix(line, "keyturn: "+want) || strings.Count(output, "\n") != 1 {
+				t.Errorf("%v: exit code %d: %s", args, code, line)
+			}
+		}
+	}
+	if output, code := runOn(t, "  - {name: dev, issuer: 'https://i.example', client_id: x}\n", "--dev-provider"); code != 2 {
+		t.Errorf("what only the start finds: exit code %d: %s", code, output)
+	}
+}
+
+var inFile = regexp.MustCompile(`(line \d+ of )[^)]*\)`)

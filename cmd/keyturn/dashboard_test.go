@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/network"
@@ -49,6 +51,43 @@ func TestRevealHideAndCopy(t *testing.T) {
 		t.Errorf("copied %d characters, want the token", len(copied))
 	}
 	b.becomes(t, "copying shows nothing", "!"+holds)
+}
+
+// Whoever clicks Reveal just before, while or just after a renewal swaps the page about sees the token, and stays on the page.
+func TestARevealIsNotLostToARenewal(t *testing.T) {
+	t.Parallel()
+	var slow atomic.Int64
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Token = func(http.ResponseWriter, *http.Request, func() map[string]any) bool {
+			time.Sleep(time.Duration(slow.Load()))
+			return false
+		}
+	})
+	b := openTab(t, look{})
+	b.do(t, chromedp.Navigate(p.base), click(`a[data-provider="oidc"]`), visible(`#token-card`))
+	generation := 1
+	for _, c := range []struct {
+		name   string
+		slow   time.Duration
+		script string
+	}{
+		{"before the renewal has ended", 300 * time.Millisecond, `setTimeout(() => document.getElementById("reveal").click(), 30)`},
+		{"when the new card appears", 0, `new MutationObserver((_, o) => { o.disconnect(); document.getElementById("reveal").click(); }).observe(document.querySelector(".columns"), {childList: true})`},
+		{"when the inspector appears again", 0, `new MutationObserver((_, o) => { o.disconnect(); document.getElementById("reveal").click(); }).observe(document.getElementById("inspector-body"), {childList: true})`},
+	} {
+		b.becomes(t, "there is something to reveal", `document.getElementById("reveal")?.textContent === "Reveal"`)
+		slow.Store(int64(c.slow))
+		ask(t, b, chromedp.Evaluate[chromedp.Void](`window.sameDocument = true; `+c.script+`; document.getElementById("refresh-token").click()`))
+		generation++
+		b.becomes(t, "renewed; "+c.name, fmt.Sprintf(`%s === "%d"`, shownGeneration, generation))
+		token := tokensOf(t, p.signedInAs(t, b))["access"]
+		b.becomes(t, "the new token is shown, revealed "+c.name, fmt.Sprintf(`window.sameDocument && document.getElementById("revealed")?.textContent === %q`, token))
+		b.do(t, click(`#reveal`))
+	}
+	b.becomes(t, "hidden is hidden", `document.getElementById("reveal").textContent === "Reveal"`)
+	b.do(t, click(`#refresh-token`))
+	b.becomes(t, "renewed once more", fmt.Sprintf(`%s === "%d" && document.querySelector(".panel").dataset.generation === "%d"`, shownGeneration, generation+1, generation+1))
+	b.becomes(t, "nothing is revealed that nobody asked for", `!document.getElementById("revealed")`)
 }
 
 func TestTheInspectorSaysWhatAJWTSays(t *testing.T) {
@@ -238,5 +277,22 @@ func TestThePageIsLightAndStill(t *testing.T) {
 			}
 			t.Logf("%d bytes on the wire", weight)
 		})
+	}
+}
+
+// What comes late has its room from the beginning: an opaque token's panel is the one whose height follows from its words.
+func TestAnOpaqueTokensPanelHasItsRoom(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Introspect = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{"active": true}) }
+	})
+	b := openTab(t, look{})
+	b.do(t, chromedp.Navigate(p.base), click(`a[data-provider="oidc"]`), visible(`#introspect`))
+	for _, width := range []int64{1280, 800, 390, 320} {
+		b.do(t, chromedp.EmulateViewport(width, 900))
+		b.becomes(t, fmt.Sprintf("it fits at %d", width), fmt.Sprintf(`innerWidth === %d && (() => {
+			const panel = document.querySelector("#inspector .panel");
+			return panel.getBoundingClientRect().height <= parseFloat(getComputedStyle(panel).minHeight) + 0.5;
+		})()`, width))
 	}
 }

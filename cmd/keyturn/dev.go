@@ -31,8 +31,11 @@ type dev struct {
 // openDevProvider opens the embedded provider if it is on, else it returns nil. Keyturn reaches it over HTTP like any other.
 func (s *site) openDevProvider(ctx context.Context, settings Settings, base string, log *slog.Logger) (*dev, error) {
 	on, err := settings.devProviderOn(base)
-	if err != nil || !on {
-		return nil, err
+	if err != nil {
+		return nil, settingsError{err}
+	}
+	if !on {
+		return nil, nil
 	}
 	secret, err := devClientSecret(settings.DataDir)
 	if err != nil {

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,6 +161,76 @@ func TestAnErrorOfTheProviderIsAPageWithAnotherTry(t *testing.T) {
 	}
 }
 
+// Whom a person is to turn to depends on whether the provider is down, or its metadata is wrong.
+func TestWhoseMatterItIsThatASignInCannotBegin(t *testing.T) {
+	t.Parallel()
+	var says atomic.Pointer[http.HandlerFunc]
+	idp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*says.Load())(w, r) }))
+	t.Cleanup(idp.Close)
+	p := startProgram(t, "KEYTURN_ISSUER="+idp.URL, "KEYTURN_CLIENT_ID=x")
+	for name, c := range map[string]struct {
+		says       http.HandlerFunc
+		page, logs string
+	}{
+		"another issuer": {func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, map[string]any{"issuer": "https://other.example", "authorization_endpoint": idp.URL, "token_endpoint": idp.URL, "jwks_uri": idp.URL})
+		}, "for Keyturn&#39;s operator to mend", "other.example"},
+		"a page":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<p>Hello")) }, "for Keyturn&#39;s operator to mend", "invalid character"},
+		"nothing there": {http.NotFound, "for Keyturn&#39;s operator to mend", "404"},
+		"an error":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, "Try again in a moment", "502 Bad Gateway"},
+		"a broken answer": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "500")
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, "Try again in a moment", "unexpected EOF"},
+		"no answer at all": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "Try again in a moment", ": EOF"},
+	} {
+		says.Store(&c.says)
+		a := p.person().do(t, "GET", "/auth/oidc", nil)
+		if a.status != http.StatusBadGateway || !strings.Contains(a.body, c.page) || strings.Contains(a.body, c.logs) {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+		eventually(t, name+" is in the log", func() bool { return strings.Contains(p.log.String(), c.logs) })
+	}
+}
+
+// What went wrong with a sign-in is said in a sentence; codes of our own and the words of libraries are for the log.
+func TestAFailedSignInIsSaidInPlainWords(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) { idp.Class = scripted.Static })
+	code := func(edit func(url.Values)) func(answer, request url.Values) {
+		return func(answer, _ url.Values) { edit(answer) }
+	}
+	for name, c := range map[string]struct {
+		set       func()
+		page, log string
+	}{
+		"a wrong secret": {func() { idp.Authenticate = func(*http.Request) bool { return false } },
+			"does not accept Keyturn&#39;s settings (invalid_client)", "code=code_exchange_failed"},
+		"a used code": {func() { idp.Authorization = code(func(q url.Values) { q.Set("code", "old") }) }, "does not know the code", "invalid_grant"},
+		"another audience": {func() { idp.Claims = func(claims map[string]any, _ bool) { claims["aud"] = "somebody" } },
+			"does not stand up to the checks", "oidc: expected audience"},
+		"neither code nor error": {func() { idp.Authorization = code(func(q url.Values) { q.Del("code") }) }, "has neither a code nor an error", "code=no_code"},
+		"its own words": {func() {
+			idp.Authorization = code(func(q url.Values) { q.Set("error", "quota"); q.Set("error_description", "Too many of you.") })
+		}, "answered with the error quota. It says: “Too many of you.”", "code=quota"},
+		"another's userinfo": {func() {
+			idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{"sub": "bob"}) }
+		},
+			"does not say that it is about the person", "code=invalid_userinfo"},
+	} {
+		idp.Change(func() {
+			idp.Authenticate, idp.Authorization, idp.Claims, idp.UserInfo = nil, nil, nil, nil
+			c.set()
+		})
+		a := p.person().do(t, "GET", "/auth/oidc", nil)
+		if a.status < 400 || !strings.Contains(a.body, c.page) || strings.Contains(a.body, c.log) || strings.Contains(a.body, "oidc:") {
+			t.Errorf("%s: %d %s", name, a.status, a.body)
+		}
+		eventually(t, name+" is in the log", func() bool { return strings.Contains(p.log.String(), c.log) })
+	}
+}
+
 // To many providers two sign-ins of one person are one grant: to revoke the first's tokens would end the second as well.
 func TestASecondSignInTakesTheFirstOnesPlace(t *testing.T) {
 	t.Parallel()
@@ -243,7 +315,7 @@ func TestWithoutARefreshToken(t *testing.T) {
 	}
 }
 
-func TestLargeBodiesAreRefused(t *testing.T) {
+func TestWhatIsTooLargeIsRefused(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)
 	alice := p.person()
@@ -252,6 +324,12 @@ func TestLargeBodiesAreRefused(t *testing.T) {
 	for _, path := range []string{"/api/renew-token", "/api/trigger-renew-token?query=update-token-data", "/auth/dev/callback", "/auth/signout"} {
 		if a := alice.do(t, "POST", path, large); a.status != http.StatusRequestEntityTooLarge {
 			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	for _, name := range []string{"code", "state"} {
+		a := alice.do(t, "GET", "/auth/dev/callback?"+url.Values{name: {strings.Repeat("a", 64<<10)}}.Encode(), nil, "Accept", "text/html")
+		if a.status != http.StatusBadRequest || !strings.Contains(a.body, "<!doctype html>") || !strings.Contains(a.body, "is too long") {
+			t.Errorf("a long %s: %d %.200s", name, a.status, a.body)
 		}
 	}
 	if g := alice.generation(t); g != 1 {

@@ -95,6 +95,7 @@ func TestWithheldTokensNeverLeave(t *testing.T) {
 		idp.Introspect = func(w http.ResponseWriter, _ *http.Request) {
 			writeJSON(w, map[string]any{"active": true, "quirk": "only-the-token-says-this"})
 		}
+		idp.Document = func(document map[string]any) { document["end_session_endpoint"] = idp.URL + "/end" }
 	}, "--expose-tokens=never")
 	alice := p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
@@ -112,6 +113,19 @@ func TestWithheldTokensNeverLeave(t *testing.T) {
 				t.Errorf("%s %s shows %q", part.method, part.path, token)
 			}
 		}
+	}
+	for kind, sort := range map[string]string{"id": "<strong>JWT</strong>", "refresh": "<strong>Opaque</strong>"} {
+		if a := alice.do(t, "GET", "/dashboard/tokens/"+kind, nil, "HX-Request", "true"); !strings.Contains(a.body, sort) {
+			t.Errorf("the %s token is not said to be %s: %s", kind, sort, a.body)
+		}
+	}
+	out := alice.staying().do(t, "POST", "/auth/signout", nil)
+	to, err := url.Parse(out.header.Get("Location"))
+	if err != nil || to.Path != "/end" {
+		t.Fatalf("signing out: %d to %q", out.status, out.header.Get("Location"))
+	}
+	if q := to.Query(); q.Has("id_token_hint") || q.Get("client_id") != scripted.ClientID || q.Get("state") == "" || q.Get("post_logout_redirect_uri") != p.base+"/" {
+		t.Errorf("the end of session is asked for with %v", q)
 	}
 }
 

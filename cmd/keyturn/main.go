@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -49,10 +50,19 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "keyturn: %v\n", err)
+		if wrong := (settingsError{}); errors.As(err, &wrong) {
+			return 2
+		}
 		return 1
 	}
 	return 0
 }
+
+// settingsError marks an error of the settings that only putting them to use could find.
+type settingsError struct{ error }
+
+// Unwrap returns the error itself.
+func (e settingsError) Unwrap() error { return e.error }
 
 func newLogger(settings Settings, stderr io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: settings.logLevel()}

@@ -162,3 +162,47 @@ func TestForeignWordsAreShortPlainText(t *testing.T) {
 		t.Error("the log holds it whole")
 	}
 }
+
+// Spec section 5.1, last paragraph: the grant ends at once, and nothing of it or of the other identity is shown any more.
+func TestARenewalThatBringsSomebodyElsesTokens(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Claims = func(claims map[string]any, refresh bool) {
+			if refresh {
+				claims["sub"], claims["name"] = "mallory", "Mallory"
+			}
+		}
+	})
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	page := alice.listen(t, "HX-Request", "true")
+	for _, ask := range []struct{ method, path, accept string }{
+		{"POST", "/api/renew-token", "*/*"}, {"POST", "/api/renew-token", "*/*"}, {"GET", "/api/session", "*/*"}, {"GET", "/api/rotations", "*/*"},
+		{"POST", "/api/trigger-renew-token?query=update-token-data", "*/*"}, {"POST", "/dashboard/tokens/access/reveal", "text/plain"},
+	} {
+		a := alice.do(t, ask.method, ask.path, nil, "Accept", ask.accept)
+		if a.status != http.StatusUnauthorized || a.json(t)["error"] == nil || strings.Contains(a.body, "alice") || strings.Contains(strings.ToLower(a.body), "mallory") {
+			t.Errorf("%s %s: %d %s", ask.method, ask.path, a.status, a.body)
+		}
+	}
+	for {
+		e, ok := page.next()
+		if !ok {
+			t.Error("an open page is not told")
+		}
+		if !ok || e.event == "signedout" {
+			break
+		}
+	}
+	a := alice.do(t, "GET", "/dashboard", nil, "Accept", "text/html")
+	if a.url.Path != "/" || !strings.Contains(a.body, "with the tokens of somebody else") || strings.Contains(a.body, "Alice") || strings.Contains(a.body, "Mallory") {
+		t.Errorf("/dashboard ends at %s: %s", a.url, a.body)
+	}
+	if a := alice.do(t, "GET", "/", nil); strings.Contains(a.body, "somebody else") {
+		t.Error("it is said twice")
+	}
+	eventually(t, "it is in the log", func() bool { return strings.Contains(p.log.String(), "security: renewal brought another identity") })
+	if len(idp.Revoked()) == 0 || idp.TokenCalls() != 1 {
+		t.Errorf("revoked %v after %d renewals", idp.Revoked(), idp.TokenCalls())
+	}
+}

@@ -83,10 +83,14 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	return errors.Join(append(errs, err)...)
 }
 
+// maxHeader bounds a request's line and headers, in bytes. A provider's answer comes in the line: one that is much too long still
+// reaches the handlers, which say so on a page, where the server itself would answer with a line of text.
+const maxHeader = 256 << 10
+
 func newServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 32 << 10,
+		MaxHeaderBytes: maxHeader,
 	}
 }
 

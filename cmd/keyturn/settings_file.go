@@ -27,7 +27,7 @@ type configFile struct {
 func readConfigFile(path, where string, list []setting, env map[string]string) (*configFile, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, value{text: path, where: where}.refused(cannotRead(err))
+		return nil, value{text: path, where: where}.refused(unusableFile(err, ""))
 	}
 	f := &configFile{path: path, env: env, used: map[string]bool{}}
 	var document, more yaml.Node
@@ -170,8 +170,13 @@ func (f *configFile) mapping(node *yaml.Node, prefix string, known []string) (ma
 		name := node.Content[i]
 		key := strings.ReplaceAll(name.Value, "-", "_")
 		if name.Kind != yaml.ScalarNode || known != nil && !slices.Contains(known, key) {
-			return nil, fmt.Errorf("%s: this key is not known%s",
-				f.at(prefix+shorten(name.Value, maxShown), name), didYouMean(key, known))
+			hint := didYouMean(key, known)
+			if hint == "" {
+				// config is known only to be refused in words of its own.
+				allowed := slices.DeleteFunc(slices.Sorted(slices.Values(known)), func(key string) bool { return key == "config" })
+				hint = "; allowed: " + strings.Join(allowed, ", ")
+			}
+			return nil, fmt.Errorf("%s: this key is not known%s", f.at(prefix+shorten(name.Value, maxShown), name), hint)
 		}
 		if known == nil { // names that are not ours keep their dashes
 			key = name.Value

@@ -11,7 +11,7 @@ func TestFileMistakesAreNamedInOneLine(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ what, yaml, want string }{
 		{"unknown key", "adr: x", "adr (line 1 of FILE): this key is not known; did you mean addr?"},
-		{"far from any key", "zzzzzz: x", "zzzzzz (line 1 of FILE): this key is not known"},
+		{"far from any key", "zzzzzz: x", "zzzzzz (line 1 of FILE): this key is not known; allowed: " + strings.Join(slices.Sorted(slices.Values(fileKeys())), ", ")},
 		{"wrong value", "\nmax_age: abc",
 			`max_age (line 2 of FILE): "abc" is not a duration; allowed: a positive duration such as 60s or 30m, at most ` +
 				`720h`},
@@ -66,6 +66,17 @@ func TestFileMistakesAreNamedInOneLine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fileKeys are the keys of the file beside those of its providers.
+func fileKeys() []string {
+	keys := []string{"providers", "client_secret_file", "database_file"}
+	for _, set := range new(Settings).list() {
+		if set.name != "config" {
+			keys = append(keys, set.key())
+		}
+	}
+	return keys
 }
 
 func TestOnlyReferencesInBracesAreExpanded(t *testing.T) {

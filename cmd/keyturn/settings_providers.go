@@ -13,6 +13,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
+	"keyturn/auth/tokenendpoint"
 )
 
 // ProviderSettings is one provider that people may sign in with. It is complete: what was not set holds its default,
@@ -206,12 +207,32 @@ func (s *Settings) readProvider(file *configFile, node *yaml.Node, number int) (
 	if err != nil {
 		return p, err
 	}
-	return p, p.complete(func(key string) string {
+	where := func(key string) string {
 		if at, ok := nodes[key]; ok {
 			return file.at(prefix+key, at)
 		}
 		return file.at(prefix+key, node)
-	})
+	}
+	if err := p.complete(where); err != nil || p.Type == typeOIDC {
+		return p, err
+	}
+	doubt, err := provider.CheckBrand(p.config(""))
+	if doubt != nil {
+		s.Warnings = append(s.Warnings, oneLine(refusedSetting(doubt, where)).Error())
+	}
+	return p, refusedSetting(err, where)
+}
+
+// refusedSetting is an error of package provider, with the place of the setting that it is about.
+func refusedSetting(err error, where func(key string) string) error {
+	var wrong *provider.SettingError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	if wrong.Value == "" {
+		return fmt.Errorf("%s: %s", where(wrong.Key), wrong.Reason)
+	}
+	return value{text: wrong.Value, where: where(wrong.Key)}.refused(errors.New(wrong.Reason))
 }
 
 // nameOf is what to call an entry in errors: its name, as far as that is one.
@@ -258,10 +279,19 @@ func (p *ProviderSettings) complete(where func(key string) string) error {
 		if err := p.completeOIDC(where); err != nil {
 			return err
 		}
-	} else if err := provider.CheckBrand(p.Type, p.Extra, p.Scopes); err != nil {
-		return fmt.Errorf("%s: %w", where("type"), err)
 	}
 	return p.completeClientAuth(where)
+}
+
+// config is the provider as package provider knows it, with the callback that it has under a base URL.
+func (p *ProviderSettings) config(base string) provider.Config {
+	return provider.Config{
+		Name: p.Name, Type: p.Type, Label: p.Label, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret,
+		ClientKey: p.ClientKey.key, Resource: p.Resource, TokenParams: p.TokenParams,
+		Scopes: p.Scopes, Audience: p.Audience, AuthParams: p.AuthParams, GrantType: p.GrantType, MaxAge: p.MaxAge,
+		Leeway: p.Leeway, Concurrency: p.RenewConcurrency, AssumedLifetime: p.AssumedLifetime, OnUnknown: auth.OnUnknown(p.OnUnknown),
+		ClientAuth: tokenendpoint.AuthMethod(p.ClientAuth), CallbackURL: callbackURL(base, p.Name), Extra: p.Extra,
+	}
 }
 
 func (p *ProviderSettings) completeOIDC(where func(key string) string) error {

@@ -86,6 +86,11 @@ func TestProviderMistakesAreNamedInOneLine(t *testing.T) {
 	for _, c := range []struct{ what, entry, want string }{
 		{"unknown key", "name: work, clientid: x",
 			"providers.work.clientid (line 2 of FILE): this key is not known; did you mean client_id?"},
+		{"key far from any", "name: work, zzzzzz: x",
+			"providers.work.zzzzzz (line 2 of FILE): this key is not known; allowed: agent_id, assumed_lifetime, audience, auth_params, " +
+				"base_url, client_auth, client_id, client_key_file, client_key_id, client_secret, client_secret_file, domain, grant_type, " +
+				"issuer, key_file, key_id, label, leeway, max_age, name, on_unknown, org_url, region, renew_concurrency, resource, scopes, " +
+				"shop, team_id, tenant, token_params, type, user_pool"},
 		{"wrong value", "name: work, max_age: abc",
 			`providers.work.max_age (line 2 of FILE): "abc" is not a duration; allowed: a positive duration such as 60s ` +
 				`or 30m, at most 720h`},
@@ -109,16 +114,25 @@ func TestProviderMistakesAreNamedInOneLine(t *testing.T) {
 		{"brand's key", "name: work, client_id: x, issuer: https://i.example, domain: d",
 			"providers.work.domain (line 2 of FILE): is not used by type oidc; allowed: for brands that need it"},
 		{"brand's key that is missing", "type: auth0, client_id: x",
-			`providers.auth0.type (line 2 of FILE): type "auth0" needs the setting "domain"; its own settings: domain`},
+			`providers.auth0.domain (line 2 of FILE): is not set, and Auth0 needs it; allowed: a host without a path, such as ` +
+				`acme.example.com`},
 		{"another brand's key", "type: box, client_id: x, domain: d",
-			`providers.box.type (line 2 of FILE): type "box" has no setting "domain"; allowed: none of its own`},
+			`providers.box.domain (line 2 of FILE): "d" is not used by Box; allowed of such settings: none`},
+		{"brand without a client id", "type: github, client_secret: hush",
+			"providers.github.client_id (line 2 of FILE): is not set; allowed: the client id that GitHub gave"},
+		{"a domain with a path", "type: auth0, client_id: x, domain: 'https://acme.eu.auth0.com/login'",
+			`providers.auth0.domain (line 2 of FILE): "https://acme.eu.auth0.com/login" cannot be used; allowed: a host without a ` +
+				`path, such as acme.example.com`},
+		{"another server than Okta's organization", "type: okta, client_id: x, org_url: 'https://acme.okta.com/oauth2/default'",
+			`providers.okta.org_url (line 2 of FILE): "https://acme.okta.com/oauth2/default" cannot be used; allowed: the ` +
+				`organization's URL without a path, such as https://acme.okta.com`},
 		{"client credentials without a secret", "type: github, client_id: x, grant_type: client_credentials",
 			`providers.github.grant_type (line 2 of FILE): "client_credentials" needs a client secret; allowed: ` +
 				`refresh_token, or a client secret`},
-		{"client authentication without a secret", "type: github, client_auth: client_secret_basic",
+		{"client authentication without a secret", "type: github, client_id: x, client_auth: client_secret_basic",
 			`providers.github.client_auth (line 2 of FILE): "client_secret_basic" needs a client secret; allowed: none, ` +
 				`or a client secret`},
-		{"no client authentication with a secret", "type: github, client_auth: none, client_secret: hush",
+		{"no client authentication with a secret", "type: github, client_id: x, client_auth: none, client_secret: hush",
 			`providers.github.client_auth (line 2 of FILE): "none" contradicts the client secret; allowed: ` +
 				`client_secret_basic, client_secret_post, or no client secret`},
 		{"on_unknown", "name: work, on_unknown: never",
@@ -145,7 +159,7 @@ func TestProviderMistakesAreNamedInOneLine(t *testing.T) {
 
 func TestProviderNamesAreUnique(t *testing.T) {
 	t.Parallel()
-	_, got := parseFile(t, "providers:\n  - {type: github}\n  - {type: google, name: github}\n")
+	_, got := parseFile(t, "providers:\n  - {type: github, client_id: x}\n  - {type: google, name: github, client_id: x}\n")
 	if want := `providers[2] (line 3 of FILE): the name "github" is taken by providers[1] (line 2 of FILE); ` +
 		`allowed: a name of its own`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
