@@ -31,8 +31,8 @@ const (
 	// connections is how many the pool has, unless the URL says pool_max_conns or pool_min_conns. It has them all the time:
 	// to make one takes PostgreSQL long when many are asked for at once, as when a crowd meets at an expiry.
 	connections = 10
-	// openedGrants bounds how many grants are remembered.
-	openedGrants = 2048
+	// rememberedSessions bounds of how many sessions it is remembered which grant they have.
+	rememberedSessions = 2048
 	// dialWait and statementWait bound what one use of the database takes, so that whoever waits gets a clear answer.
 	dialWait      = 2 * time.Second
 	statementWait = 3 * time.Second
@@ -57,8 +57,8 @@ type DB struct {
 	readers chan struct{} // one for each read under way
 	marks   vault.Marks
 	steady  steadiness
-	opened  *lru.Cache[string, *auth.Grant] // as they were read last; what is sealed of one is good for its revision
-	grantOf *lru.Cache[string, string]      // grants by the hash of their session
+	opened  vault.Opened
+	grantOf *lru.Cache[string, string] // grants by the hash of their session
 	news    news
 	stop    context.CancelFunc
 	upkeep  sync.WaitGroup
@@ -73,11 +73,8 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	most := int(config.MaxConns)
 	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4))}
 	db.steady.wait(afterStart)
-	db.opened, err = lru.New[string, *auth.Grant](openedGrants)
-	if err == nil {
-		db.grantOf, err = lru.New[string, string](openedGrants)
-	}
-	if err != nil {
+	db.opened = vault.NewOpened()
+	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	if err := migrate(ctx, config.ConnConfig); err != nil {

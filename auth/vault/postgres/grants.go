@@ -43,7 +43,7 @@ func (db *DB) Get(ctx context.Context, id string) (g *auth.Grant, err error) {
 	if g := takeBeside(ctx, id); g != nil {
 		return g, nil
 	}
-	known := db.known(id)
+	known := db.opened.Known(id)
 	err = db.queued(ctx, func(ctx context.Context) error {
 		return db.one(ctx, func(row vault.Row) (err error) {
 			g, err = db.scan(row, known)
@@ -62,20 +62,11 @@ func (db *DB) grant(ctx context.Context, statement string, args ...any) (g *auth
 	return g, err
 }
 
-// known is the grant as it was read last; an empty one if it is not remembered.
-func (db *DB) known(id string) *auth.Grant {
-	if g, ok := db.opened.Get(id); ok {
-		return g
-	}
-	return &auth.Grant{}
-}
-
 // scan reads a grant, opens it unless it is as known, and remembers it.
 func (db *DB) scan(row vault.Row, known *auth.Grant) (*auth.Grant, error) {
 	g, err := db.Sealer.ScanGrant(row, db.leasedUntil, known)
 	if err == nil {
-		remembered := *g
-		db.opened.Add(g.ID, &remembered)
+		db.opened.Remember(g)
 	}
 	return g, err
 }

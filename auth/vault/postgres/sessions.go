@@ -71,7 +71,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 // knownOf is the session's grant as it was read last; an empty one if it is not remembered.
 func (db *DB) knownOf(hash string) *auth.Grant {
 	id, _ := db.grantOf.Get(hash)
-	return db.known(id)
+	return db.opened.Known(id)
 }
 
 // besideFor is how long a grant that was read beside its session stands for one that is read now.

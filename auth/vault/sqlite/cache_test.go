@@ -73,8 +73,11 @@ func TestAGrantIsOpenedOnceUntilItChanges(t *testing.T) {
 		t.Errorf("opened %d times after it changed, want once", n)
 	}
 	renew(t, db, other.ID, "you")
-	if n := opened(one.ID); n != 1 {
-		t.Errorf("opened %d times after another process wrote, want once", n)
+	if n := opened(other.ID); n != 1 {
+		t.Errorf("opened %d times after another process changed it, want once", n)
+	}
+	if n := opened(one.ID); n != 0 {
+		t.Errorf("opened %d times after another process changed another grant", n)
 	}
 }
 

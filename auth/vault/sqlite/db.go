@@ -44,6 +44,7 @@ type DB struct {
 	write    *sql.DB
 	writer   *writer
 	cache    *cache
+	opened   vault.Opened
 	get      *sql.Stmt
 	find     *sql.Stmt
 	marks    vault.Marks
@@ -54,7 +55,7 @@ type DB struct {
 
 // Open opens the file, creating it readable by the owner only, migrates it and begins to keep it tidy until Close.
 func Open(ctx context.Context, options Options) (*DB, error) {
-	db := &DB{Options: options, owners: owners{prefix: options.Path + ".owner-"}}
+	db := &DB{Options: options, opened: vault.NewOpened(), owners: owners{prefix: options.Path + ".owner-"}}
 	if err := db.open(ctx); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", options.Path, errors.Join(err, db.closePools()))
 	}

@@ -16,8 +16,9 @@ var (
 	_ auth.Journal = (*DB)(nil)
 )
 
-const selectGrant = `SELECT id, session_hash, provider, subject, sealed, generation, due_at, presenting_at,
-	created_at, seen_at, user_agent, ip, revision, lease_until FROM grants WHERE id = ?`
+const selectGrant = `SELECT id, session_hash, provider, subject,
+	CASE WHEN id = ?2 AND revision = ?3 THEN NULL ELSE sealed END, generation, due_at, presenting_at,
+	created_at, seen_at, user_agent, ip, revision, lease_until FROM grants WHERE id = ?1`
 
 // Create implements auth.Vault.
 func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
@@ -35,7 +36,8 @@ func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
 func (db *DB) Get(ctx context.Context, id string) (*auth.Grant, error) {
 	found, ok, ticket := db.cache.get(key{grant: id})
 	if !ok {
-		g, err := db.scan(db.get.QueryRowContext(ctx, id))
+		known := db.opened.Known(id)
+		g, err := db.scan(db.get.QueryRowContext(ctx, id, known.ID, known.Revision), known)
 		if err != nil {
 			return nil, err
 		}
@@ -60,7 +62,7 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 		if err != nil {
 			return err
 		}
-		g, err = db.scan(tx.QueryRow(selectGrant, id))
+		g, err = db.readIn(tx, id)
 		if err == nil && taken == 0 {
 			return auth.ErrLeased
 		}
@@ -106,7 +108,7 @@ func (db *DB) underLease(ctx context.Context, id, statement string, args ...any)
 
 // Replace implements auth.Vault.
 func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
-	return db.rewrite(ctx, g, func(tx *writer, sealed []byte) error {
+	return db.rewrite(ctx, g, db.inTx, func(tx *writer, sealed []byte) error {
 		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?, sid = ?,
 			revision = revision + 1, presenting_at = 0, lease_owner = '', lease_until = 0
 			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ?`,
@@ -119,9 +121,10 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 	})
 }
 
-// Amend implements auth.Vault.
+// Amend implements auth.Vault. With the machine goes what it writes at the most, and then the grant is as it was before: what was to be
+// settled is settled again.
 func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
-	return db.rewrite(ctx, g, func(tx *writer, sealed []byte) error {
+	return db.rewrite(ctx, g, db.inLightTx, func(tx *writer, sealed []byte) error {
 		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, state = ?, due_at = ?, sid = ?, revision = revision + 1
 			WHERE id = ? AND generation = ?`, sealed, vault.State(g), vault.Micros(g.DueAt), g.SID(), g.ID, g.Generation))
 		if err != nil || n == 0 {
@@ -135,12 +138,15 @@ func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 
 // rewrite seals the grant and runs the write in a transaction; a write that met no row is ErrStale, or ErrNotFound when the
 // grant is gone.
-func (db *DB) rewrite(ctx context.Context, g *auth.Grant, write func(tx *writer, sealed []byte) error) error {
+func (db *DB) rewrite(
+	ctx context.Context, g *auth.Grant, inTx func(context.Context, func(tx *writer) error, ...key) error,
+	write func(tx *writer, sealed []byte) error,
+) error {
 	sealed, err := db.Sealer.Seal(g)
 	if err != nil {
 		return err
 	}
-	return db.inTx(ctx, func(tx *writer) error {
+	return inTx(ctx, func(tx *writer) error {
 		err := write(tx, sealed)
 		if !errors.Is(err, auth.ErrStale) {
 			return err
@@ -166,7 +172,7 @@ func noRow(err error) error {
 // Delete implements auth.Vault.
 func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) {
 	err = db.inTx(ctx, func(tx *writer) error {
-		g, err = db.scan(tx.QueryRow(selectGrant, id))
+		g, err = db.readIn(tx, id)
 		if errors.Is(err, auth.ErrUnreadable) {
 			g, err = &auth.Grant{ID: id}, nil
 		}
@@ -182,9 +188,19 @@ func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) 
 	return g, nil
 }
 
-// scan reads and opens one grant.
-func (db *DB) scan(row vault.Row) (*auth.Grant, error) {
-	return db.Sealer.ScanGrant(row, vault.FromMicros, nil)
+// readIn reads a grant in a transaction.
+func (db *DB) readIn(tx *writer, id string) (*auth.Grant, error) {
+	known := db.opened.Known(id)
+	return db.scan(tx.QueryRow(selectGrant, id, known.ID, known.Revision), known)
+}
+
+// scan reads a grant, opens it unless it is as known, and remembers it.
+func (db *DB) scan(row vault.Row, known *auth.Grant) (*auth.Grant, error) {
+	g, err := db.Sealer.ScanGrant(row, vault.FromMicros, known)
+	if err == nil {
+		db.opened.Remember(g)
+	}
+	return g, err
 }
 
 // History implements auth.Vault.

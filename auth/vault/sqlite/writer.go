@@ -98,7 +98,13 @@ func (w *writer) together(batch []*write) {
 		changed, every = append(changed, one.rows...), every || len(one.rows) == 0
 		if err == nil {
 			var result error
-			if result, err = w.one(one); err == nil {
+			if len(batch) == 1 {
+				result = w.run(one)
+				err = result // there is nothing else in the transaction to keep
+			} else {
+				result, err = w.one(one)
+			}
+			if err == nil {
 				results = append(results, result)
 			}
 		}
@@ -109,7 +115,7 @@ func (w *writer) together(batch []*write) {
 	if err != nil {
 		_ = w.exec("ROLLBACK") // fails where SQLite has done it already
 	}
-	w.cache.end(before, changed, every || err != nil)
+	w.cache.end(before, changed, every)
 	for i, one := range ran {
 		if err != nil {
 			one.done <- err
@@ -141,20 +147,22 @@ func (w *writer) one(one *write) (result, err error) {
 	if err := w.exec("SAVEPOINT one"); err != nil {
 		return nil, err
 	}
-	func() {
-		defer func() {
-			if p := recover(); p != nil {
-				result = fmt.Errorf("write: panic: %v", p)
-			}
-		}()
-		result = one.run(w)
-	}()
-	if result != nil {
+	if result = w.run(one); result != nil {
 		if err := w.exec("ROLLBACK TO one"); err != nil {
 			return nil, errors.Join(result, err)
 		}
 	}
 	return result, w.exec("RELEASE one")
+}
+
+// run runs one write, and turns a panic into an error.
+func (w *writer) run(one *write) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("write: panic: %v", p)
+		}
+	}()
+	return one.run(w)
 }
 
 func (w *writer) exec(statement string) error {

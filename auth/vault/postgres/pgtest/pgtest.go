@@ -117,13 +117,22 @@ func (s *Server) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
+// fsync says whether the server waits for the disk: only where that is measured. No test pulls the plug, and what is written outlives
+// the server.
+func fsync() string {
+	if os.Getenv("KEYTURN_TEST_MEASURE") != "" {
+		return "on"
+	}
+	return "off"
+}
+
 // Start starts the server again after Stop or Crash, and waits until it answers.
 func (s *Server) Start() error {
 	// The shell outlives a test that is killed: its input ends then, and it stops the server.
 	const script = `"$@" >>log 2>&1 & server=$!
 		read -r how; kill -"${how:-QUIT}" $server; wait $server
 		[ -n "$how" ] || rm -rf "$PWD"`
-	cmd := s.command("sh", "-c", script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", s.port,
+	cmd := s.command("sh", "-c", script, "sh", filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", s.port, "-c", "fsync="+fsync(),
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=400")
 	life, err := cmd.StdinPipe()
 	if err != nil {
