@@ -31,22 +31,22 @@ func (db *DB) writeMarks(ctx context.Context) error {
 func (db *DB) Tidy(ctx context.Context) error {
 	idle, orphan := vault.IdleMicros(db.SessionIdle), vault.OrphanAge.Microseconds()
 	return errors.Join(
-		db.removeAll(ctx, `DELETE FROM sessions WHERE token_hash IN
+		db.removeAll(ctx, vault.TidyBatch, `DELETE FROM sessions WHERE token_hash IN
 			(SELECT token_hash FROM sessions WHERE expires_at <= keyturn_now() LIMIT $1 FOR UPDATE SKIP LOCKED)`),
-		db.removeAll(ctx, `DELETE FROM sessions WHERE token_hash IN
+		db.removeAll(ctx, vault.TidyBatch, `DELETE FROM sessions WHERE token_hash IN
 			(SELECT token_hash FROM sessions WHERE seen_at <= keyturn_now() - $2 LIMIT $1 FOR UPDATE SKIP LOCKED)`, idle),
-		db.removeAll(ctx, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= keyturn_now() - $2
+		db.removeAll(ctx, vault.TidyGrants, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= keyturn_now() - $2
 			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id AND sessions.grant_id <> '')
 			LIMIT $1 FOR UPDATE SKIP LOCKED)`, orphan),
-		db.removeAll(ctx, `DELETE FROM used_tokens WHERE fingerprint IN
+		db.removeAll(ctx, vault.TidyBatch, `DELETE FROM used_tokens WHERE fingerprint IN
 			(SELECT fingerprint FROM used_tokens WHERE expires_at <= keyturn_now() LIMIT $1 FOR UPDATE SKIP LOCKED)`),
 	)
 }
 
-func (db *DB) removeAll(ctx context.Context, statement string, args ...any) error {
+func (db *DB) removeAll(ctx context.Context, batch int64, statement string, args ...any) error {
 	for {
-		n, err := db.exec(ctx, statement, append([]any{vault.TidyBatch}, args...)...)
-		if err != nil || n < vault.TidyBatch {
+		n, err := db.exec(ctx, statement, append([]any{batch}, args...)...)
+		if err != nil || n < batch {
 			return err
 		}
 	}

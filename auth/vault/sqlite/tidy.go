@@ -44,30 +44,31 @@ func (db *DB) writeMarks(ctx context.Context) error {
 func (db *DB) Tidy(ctx context.Context) error {
 	now := db.Now()
 	for _, removal := range []struct {
-		statement string
-		args      []any
+		statement string // its last parameter is the batch
+		before    any
+		batch     int64
 	}{
-		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE expires_at <= ? LIMIT ?)`, []any{vault.Micros(now), vault.TidyBatch}},
-		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE seen_at <= ? LIMIT ?)`, []any{db.seenSince(now), vault.TidyBatch}},
+		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE expires_at <= ? LIMIT ?)`, vault.Micros(now), vault.TidyBatch},
+		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE seen_at <= ? LIMIT ?)`, db.seenSince(now), vault.TidyBatch},
 		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= ?
-			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id) LIMIT ?)`, []any{vault.Micros(now.Add(-vault.OrphanAge)), vault.TidyBatch}},
-		{`DELETE FROM used_tokens WHERE fingerprint IN (SELECT fingerprint FROM used_tokens WHERE expires_at <= ? LIMIT ?)`, []any{vault.Micros(now), vault.TidyBatch}},
+			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id) LIMIT ?)`, vault.Micros(now.Add(-vault.OrphanAge)), vault.TidyGrants},
+		{`DELETE FROM used_tokens WHERE fingerprint IN (SELECT fingerprint FROM used_tokens WHERE expires_at <= ? LIMIT ?)`, vault.Micros(now), vault.TidyBatch},
 	} {
-		if err := db.removeAll(ctx, removal.statement, removal.args); err != nil {
+		if err := db.removeAll(ctx, removal.statement, removal.before, removal.batch); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (db *DB) removeAll(ctx context.Context, statement string, args []any) error {
+func (db *DB) removeAll(ctx context.Context, statement string, before any, batch int64) error {
 	for {
 		var n int64
 		err := db.inTx(ctx, func(tx *writer) (err error) {
-			n, err = affected(tx.Exec(statement, args...))
+			n, err = affected(tx.Exec(statement, before, batch))
 			return err
 		})
-		if err != nil || n < vault.TidyBatch {
+		if err != nil || n < batch {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/session"
+	"keyturn/auth/vault"
 )
 
 // keep is the part of the suite about sessions, and about what becomes of grants as time goes by.
@@ -89,8 +90,18 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 		for n := range 250 { // more than one batch
 			must(t, f.Sessions.CommitCtx(t.Context(), fmt.Sprint("other ", n), []byte("{}"), f.clock.Now().Add(time.Minute)))
 		}
+		var ended []string
+		for range 2*vault.TidyGrants + 1 {
+			g := Grant(f.clock.Now())
+			must(t, f.Create(t.Context(), g))
+			ended = append(ended, g.ID)
+		}
 		f.clock.Advance(20 * time.Minute)
 		must(t, f.Tidy(t.Context()))
+		for _, id := range ended {
+			_, err := f.Get(t.Context(), id)
+			is(t, err, auth.ErrNotFound)
+		}
 		_, err := f.Get(t.Context(), lives.ID)
 		must(t, err)
 		_, err = f.Get(t.Context(), f.grant.ID)
