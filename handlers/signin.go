@@ -139,6 +139,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 	ctx := c.Request().Context()
 	pending, ok := a.Sessions.Take(ctx, answer.Get("state"), p.Name())
 	if !ok {
+		a.Meter.SignIn(p.Name(), SignInFailed)
 		return problem(http.StatusBadRequest, "unknown_state", "This sign-in was not begun in this browser, is too old, or has been used.",
 			"Nothing was signed in. Begin again.").action(signInURL(p.Name(), "", ""), "Sign in again")
 	}
@@ -223,6 +224,10 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	}
 	now := session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
 	a.Sessions.SignIn(ctx, now)
+	a.Meter.SignIn(now.Provider, SignInDone)
+	if err := a.Grants.EndOldest(ctx, g.Identity, a.SessionsPerPerson, a.Sessions.EndOther); err != nil {
+		a.Log.ErrorContext(ctx, "the oldest sessions of a person could not be ended", "error", err)
+	}
 	if !had {
 		return nil
 	}
@@ -248,6 +253,11 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 	// The code and the detail may be the provider's, or whoever's who made the link to the callback.
 	failure = &provider.SignInError{Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 200)}
 	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail)
+	outcome := SignInFailed
+	if failure.Code == "access_denied" {
+		outcome = SignInCancelled
+	}
+	a.Meter.SignIn(p.Name(), outcome)
 	status := http.StatusBadRequest
 	if slices.Contains([]string{auth.CodeDiscovery, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
 		status = http.StatusBadGateway

@@ -21,6 +21,9 @@ type database interface {
 	auth.Vault
 	Sessions() session.Store
 	Ready(ctx context.Context) error
+	Migrated(ctx context.Context) error
+	Census(ctx context.Context) (vault.Census, error)
+	Pool() vault.Pool
 	Reseal(ctx context.Context) (resealed, unreadable int, err error)
 	Close() error
 }

@@ -259,22 +259,6 @@ func TestLargeBodiesAreRefused(t *testing.T) {
 	}
 }
 
-func TestReadiness(t *testing.T) {
-	t.Parallel()
-	p := startProgram(t)
-	for _, path := range []string{"/healthz", "/readyz"} {
-		if a := p.person().do(t, "GET", path, nil); a.status != 200 {
-			t.Errorf("%s: %d %s", path, a.status, a.body)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(p.dir, "keyset.json"), []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if a := p.person().do(t, "GET", "/readyz", nil); a.status != http.StatusServiceUnavailable {
-		t.Errorf("/readyz with a broken keyset: %d %s", a.status, a.body)
-	}
-}
-
 func TestStartErrorsAreOneLine(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "localhost:0")

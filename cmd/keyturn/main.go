@@ -53,11 +53,3 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	return 0
 }
-
-func newLogger(settings Settings, stderr io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: settings.logLevel()}
-	if settings.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(stderr, options))
-}
