@@ -73,34 +73,3 @@ func Upkeep(ctx context.Context, log *slog.Logger, often, seldom, last func(cont
 		}
 	}
 }
-
-// Sealed is a grant's sealed blob.
-type Sealed struct {
-	ID   string
-	Blob []byte
-}
-
-// ResealAll seals every grant anew with the primary key, and returns how many, and how many no key opens. next returns the
-// blob that follows the id after, with an empty ID at the end; swap replaces a blob if it is still the old one, and says
-// how many rows that were: a grant that changes meanwhile keeps what was written then.
-func (s Sealer) ResealAll(
-	next func(after string) (Sealed, error), swap func(id string, old, anew []byte) (int64, error),
-) (resealed, unreadable int, err error) {
-	for after := ""; ; {
-		sealed, err := next(after)
-		if err != nil || sealed.ID == "" {
-			return resealed, unreadable, err
-		}
-		after = sealed.ID
-		anew, err := s.Reseal(sealed.ID, sealed.Blob)
-		if err != nil {
-			unreadable++
-			continue
-		}
-		n, err := swap(sealed.ID, sealed.Blob, anew)
-		resealed += int(n)
-		if err != nil {
-			return resealed, unreadable, err
-		}
-	}
-}

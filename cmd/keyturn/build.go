@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -72,7 +71,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	s.closers = append(s.closers, db.Close)
 
 	sealer := vault.Sealer{Keys: keys}
-	unstored, err := spool.Open(filepath.Join(settings.DataDir, "spool"), sealer)
+	unstored, err := spool.Open(settings.spoolDir(), sealer)
 	if err != nil {
 		return nil, fmt.Errorf("--data-dir (KEYTURN_DATA_DIR): %w", err)
 	}

@@ -98,7 +98,9 @@ func (m *metrics) Request(method, route string, status int, took time.Duration) 
 }
 
 // SignIn implements handlers.Meter.
-func (m *metrics) SignIn(provider, outcome string) { m.signIns.WithLabelValues(provider, outcome).Inc() }
+func (m *metrics) SignIn(provider, outcome string) {
+	m.signIns.WithLabelValues(provider, outcome).Inc()
+}
 
 // Refused implements handlers.Meter.
 func (m *metrics) Refused(limit string) { m.refused.WithLabelValues(limit).Inc() }

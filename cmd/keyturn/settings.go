@@ -284,6 +284,9 @@ func (s *Settings) settle() error {
 	return nil
 }
 
+// spoolDir is where renewals wait that the database has not taken.
+func (s Settings) spoolDir() string { return filepath.Join(s.DataDir, "spool") }
+
 func (s *Settings) given(name string) bool { return s.origins[name] != "" }
 
 // origin is what to call a setting in an error: where it was given or else how it can be.

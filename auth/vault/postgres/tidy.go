@@ -52,16 +52,19 @@ func (db *DB) removeAll(ctx context.Context, batch int64, statement string, args
 	}
 }
 
+// SealedAfter returns the blob of the grant that follows the id after; none has an empty ID.
+func (db *DB) SealedAfter(ctx context.Context, after string) (s vault.Sealed, err error) {
+	err = db.one(ctx, into(&s.ID, &s.Blob), `SELECT id, sealed FROM grants WHERE id > $1 ORDER BY id LIMIT 1`, after)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return s, err
+}
+
 // Reseal seals every grant anew with the primary key, and returns how many, and how many no key opens. A grant
 // that changes meanwhile keeps what was written then.
 func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) {
-	next := func(after string) (s vault.Sealed, err error) {
-		err = db.one(ctx, into(&s.ID, &s.Blob), `SELECT id, sealed FROM grants WHERE id > $1 ORDER BY id LIMIT 1`, after)
-		if errors.Is(err, sql.ErrNoRows) {
-			err = nil
-		}
-		return s, err
-	}
+	next := func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) }
 	swap := func(id string, old, anew []byte) (int64, error) {
 		return db.exec(ctx, `UPDATE grants SET sealed = $3 WHERE id = $1 AND sealed = $2`, id, old, anew)
 	}

@@ -74,16 +74,19 @@ func (db *DB) removeAll(ctx context.Context, statement string, before any, batch
 	}
 }
 
+// SealedAfter returns the blob of the grant that follows the id after; none has an empty ID.
+func (db *DB) SealedAfter(ctx context.Context, after string) (s vault.Sealed, err error) {
+	err = db.read.QueryRowContext(ctx, `SELECT id, sealed FROM grants WHERE id > ? ORDER BY id LIMIT 1`, after).Scan(&s.ID, &s.Blob)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return s, err
+}
+
 // Reseal seals every grant anew with the primary key, and returns how many, and how many no key opens. A grant
 // that changes meanwhile keeps what was written then.
 func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) {
-	next := func(after string) (s vault.Sealed, err error) {
-		err = db.read.QueryRowContext(ctx, `SELECT id, sealed FROM grants WHERE id > ? ORDER BY id LIMIT 1`, after).Scan(&s.ID, &s.Blob)
-		if errors.Is(err, sql.ErrNoRows) {
-			err = nil
-		}
-		return s, err
-	}
+	next := func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) }
 	swap := func(id string, old, anew []byte) (n int64, err error) {
 		err = db.inTx(ctx, func(tx *writer) error {
 			n, err = affected(tx.Exec(`UPDATE grants SET sealed = ? WHERE id = ? AND sealed = ?`, anew, id, old))
