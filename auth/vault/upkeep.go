@@ -13,9 +13,9 @@ const (
 
 	// TouchEvery is how old a session's last-seen mark may grow before a request renews it.
 	TouchEvery = time.Minute
-	// TidyBatch is how many rows are removed at a time, so that no lock is felt, and TidyGrants how many grants: each takes up to
-	// KeepRenewals rows of history with it, and 20 of those took SQLite 24 ms.
-	TidyBatch  = 200
+	// TidyBatch is how many rows are removed at a time, so that no lock is felt.
+	TidyBatch = 200
+	// TidyGrants is how many grants are: each takes up to KeepRenewals rows of history with it. 20 such took SQLite 24 ms.
 	TidyGrants = 20
 	// OrphanAge is how old a grant without a session must be to be removed: a sign-in stores its grant a moment before its
 	// session.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -110,19 +111,18 @@ func (s *state) Collect(into chan<- prometheus.Metric) {
 
 func (s *state) collectStored(ctx context.Context, gauge func(d *prometheus.Desc, n float64, labels ...string)) error {
 	census, err := s.counted(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		gauge(sessionsDesc, float64(census.Sessions))
+		gauge(grantsDesc, float64(census.Grants))
 	}
-	gauge(sessionsDesc, float64(census.Sessions))
-	gauge(grantsDesc, float64(census.Grants))
 	if s.onDemand {
-		return nil
+		return err
 	}
 	for _, provider := range s.providers.Names() {
 		now := s.now()
-		due, err := s.db.Due(ctx, provider, now, auth.Candidate{}, backlogMost)
-		if err != nil {
-			return err
+		due, unread := s.db.Due(ctx, provider, now, auth.Candidate{}, backlogMost)
+		if unread != nil {
+			return errors.Join(err, unread)
 		}
 		overdue := time.Duration(0)
 		if len(due) > 0 {
@@ -131,7 +131,7 @@ func (s *state) collectStored(ctx context.Context, gauge func(d *prometheus.Desc
 		gauge(dueDesc, float64(len(due)), provider)
 		gauge(overdueDesc, overdue.Seconds(), provider)
 	}
-	return nil
+	return err
 }
 
 // counted is the census, at most censusEvery old.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -72,9 +71,7 @@ func TestOnSIGTERMItIsNotReadyFirstAndGoesOnServing(t *testing.T) {
 	admin := adminOf(t, p)
 	alice := p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	p.terminate(t)
 	eventually(t, "it is not ready", func() bool {
 		a := p.person().do(t, "GET", "/readyz", nil)
 		return a.status == 503 && slices.Equal(failingParts(t, a), []string{"stopping"})
@@ -85,13 +82,8 @@ func TestOnSIGTERMItIsNotReadyFirstAndGoesOnServing(t *testing.T) {
 	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != 200 || a.json(t)["outcome"] != "rotated" {
 		t.Errorf("meanwhile: %d %s", a.status, a.body)
 	}
-	select {
-	case err := <-p.exited:
-		if err != nil {
-			t.Errorf("it ended with %v:\n%s", err, p.log)
-		}
-	case <-time.After(30 * time.Second):
-		t.Error("it does not end")
+	if err := p.end(t); err != nil {
+		t.Errorf("it ended with %v:\n%s", err, p.log)
 	}
 }
 

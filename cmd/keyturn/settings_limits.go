@@ -86,7 +86,7 @@ func contactURI(text string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || strings.ContainsAny(text, " \t") || u.Scheme != "https" && u.Scheme != "mailto" && u.Scheme != "tel" ||
 		u.Host == "" && u.Opaque == "" {
-		return "", errors.New("is no contact; allowed: an e-mail address, or a URL that begins with https:, mailto: or tel:")
+		return "", errors.New("is no contact; allowed: an e-mail address, or a URL with https, mailto or tel")
 	}
 	return text, nil
 }
