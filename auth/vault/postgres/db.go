@@ -53,6 +53,7 @@ type DB struct {
 	pool    *pgxpool.Pool
 	readers chan struct{} // one for each read under way
 	marks   vault.Marks
+	orphans vault.Orphans
 	steady  steadiness
 	news    news
 	stop    context.CancelFunc

@@ -26,21 +26,39 @@ func (db *DB) writeMarks(ctx context.Context) error {
 	return err
 }
 
-// Tidy removes sessions that have expired or idled away, grants whose session is gone, and used tokens that would be refused as
-// too old by now, in small batches.
+// Tidy removes sessions that have expired or idled away, with their grants, grants whose session is gone, and used tokens that would be
+// refused as too old by now, in small batches.
 func (db *DB) Tidy(ctx context.Context) error {
-	idle, orphan := vault.IdleMicros(db.SessionIdle), vault.OrphanAge.Microseconds()
 	return errors.Join(
-		db.removeAll(ctx, vault.TidyBatch, `DELETE FROM sessions WHERE token_hash IN
-			(SELECT token_hash FROM sessions WHERE expires_at <= keyturn_now() LIMIT $1 FOR UPDATE SKIP LOCKED)`),
-		db.removeAll(ctx, vault.TidyBatch, `DELETE FROM sessions WHERE token_hash IN
-			(SELECT token_hash FROM sessions WHERE seen_at <= keyturn_now() - $2 LIMIT $1 FOR UPDATE SKIP LOCKED)`, idle),
-		db.removeAll(ctx, vault.TidyGrants, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= keyturn_now() - $2
-			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id AND sessions.grant_id <> '')
-			LIMIT $1 FOR UPDATE SKIP LOCKED)`, orphan),
+		db.removeSessions(ctx, `expires_at <= keyturn_now() - $2`, 0),
+		db.removeSessions(ctx, `seen_at <= keyturn_now() - $2`, vault.IdleMicros(db.SessionIdle)),
+		db.removeOrphans(ctx),
 		db.removeAll(ctx, vault.TidyBatch, `DELETE FROM used_tokens WHERE fingerprint IN
 			(SELECT fingerprint FROM used_tokens WHERE expires_at <= keyturn_now() LIMIT $1 FOR UPDATE SKIP LOCKED)`),
 	)
+}
+
+// removeSessions removes the sessions that are over, and their grants.
+func (db *DB) removeSessions(ctx context.Context, over string, since int64) error {
+	return db.removeAll(ctx, vault.TidyGrants, `WITH gone AS (
+			DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE `+over+` LIMIT $1 FOR UPDATE SKIP LOCKED)
+			RETURNING grant_id
+		), ended AS (DELETE FROM grants WHERE id IN (SELECT grant_id FROM gone WHERE grant_id <> ''))
+		SELECT grant_id FROM gone`, since)
+}
+
+// removeOrphans removes grants without a session.
+func (db *DB) removeOrphans(ctx context.Context) error {
+	now := db.Now()
+	from, to := db.orphans.Window(now)
+	err := db.removeAll(ctx, vault.TidyGrants, `DELETE FROM grants WHERE id IN (
+		SELECT id FROM grants WHERE created_at > $2 AND created_at <= $3
+			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id AND sessions.grant_id <> '')
+			LIMIT $1 FOR UPDATE SKIP LOCKED)`, vault.Micros(from), vault.Micros(to))
+	if err == nil {
+		db.orphans.Looked(now, from, to)
+	}
+	return err
 }
 
 func (db *DB) removeAll(ctx context.Context, batch int64, statement string, args ...any) error {
