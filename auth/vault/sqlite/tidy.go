@@ -76,15 +76,7 @@ func (db *DB) removeOrphans(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = db.inTx(ctx, func(tx *writer) error {
-			for _, id := range ids {
-				if _, err := tx.Exec(`DELETE FROM grants WHERE id = ? AND `+alone, id); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := db.removeAlone(ctx, ids, alone); err != nil {
 			return err
 		}
 		if len(ids) < vault.TidyGrants {
@@ -92,6 +84,21 @@ func (db *DB) removeOrphans(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// removeAlone removes those of the grants that are still alone.
+func (db *DB) removeAlone(ctx context.Context, ids []string, alone string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return db.inTx(ctx, func(tx *writer) error {
+		for _, id := range ids {
+			if _, err := tx.Exec(`DELETE FROM grants WHERE id = ? AND `+alone, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // removeAll removes batch after batch, until one is not full.
