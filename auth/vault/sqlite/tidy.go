@@ -65,9 +65,11 @@ func (db *DB) removeSessions(ctx context.Context, over string, before int64) err
 	})
 }
 
+// alone is the condition that a grant has no session.
+const alone = `NOT EXISTS (SELECT 1 FROM sessions INDEXED BY sessions_grant WHERE grant_id = grants.id AND grant_id <> '')`
+
 // removeOrphans removes grants without a session. Only those are written to: to look for them does not hold the writer up.
 func (db *DB) removeOrphans(ctx context.Context) error {
-	const alone = `NOT EXISTS (SELECT 1 FROM sessions INDEXED BY sessions_grant WHERE grant_id = grants.id AND grant_id <> '')`
 	now := db.Now()
 	from, to := db.orphans.Window(now)
 	for {
@@ -76,7 +78,7 @@ func (db *DB) removeOrphans(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := db.removeAlone(ctx, ids, alone); err != nil {
+		if err := db.removeAlone(ctx, ids); err != nil {
 			return err
 		}
 		if len(ids) < vault.TidyGrants {
@@ -87,7 +89,7 @@ func (db *DB) removeOrphans(ctx context.Context) error {
 }
 
 // removeAlone removes those of the grants that are still alone.
-func (db *DB) removeAlone(ctx context.Context, ids []string, alone string) error {
+func (db *DB) removeAlone(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
