@@ -10,6 +10,7 @@ import (
 type Counters struct {
 	sharers    atomic.Int64
 	leaseWaits atomic.Int64
+	waiting    atomic.Int64
 	shelved    atomic.Int64
 
 	mu       sync.Mutex
@@ -32,6 +33,7 @@ type Counts struct {
 	Replays    map[string]int64      // of them those that presented a refresh token once more
 	Shared     int64                 // requests that waited for somebody else's renewal
 	LeaseWaits int64                 // renewals that met another process's lease
+	Waiting    int64                 // of them those that wait for it now
 	Shelved    int64                 // renewals that the database did not take at once
 }
 
@@ -41,7 +43,7 @@ func (c *Counters) Snapshot() Counts {
 	defer c.mu.Unlock()
 	return Counts{
 		Renewals: maps.Clone(c.renewals), Calls: maps.Clone(c.calls), Replays: maps.Clone(c.replays),
-		Shared: c.sharers.Load(), LeaseWaits: c.leaseWaits.Load(), Shelved: c.shelved.Load(),
+		Shared: c.sharers.Load(), LeaseWaits: c.leaseWaits.Load(), Waiting: c.waiting.Load(), Shelved: c.shelved.Load(),
 	}
 }
 

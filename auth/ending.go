@@ -64,18 +64,10 @@ func (s *Grants) EndAll(
 		if len(list) == 0 {
 			break
 		}
-		for _, g := range list {
-			if err := endSession(ctx, g.SessionHash); err != nil {
-				return ended, fmt.Errorf("end session: %w", err)
-			}
-			gone, err := s.remove(ctx, g.ID)
-			if err != nil {
-				return ended, err
-			}
-			if gone != nil {
-				ended++
-				s.revokeBeside(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
-			}
+		n, err := s.endEach(ctx, list, endSession)
+		ended += n
+		if err != nil {
+			return ended, err
 		}
 	}
 	switch first, err := s.vault.Use(ctx, fingerprint, logout.Until); {
@@ -83,6 +75,43 @@ func (s *Grants) EndAll(
 		return ended, err
 	case !first:
 		return ended, ErrReplayed
+	}
+	return ended, nil
+}
+
+// EndOldest ends those of a person's grants that have more than keep newer ones, and their sessions as EndAll does. The error is the
+// storage's.
+func (s *Grants) EndOldest(
+	ctx context.Context, who Identity, keep int, endSession func(ctx context.Context, hash string) error,
+) error {
+	ctx = context.WithoutCancel(ctx)
+	list, err := s.vault.Beyond(ctx, who.Provider, who.Subject, keep, endBatch)
+	if err != nil {
+		return err
+	}
+	n, err := s.endEach(ctx, list, endSession)
+	if n > 0 {
+		s.log.InfoContext(ctx, "the oldest sessions of a person ended: there were too many", "ended", n)
+	}
+	return err
+}
+
+// endEach ends grants and their sessions, and says how many grants there still were.
+func (s *Grants) endEach(
+	ctx context.Context, list []*Grant, endSession func(ctx context.Context, hash string) error,
+) (ended int, err error) {
+	for _, g := range list {
+		if err := endSession(ctx, g.SessionHash); err != nil {
+			return ended, fmt.Errorf("end session: %w", err)
+		}
+		gone, err := s.remove(ctx, g.ID)
+		if err != nil {
+			return ended, err
+		}
+		if gone != nil {
+			ended++
+			s.revokeBeside(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
+		}
 	}
 	return ended, nil
 }

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -15,12 +16,20 @@ const followEvery = 250 * time.Millisecond
 // endsEvery is in how many of those looks grants are looked for that have ended.
 const endsEvery = 2
 
-// Events tells open pages what becomes of their grants. It is safe for concurrent use; the zero value is ready.
+// Events tells open pages what becomes of their grants. It is safe for concurrent use; the zero value is ready, and bounds
+// nothing.
 type Events struct {
+	Most        int // watches at once; 0: any number
+	MostOfGrant int // of one grant; 0: any number
+
 	mu       sync.Mutex
 	watchers map[string]map[*Watch]struct{} // by grant
+	open     int
 	closed   bool
 }
+
+// ErrTooManyWatches says that there are as many watches as there may be.
+var ErrTooManyWatches = errors.New("too many watches")
 
 // Watch is somebody's interest in one grant.
 type Watch struct {
@@ -33,15 +42,19 @@ type Watch struct {
 	changed, ended, closed chan struct{}
 }
 
-// Subscribe begins to watch a grant, until Watch.Close.
-func (e *Events) Subscribe(grant string) *Watch {
+// Subscribe begins to watch a grant, until Watch.Close. The only error is ErrTooManyWatches.
+func (e *Events) Subscribe(grant string) (*Watch, error) {
 	w := &Watch{events: e, grant: grant, changed: make(chan struct{}, 1), ended: make(chan struct{}), closed: make(chan struct{})}
 	w.Changed, w.Ended, w.Closed = w.changed, w.ended, w.closed
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.Most > 0 && e.open >= e.Most || e.MostOfGrant > 0 && len(e.watchers[grant]) >= e.MostOfGrant {
+		return nil, ErrTooManyWatches
+	}
+	e.open++
 	if e.closed {
 		close(w.closed)
-		return w
+		return w, nil
 	}
 	if e.watchers == nil {
 		e.watchers = map[string]map[*Watch]struct{}{}
@@ -50,13 +63,21 @@ func (e *Events) Subscribe(grant string) *Watch {
 		e.watchers[grant] = map[*Watch]struct{}{}
 	}
 	e.watchers[grant][w] = struct{}{}
-	return w
+	return w, nil
 }
 
-// Close ends the interest.
+// Open is how many watches there are.
+func (e *Events) Open() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.open
+}
+
+// Close ends the interest. It is called once.
 func (w *Watch) Close() {
 	w.events.mu.Lock()
 	defer w.events.mu.Unlock()
+	w.events.open--
 	delete(w.events.watchers[w.grant], w)
 	if len(w.events.watchers[w.grant]) == 0 {
 		delete(w.events.watchers, w.grant)

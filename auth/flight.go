@@ -64,6 +64,7 @@ func (r *Rotator) forget(id string, f *flight) {
 
 // fly runs one renewal, and turns a panic into an error so that nobody waits for ever.
 func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger, leave func()) {
+	ctx, span := r.Tracer.Start(ctx, "renewal")
 	defer func() {
 		if leave != nil {
 			leave()
@@ -75,6 +76,8 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		if f.err != nil && !errors.Is(f.err, ErrNotFound) {
 			r.Log.ErrorContext(ctx, "renewal could not run", "grant", id, "trigger", trigger, "error", f.err)
 		}
+		f.describe(span, trigger)
+		span.End()
 	}()
 	g, err := r.read(ctx, id)
 	if err != nil {
@@ -86,13 +89,18 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		return
 	}
 	if leave == nil {
-		if leave, err = r.queue(ctx, g, trigger); err != nil {
+		queueing, queued := r.step(ctx, "queue")
+		leave, err = r.queue(queueing, g, trigger)
+		queued(err)
+		if err != nil {
 			f.stays(g, trigger, r.whyNot(g, err))
 			return
 		}
 	}
 	f.turnAt = time.Now()
-	leased, held, err := r.acquire(ctx, id)
+	leasing, gotLease := r.step(ctx, "lease")
+	leased, held, err := r.acquire(leasing, id)
+	gotLease(err)
 	switch {
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnreadable):
 		f.err = err

@@ -24,6 +24,8 @@ func (r *Rotator) acquire(ctx context.Context, id string) (g *Grant, held bool, 
 		return g, err == nil, err
 	}
 	r.Counters.leaseWaits.Add(1)
+	r.Counters.waiting.Add(1)
+	defer r.Counters.waiting.Add(-1)
 	before, err := r.Vault.Get(ctx, id)
 	if err != nil {
 		return nil, false, err

@@ -96,7 +96,10 @@ func (r *Rotator) adopt(ctx context.Context, id string) (Result, error) {
 // comes after a crash knows.
 func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 	for withScope := true; ; {
-		switch err := r.Vault.Present(ctx, a.before.ID, r.owner, r.Now()); {
+		marking, marked := r.step(ctx, "present")
+		err := r.Vault.Present(marking, a.before.ID, r.owner, r.Now())
+		marked(err)
+		switch {
 		case errors.Is(err, ErrStale):
 			return Answer{}, err
 		case err != nil:
@@ -104,9 +107,7 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 		}
 		a.flight.calling.Store(true)
 		r.Counters.presented(a.before.Identity.Provider, a.replay != "")
-		call, cancel := withPatience(ctx, r.RenewTimeout)
-		answer, err := a.provider.Renew(call, a.before.Tokens, withScope)
-		cancel()
+		answer, err := r.call(ctx, a, withScope)
 		var refusal *ProviderError
 		if err != nil && !errors.As(err, &refusal) {
 			return answer, err
@@ -127,6 +128,18 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 			return answer, err
 		}
 	}
+}
+
+// call calls the token endpoint once.
+func (r *Rotator) call(ctx context.Context, a *attempt, withScope bool) (Answer, error) {
+	ctx, called := r.step(ctx, "token call")
+	ctx, cancel := withPatience(ctx, r.RenewTimeout)
+	defer cancel()
+	began := time.Now()
+	answer, err := a.provider.Renew(ctx, a.before.Tokens, withScope)
+	r.Called(a.before.Identity.Provider, time.Since(began))
+	called(err)
+	return answer, err
 }
 
 // replayNow says whether to present the refresh token once more at once: not a third time for one event, nor where the

@@ -8,12 +8,15 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // waitSlack lets a call that ends at its own time-out still answer those who wait just as long.
 const waitSlack = 500 * time.Millisecond
 
-// RotatorConfig is what a Rotator is made of. All fields are needed.
+// RotatorConfig is what a Rotator is made of. All fields are needed but the last two.
 type RotatorConfig struct {
 	Vault        Vault
 	Spool        Spool
@@ -24,6 +27,8 @@ type RotatorConfig struct {
 	RenewTimeout time.Duration // bound on one token endpoint call
 	Now          func() time.Time
 	Log          *slog.Logger
+	Called       func(provider string, took time.Duration) // after each call of a token endpoint
+	Tracer       trace.Tracer                              // of the spans of renewals
 }
 
 // Rotator renews grants, one call of the token endpoint at a time for a grant, and lets everybody who comes meanwhile
@@ -68,6 +73,12 @@ type Result struct {
 
 // NewRotator returns a Rotator. It takes up what an earlier process left in the spool.
 func NewRotator(config RotatorConfig) *Rotator {
+	if config.Called == nil {
+		config.Called = func(string, time.Duration) {}
+	}
+	if config.Tracer == nil {
+		config.Tracer = noop.Tracer{}
+	}
 	r := &Rotator{
 		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(),
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},

@@ -22,7 +22,9 @@ type shelved struct {
 // goes on the shelf, and that is no error: ErrNotFound says that the grant is gone, and its new tokens revoked; ErrStale
 // that somebody else's successor is there already.
 func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
-	err := r.replace(ctx, g, record)
+	storing, stored := r.step(ctx, "store")
+	err := r.replace(storing, g, record)
+	stored(err)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		// Ending wins: the tokens that arrive for an ended grant are revoked.
@@ -70,7 +72,10 @@ func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 	if !ok || !record.Outcome.Succeeded() {
 		return
 	}
-	if err := r.settle(ctx, provider, g, record); err != nil {
+	ctx, settled := r.step(ctx, "verify")
+	err := r.settle(ctx, provider, g, record)
+	settled(err)
+	if err != nil {
 		// The tokens are stored. A pending id token is looked at again by whoever next reads the grant.
 		r.Log.ErrorContext(ctx, "what came with a renewal is not settled yet", "grant", g.ID, "error", err)
 	}
@@ -205,6 +210,13 @@ func (r *Rotator) unshelve(ctx context.Context, s shelved) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.shelf, s.Grant.ID)
+}
+
+// Unstored is how many renewals the database has not taken yet.
+func (r *Rotator) Unstored() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.shelf)
 }
 
 func (r *Rotator) onShelf(id string) bool {

@@ -50,6 +50,9 @@ type Vault interface {
 	// Person lists the grants of a person's live sessions, the latest seen first. Their tokens and claims are not filled.
 	Person(ctx context.Context, provider, subject string) ([]*Grant, error)
 
+	// Beyond lists grants of a person that follow the newest keep of them, at most limit. Only their ID and SessionHash are filled.
+	Beyond(ctx context.Context, provider, subject string, keep, limit int) ([]*Grant, error)
+
 	// Concerned lists grants that a provider means by a session of its own, at most limit, whether or not their sessions here live.
 	// Only their ID and SessionHash are filled.
 	Concerned(ctx context.Context, at ProviderSession, limit int) ([]*Grant, error)

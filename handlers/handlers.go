@@ -5,11 +5,13 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"go.opentelemetry.io/otel/trace"
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
@@ -30,9 +32,17 @@ type Config struct {
 	DevPrefix    string // path of the embedded provider; empty: it is off
 	DevProvider  http.Handler
 	Static       http.Handler
-	Ready        func(context.Context) error // nil error: the database and the keyset are usable
+	Ready        func(context.Context) []string // what fails, by name; none: requests may come here
 	Now          func() time.Time
 	Log          *slog.Logger
+	AccessLog    bool // one line a request at level info, not debug
+	Meter        Meter
+	Tracer       trace.Tracer // nil: no spans
+
+	TrustedProxies    []netip.Prefix // whose X-Forwarded-For and traceparent are believed
+	Limits            Limits
+	SessionsPerPerson int    // the oldest ends when there is one more
+	SecurityContact   string // URI; empty: there is no security.txt
 }
 
 // app is the handlers over their configuration.
@@ -50,30 +60,34 @@ func New(config Config) http.Handler {
 	e := a.routes()
 	signedIn := a.Sessions.Handler(e)
 	inTurn := a.Sessions.InTurn(signedIn)
-	return a.headers(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return a.headers(a.arrival(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		switch {
-		case strings.HasPrefix(path, "/static/"):
-			a.Static.ServeHTTP(w, r)
-		case a.DevPrefix != "" && (path == a.DevPrefix || strings.HasPrefix(path, a.DevPrefix+"/")):
-			a.DevProvider.ServeHTTP(w, r)
-		case path == "/healthz" || path == "/readyz":
+		case strings.HasPrefix(path, "/static/"), a.isDevProvider(path), isHealth(path), strings.HasPrefix(path, "/.well-known/"), path == "/robots.txt":
 			e.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/auth/"):
 			inTurn.ServeHTTP(w, r)
 		default:
 			signedIn.ServeHTTP(w, r)
 		}
-	}))
+	})))
 }
+
+func (a *app) isDevProvider(path string) bool {
+	return a.DevPrefix != "" && (path == a.DevPrefix || strings.HasPrefix(path, a.DevPrefix+"/"))
+}
+
+func isHealth(path string) bool { return path == "/healthz" || path == "/readyz" }
 
 // routes is every route of the site, in one place.
 func (a *app) routes() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	e.IPExtractor = echo.ExtractIPDirect()
+	e.IPExtractor = clientAddress(a.TrustedProxies)
 	e.HTTPErrorHandler = a.failed
-	e.Use(a.logged, a.recovered, a.sameOrigin(), limitBody())
+	e.Use(a.answered, a.recovered, a.sameOrigin(), limitBody())
+	signIn, renew := a.limited(limitSignIn, a.Limits.SignIn), a.limited(limitRenew, a.Limits.Renew)
+	reveal := a.limited(limitReveal, a.Limits.Reveal)
 	compressed := compression()
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", a.home, compressed)
@@ -81,24 +95,24 @@ func (a *app) routes() *echo.Echo {
 	}
 	e.GET("/dashboard/tokens/:kind", a.inspectToken)
 	e.GET("/dashboard/tokens/:kind/signature", a.checkSignature)
-	e.POST("/dashboard/tokens/:kind/reveal", a.revealToken)
-	e.POST("/dashboard/tokens/:kind/introspect", a.introspectToken)
-	e.POST("/dashboard/userinfo", a.callUserInfo)
+	e.POST("/dashboard/tokens/:kind/reveal", a.revealToken, reveal)
+	e.POST("/dashboard/tokens/:kind/introspect", a.introspectToken, reveal)
+	e.POST("/dashboard/userinfo", a.callUserInfo, reveal)
 	e.GET("/dashboard/sessions", a.listSessions)
 	e.POST("/dashboard/sessions/signout-others", a.signOutOthers)
 	e.POST("/dashboard/sessions/:id/signout", a.signOutSession)
 
 	e.POST("/auth/signout", a.signOut)
 	e.GET("/auth/signout", onlyPost)
-	e.GET(initiateRoute, a.initiateSignIn)
-	e.POST(initiateRoute, a.initiateSignIn)
-	e.GET("/auth/:provider", a.beginSignIn)
-	e.GET("/auth/:provider/callback", a.finishSignIn)
-	e.POST(callbackRoute, a.finishSignIn)
-	e.POST(backChannelRoute, a.backChannelLogout)
+	e.GET(initiateRoute, a.initiateSignIn, signIn)
+	e.POST(initiateRoute, a.initiateSignIn, signIn)
+	e.GET("/auth/:provider", a.beginSignIn, signIn)
+	e.GET("/auth/:provider/callback", a.finishSignIn, signIn)
+	e.POST(callbackRoute, a.finishSignIn, signIn)
+	e.POST(backChannelRoute, a.backChannelLogout, signIn)
 
-	e.POST("/api/trigger-renew-token", a.triggerRenewToken)
-	e.POST("/api/renew-token", a.renewToken)
+	e.POST("/api/trigger-renew-token", a.triggerRenewToken, renew)
+	e.POST("/api/renew-token", a.renewToken, renew)
 	e.GET("/api/session", a.session)
 	e.GET("/api/rotations", a.rotations)
 	e.GET("/events", a.events)
@@ -106,6 +120,13 @@ func (a *app) routes() *echo.Echo {
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/healthz", a.healthz)
 		e.Add(method, "/readyz", a.readyz)
+		e.Add(method, "/robots.txt", robots)
+		e.Add(method, "/.well-known/security.txt", a.securityText)
+		e.Add(method, "/static/*", echo.WrapHandler(a.Static))
+	}
+	if a.DevPrefix != "" {
+		e.Any(a.DevPrefix, echo.WrapHandler(a.DevProvider))
+		e.Any(a.DevPrefix+"/*", echo.WrapHandler(a.DevProvider))
 	}
 	return e
 }

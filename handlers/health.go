@@ -8,7 +8,7 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// readyTimeout bounds the look at the database.
+// readyTimeout bounds the look at what requests need.
 const readyTimeout = 2 * time.Second
 
 // healthz says that the process is up.
@@ -16,13 +16,12 @@ func (a *app) healthz(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// readyz says whether the database and the keyset are usable. Why not is in the log: this answer is public.
+// readyz says whether requests should come here, and what fails if not. Why it fails is in the log: this answer is public.
 func (a *app) readyz(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), readyTimeout)
 	defer cancel()
-	if err := a.Ready(ctx); err != nil {
-		a.Log.WarnContext(ctx, "not ready", "error", err)
-		return c.JSON(http.StatusServiceUnavailable, map[string]string{"status": "not ready"})
+	if failing := a.Ready(ctx); len(failing) > 0 {
+		return c.JSON(http.StatusServiceUnavailable, map[string]any{"status": "not ready", "failing": failing})
 	}
 	return c.JSON(http.StatusOK, map[string]string{"status": "ready"})
 }

@@ -35,7 +35,11 @@ func (a *app) events(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	watch := a.Events.Subscribe(view.Grant.ID)
+	watch, err := a.Events.Subscribe(view.Grant.ID)
+	if err != nil {
+		a.Meter.Refused(limitStreams)
+		return tooMany(c, heartbeat, "Too many pages watch for events.").because(err)
+	}
 	defer watch.Close()
 	s := &stream{app: a, c: c, control: http.NewResponseController(c.Response()), grant: view.Grant.ID}
 	if isHTMX(c) {

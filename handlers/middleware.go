@@ -3,14 +3,12 @@ package handlers
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
@@ -26,7 +24,7 @@ func (a *app) headers(next http.Handler) http.Handler {
 		"Referrer-Policy":              {"no-referrer"},
 		"Cross-Origin-Opener-Policy":   {"same-origin"},
 		"Cross-Origin-Resource-Policy": {"same-origin"},
-		"Permissions-Policy":           {"camera=(), geolocation=(), microphone=()"},
+		"Permissions-Policy":           {permissionsPolicy},
 		"Cache-Control":                {"no-store"},
 	}
 	if strings.HasPrefix(a.BaseURL, "https:") {
@@ -37,6 +35,10 @@ func (a *app) headers(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
+
+// permissionsPolicy switches off what no page of Keyturn needs.
+const permissionsPolicy = "camera=(), display-capture=(), geolocation=(), microphone=(), midi=(), payment=(), " +
+	"publickey-credentials-get=(), usb=(), xr-spatial-tracking=()"
 
 // contentPolicy is the Content-Security-Policy. formTargets are origins that a form may end up at by a redirect:
 // browsers hold the whole chain against form-action, and sign-out ends at the provider.
@@ -93,34 +95,4 @@ func (a *app) recovered(next echo.HandlerFunc) echo.HandlerFunc {
 		}()
 		return next(c)
 	}
-}
-
-const arrivedKey = "arrived"
-
-// logged notes when the request arrived, and writes one line about it at level debug. The line has the route, never
-// the URL: that may hold a code.
-func (a *app) logged(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		began := time.Now()
-		c.Set(arrivedKey, began)
-		err := next(c)
-		if err != nil {
-			c.Error(err)
-		}
-		if !a.Log.Enabled(c.Request().Context(), slog.LevelDebug) {
-			return nil
-		}
-		a.Log.LogAttrs(c.Request().Context(), slog.LevelDebug, "request", slog.String("method", c.Request().Method),
-			slog.String("route", c.Path()), slog.Int("status", c.Response().Status), slog.Duration("took", time.Since(began)))
-		return nil
-	}
-}
-
-// arrived is when the request arrived, with a monotonic reading.
-func arrived(c echo.Context) time.Time {
-	at, ok := c.Get(arrivedKey).(time.Time)
-	if !ok {
-		return time.Now()
-	}
-	return at
 }

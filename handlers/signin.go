@@ -147,6 +147,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 	ctx := c.Request().Context()
 	pending, ok := a.Sessions.Take(ctx, answer.Get("state"), p.Name())
 	if !ok {
+		a.Meter.SignIn(p.Name(), SignInFailed)
 		return problem(http.StatusBadRequest, "unknown_state", "This sign-in was not begun in this browser, is too old, or has been used.",
 			"Nothing was signed in. Begin again.").action(signInURL(p.Name(), "", ""), "Sign in again")
 	}
@@ -231,6 +232,10 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	}
 	now := session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
 	a.Sessions.SignIn(ctx, now)
+	a.Meter.SignIn(now.Provider, SignInDone)
+	if err := a.Grants.EndOldest(ctx, g.Identity, a.SessionsPerPerson, a.Sessions.EndOther); err != nil {
+		a.Log.ErrorContext(ctx, "the oldest sessions of a person could not be ended", "error", err)
+	}
 	if !had {
 		return nil
 	}
@@ -258,6 +263,11 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 		Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 300), Said: cut(failure.Said, 200), Failure: failure.Failure,
 	}
 	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail, "said", failure.Said)
+	outcome := SignInFailed
+	if failure.Code == "access_denied" {
+		outcome = SignInCancelled
+	}
+	a.Meter.SignIn(p.Name(), outcome)
 	status := http.StatusBadRequest
 	if slices.Contains([]string{auth.CodeDiscovery, auth.CodeMetadata, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
 		status = http.StatusBadGateway

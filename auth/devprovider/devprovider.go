@@ -137,9 +137,16 @@ func (p *Provider) Handler() http.Handler {
 	mux.Handle("/userinfo", asUnauthorized(p.op))
 	mux.Handle("/oauth/token", withAudience(p.op))
 	mux.HandleFunc("/oauth/introspect", p.introspect)
-	for _, path := range []string{"/authorize", "/authorize/callback", "/revoke", "/end_session", "/keys"} {
+	for _, path := range []string{"/authorize", "/authorize/callback", "/revoke", "/keys"} {
 		mux.Handle(path, p.op)
 	}
+	mux.HandleFunc("/end_session", func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil { // op would take the blame for it
+			p.errorPage(w, r, http.StatusBadRequest, "The request cannot be read.", "Start again from the application.")
+			return
+		}
+		p.op.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		p.errorPage(w, r, http.StatusNotFound, "There is nothing here.", "This is the development provider's address space.")
 	})

@@ -82,7 +82,9 @@ func (c *Client) Exchange(ctx context.Context, form url.Values) (auth.Answer, er
 	answer.RequestedAt = began
 	var refusal *auth.ProviderError
 	if errors.As(err, &refusal) {
-		refusal.Failure.Detail = clean(auth.Redact(refusal.Failure.Detail, c.secretsOf(form)...))
+		secrets := c.secretsOf(form)
+		refusal.Failure.Code = auth.Redact(refusal.Failure.Code, secrets...)
+		refusal.Failure.Detail = clean(auth.Redact(refusal.Failure.Detail, secrets...))
 		if refusal.Salvage != nil {
 			refusal.Salvage.RequestedAt = began
 		}

@@ -137,6 +137,11 @@ func ScanPerson(rows Rows, provider, subject string) ([]*auth.Grant, error) {
 	})
 }
 
+// ScanIDs reads rows of id.
+func ScanIDs(rows Rows) ([]string, error) {
+	return scanAll(rows, "find grants", func(into *string) error { return rows.Scan(into) })
+}
+
 // ScanConcerned reads rows of id and session_hash.
 func ScanConcerned(rows Rows) ([]*auth.Grant, error) {
 	return scanAll(rows, "find the grants of a session", func(into **auth.Grant) error {

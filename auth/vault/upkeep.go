@@ -15,6 +15,8 @@ const (
 	TouchEvery = time.Minute
 	// TidyBatch is how many rows are removed at a time, so that no lock is felt.
 	TidyBatch = 200
+	// TidyGrants is how many grants are: each takes up to KeepRenewals rows of history with it. 20 such took SQLite 24 ms.
+	TidyGrants = 20
 	// OrphanAge is how old a grant without a session must be to be removed: a sign-in stores its grant a moment before its
 	// session.
 	OrphanAge = 10 * time.Minute
@@ -74,37 +76,6 @@ func Upkeep(ctx context.Context, log *slog.Logger, often, seldom, last func(cont
 		case <-ctx.Done():
 			run(context.WithoutCancel(ctx), last)
 			return
-		}
-	}
-}
-
-// Sealed is a grant's sealed blob.
-type Sealed struct {
-	ID   string
-	Blob []byte
-}
-
-// ResealAll seals every grant anew with the primary key, and returns how many, and how many no key opens. next returns the
-// blob that follows the id after, with an empty ID at the end; swap replaces a blob if it is still the old one, and says
-// how many rows that were: a grant that changes meanwhile keeps what was written then.
-func (s Sealer) ResealAll(
-	next func(after string) (Sealed, error), swap func(id string, old, anew []byte) (int64, error),
-) (resealed, unreadable int, err error) {
-	for after := ""; ; {
-		sealed, err := next(after)
-		if err != nil || sealed.ID == "" {
-			return resealed, unreadable, err
-		}
-		after = sealed.ID
-		anew, err := s.Reseal(sealed.ID, sealed.Blob)
-		if err != nil {
-			unreadable++
-			continue
-		}
-		n, err := swap(sealed.ID, sealed.Blob, anew)
-		resealed += int(n)
-		if err != nil {
-			return resealed, unreadable, err
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +19,9 @@ import (
 	"keyturn/static"
 )
 
+// streamsShare is which part of all event streams one session may have.
+const streamsShare = 10
+
 // site is everything that serves, built.
 type site struct {
 	handler  http.Handler
@@ -26,19 +29,25 @@ type site struct {
 	schedule *auth.Scheduler
 	events   *auth.Events
 	grants   *auth.Grants
+	metrics  *metrics
 	draining atomic.Bool
 	closers  []func() error
 }
 
 // build puts Keyturn together. Nothing of it calls a provider: those are asked when they are first needed.
 func build(ctx context.Context, settings Settings, base string, log *slog.Logger) (_ *site, err error) {
-	s := &site{}
+	s := &site{metrics: newMetrics()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
 	now := time.Now
+	tracer, closeTraces, err := openTraces(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, closeTraces)
 	configs := providerConfigs(settings, base)
 	dev, err := s.openDevProvider(ctx, settings, base, log)
 	if err != nil {
@@ -61,27 +70,32 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	s.closers = append(s.closers, db.Close)
 
 	sealer := vault.Sealer{Keys: keys}
-	unstored, err := spool.Open(filepath.Join(settings.DataDir, "spool"), sealer)
+	unstored, err := spool.Open(settings.spoolDir(), sealer)
 	if err != nil {
 		return nil, fmt.Errorf("--data-dir (KEYTURN_DATA_DIR): %w", err)
 	}
 	callbacks := auth.DefaultCallbacks()
-	s.events = &auth.Events{}
+	s.events = &auth.Events{Most: settings.EventStreams, MostOfGrant: settings.EventStreams / streamsShare}
 	follow, unfollow := context.WithCancel(context.WithoutCancel(ctx))
 	s.closers = append(s.closers, func() error { unfollow(); return nil })
 	go s.events.Follow(follow, db, log)
 	s.grants = auth.NewGrants(db, providers, callbacks, s.events, now, log)
 	s.rotator = auth.NewRotator(auth.RotatorConfig{
 		Vault: db, Spool: unstored, Providers: providers, Grants: s.grants, Callbacks: callbacks, Events: s.events, RenewTimeout: settings.RenewTimeout,
-		Now: now, Log: log,
+		Now: now, Log: log, Called: s.metrics.called, Tracer: tracer,
 	})
 	s.schedule = &auth.Scheduler{
 		Vault: db, Rotator: s.rotator, Providers: providers, OnDemand: settings.RenewMode == modeOnDemand, Now: now, Log: log,
 	}
+	s.metrics.registry.MustRegister(&state{
+		db: db, rotator: s.rotator, events: s.events, providers: providers, onDemand: settings.RenewMode == modeOnDemand, now: now, log: log,
+	})
 	config := handlers.Config{
 		Providers: providers, Rotator: s.rotator, Grants: s.grants, Events: s.events, Vault: db, Callbacks: callbacks, BaseURL: base,
 		ExposeTokens: settings.ExposeTokens == "owner", Static: static.Handler(), Now: now, Log: log,
-		Ready: readiness(&s.draining, db.Ready, func(context.Context) error { _, err := keys.AEAD(true); return err }),
+		Ready: s.readiness(log, db, keys), AccessLog: settings.AccessLog == "on", Meter: s.metrics, Tracer: tracer,
+		TrustedProxies: settings.TrustedProxies, Limits: settings.Limits, SessionsPerPerson: settings.SessionsPerPerson,
+		SecurityContact: settings.SecurityContact,
 	}
 	if dev != nil {
 		config.DevPrefix, config.DevProvider = devPath, dev.handler
@@ -94,9 +108,10 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	return s, nil
 }
 
+// close ends what build began, the last first.
 func (s *site) close() error {
 	var errs []error
-	for _, closer := range s.closers {
+	for _, closer := range slices.Backward(s.closers) {
 		errs = append(errs, closer())
 	}
 	return errors.Join(errs...)

@@ -21,6 +21,10 @@ type database interface {
 	auth.Vault
 	Sessions() session.Store
 	Ready(ctx context.Context) error
+	Migrated(ctx context.Context) error
+	Census(ctx context.Context) (vault.Census, error)
+	Pool() vault.Pool
+	SealedAfter(ctx context.Context, after string) (vault.Sealed, error)
 	Reseal(ctx context.Context) (resealed, unreadable int, err error)
 	Close() error
 }
@@ -42,6 +46,11 @@ func openVault(ctx context.Context, settings Settings, log *slog.Logger) (databa
 	db, err := openDatabase(ctx, settings, vault.Sealer{Keys: keys}, log)
 	if err != nil {
 		return nil, nil, unusable(settings, err)
+	}
+	err = vault.CheckKeys(keys.Has, func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) })
+	if err != nil {
+		return nil, nil, errors.Join(oneLine(fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %s: %w; bring back the keyset of this database",
+			settings.KeysetFile, err)), db.Close())
 	}
 	return db, keys, nil
 }

@@ -267,29 +267,3 @@ func TestStartIsQuickAndSmall(t *testing.T) {
 	p.again(t)
 	t.Logf("ready again after %v", p.started)
 }
-
-func TestKeysRotateWithTheServerRunning(t *testing.T) {
-	t.Parallel()
-	p := startProgram(t)
-	alice, bob := p.person(), p.person()
-	alice.signIn(t, "alice")
-	for _, command := range []string{"list", "rotate", "reseal", "list"} {
-		runKeys(t, p, command)
-		if got := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil).json(t); got["outcome"] != "rotated" {
-			t.Errorf("after keys %s: %v", command, got)
-		}
-	}
-	bob.signIn(t, "bob")
-	p.kill(t)
-	p.again(t)
-	if g := alice.generation(t); g != 5 {
-		t.Errorf("generation %v after the restart", g)
-	}
-	p.kill(t)
-	if err := os.Remove(filepath.Join(p.dir, "keyset.json")); err != nil {
-		t.Fatal(err)
-	}
-	if output := runExpectingFailure(t, p); !strings.Contains(output, "keyset file is missing") || strings.Count(output, "\n") != 1 {
-		t.Errorf("without the keyset it says: %s", output)
-	}
-}

@@ -22,7 +22,7 @@ func FuzzCallback(f *testing.F) {
 		f.Add(seed, false)
 	}
 	idp := scripted.New(f)
-	settings, err := parseWith([]string{"--data-dir", filepath.Join(f.TempDir(), "data")}, []string{
+	settings, err := parseWith([]string{"--data-dir", filepath.Join(f.TempDir(), "data"), "--limit-sign-in=off"}, []string{
 		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
 	})
 	if err != nil {

@@ -25,6 +25,16 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 	alice.signIn(t, "alice")
 	for _, path := range []string{"/", "/dashboard", "/api/session", "/nothing", "/auth/nobody", "/healthz", "/dev-provider/nothing"} {
 		a := alice.do(t, "GET", path, nil)
+		for name, value := range map[string]string{
+			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "X-Frame-Options": "DENY",
+		} {
+			if a.header.Get(name) != value {
+				t.Errorf("%s: %s is %q", path, name, a.header.Get(name))
+			}
+		}
+		if !strings.Contains(a.header.Get("Permissions-Policy"), "camera=()") || a.header.Get("Strict-Transport-Security") != "" {
+			t.Errorf("%s over http: %v", path, a.header)
+		}
 		policy := a.header.Get("Content-Security-Policy")
 		if a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Referrer-Policy") != "no-referrer" ||
 			!strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") || !slices.Contains(a.header.Values("Cache-Control"), "no-store") {
@@ -334,22 +344,6 @@ func TestWhatIsTooLargeIsRefused(t *testing.T) {
 	}
 	if g := alice.generation(t); g != 1 {
 		t.Errorf("generation %v", g)
-	}
-}
-
-func TestReadiness(t *testing.T) {
-	t.Parallel()
-	p := startProgram(t)
-	for _, path := range []string{"/healthz", "/readyz"} {
-		if a := p.person().do(t, "GET", path, nil); a.status != 200 {
-			t.Errorf("%s: %d %s", path, a.status, a.body)
-		}
-	}
-	if err := os.WriteFile(filepath.Join(p.dir, "keyset.json"), []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if a := p.person().do(t, "GET", "/readyz", nil); a.status != http.StatusServiceUnavailable {
-		t.Errorf("/readyz with a broken keyset: %d %s", a.status, a.body)
 	}
 }
 

@@ -6,6 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
+
+	"keyturn/auth/vault"
+	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/spool"
 )
 
 // manageKeys runs the keys commands. They are safe while a server runs on the same files: it notices a rotated keyset by
@@ -22,7 +27,8 @@ func manageKeys(ctx context.Context, settings Settings, what command, log *slog.
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "Key %d seals from now on. Grants sealed before open with the old keys, and are sealed anew when they renew or by \"keyturn keys reseal\".\n", key.ID)
+		fmt.Fprintf(stdout, "Key %d seals from now on. Grants sealed before open with the old keys, and are sealed anew when they renew "+
+			"or by \"keyturn keys reseal\".\n", key.ID)
 	case commandKeysReseal:
 		resealed, unreadable, err := db.Reseal(ctx)
 		if err != nil {
@@ -32,6 +38,8 @@ func manageKeys(ctx context.Context, settings Settings, what command, log *slog.
 		if unreadable > 0 {
 			return fmt.Errorf("%d grants do not open with any key of the keyset; they were left as they are", unreadable)
 		}
+	case commandKeysRetire:
+		return retireKeys(ctx, settings, db, keys, stdout)
 	default:
 		for _, key := range keys.Keys() {
 			note := ""
@@ -40,6 +48,46 @@ func manageKeys(ctx context.Context, settings Settings, what command, log *slog.
 			}
 			fmt.Fprintf(stdout, "%d%s\n", key.ID, note)
 		}
+	}
+	return nil
+}
+
+// settleTime is how long a running server may take to store what it sealed with the key that was primary before.
+const settleTime = time.Minute
+
+// retireKeys removes the keys that seal nothing, in the database or in this data dir's spool.
+func retireKeys(ctx context.Context, settings Settings, db database, keys *keyset.File, stdout io.Writer) error {
+	if left := settleTime - time.Since(keys.ChangedAt()); left > 0 {
+		return fmt.Errorf("the keyset was changed less than a minute ago, and a running server may still store what an older key sealed; "+
+			"try again in %d s", int(left.Seconds())+1)
+	}
+	unstored, err := spool.Open(settings.spoolDir(), vault.Sealer{Keys: keys})
+	if err != nil {
+		return err
+	}
+	grants, err := vault.Uses(func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) })
+	if err != nil {
+		return err
+	}
+	waiting, err := vault.Uses(unstored.SealedAfter)
+	if err != nil {
+		return err
+	}
+	retired, err := keys.Retire(func(id uint32) bool { return grants[id]+waiting[id] > 0 })
+	if err != nil {
+		return err
+	}
+	for _, key := range retired {
+		fmt.Fprintf(stdout, "Key %d is retired.\n", key.ID)
+	}
+	for _, key := range keys.Keys() {
+		if !key.Primary {
+			fmt.Fprintf(stdout, "Key %d stays: it seals %d grants, and %d renewals that wait in the spool. \"keyturn keys reseal\" frees it.\n",
+				key.ID, grants[key.ID], waiting[key.ID])
+		}
+	}
+	if len(retired) == 0 {
+		fmt.Fprintln(stdout, "No key is retired.")
 	}
 	return nil
 }

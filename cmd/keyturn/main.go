@@ -63,11 +63,3 @@ type settingsError struct{ error }
 
 // Unwrap returns the error itself.
 func (e settingsError) Unwrap() error { return e.error }
-
-func newLogger(settings Settings, stderr io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: settings.logLevel()}
-	if settings.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(stderr, options))
-}

@@ -39,15 +39,17 @@ func parsedURL(t testing.TB, text string) *url.URL {
 	return u
 }
 
-func runKeys(t testing.TB, p *program, command string, args ...string) {
+func runKeys(t testing.TB, p *program, command string, args ...string) (output string) {
 	t.Helper()
 	path, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if output, err := exec.Command(path, append([]string{"keys", command, "--data-dir", p.dir}, args...)...).CombinedOutput(); err != nil {
-		t.Fatalf("keys %s: %v\n%s", command, err, output)
+	said, err := exec.Command(path, append([]string{"keys", command, "--data-dir", p.dir}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("keys %s: %v\n%s", command, err, said)
 	}
+	return string(said)
 }
 
 func runExpectingFailure(t testing.TB, p *program, args ...string) string {

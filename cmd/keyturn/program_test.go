@@ -147,9 +147,21 @@ func (p *program) kill(t testing.TB) {
 // stop asks the program to end and returns how it did.
 func (p *program) stop(t testing.TB) error {
 	t.Helper()
+	p.terminate(t)
+	return p.end(t)
+}
+
+// terminate asks the program to end.
+func (p *program) terminate(t testing.TB) {
+	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// end waits for the program's end and returns how it was.
+func (p *program) end(t testing.TB) error {
+	t.Helper()
 	select {
 	case err := <-p.exited:
 		return err

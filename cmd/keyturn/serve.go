@@ -11,14 +11,13 @@ import (
 	"net/http/pprof"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 // drainGrace is what a drain gets beyond the longest token endpoint call, for storing what that brought.
 const drainGrace = 15 * time.Second
 
-// serve runs Keyturn until ctx is done, and then drains: not ready first, no new renewals, running ones finish and are
+// serve runs Keyturn until ctx is done, and then drains: not ready first, then no new renewals, running ones finish and are
 // stored, connections close.
 func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.Writer) (err error) {
 	listener, err := net.Listen("tcp", settings.Addr)
@@ -36,15 +35,19 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 
-	servers := []*http.Server{newServer(s.handler)}
+	public := newServer(s.handler, log)
+	// People whose renewal waits get their answer; event streams set bounds of their own.
+	public.WriteTimeout = 2*settings.RenewTimeout + time.Minute
+	admin := newServer(s.adminHandler(), log)
+	servers := []*http.Server{public}
 	listeners := []net.Listener{listener}
 	if settings.AdminAddr != "" {
-		admin, err := net.Listen("tcp", settings.AdminAddr)
+		listener, err := net.Listen("tcp", settings.AdminAddr)
 		if err != nil {
 			return fmt.Errorf("--admin-addr (KEYTURN_ADMIN_ADDR): cannot listen on %q: %w", settings.AdminAddr, err)
 		}
-		servers, listeners = append(servers, newServer(adminHandler(s.handler))), append(listeners, admin)
-		log.Info("admin listener", "address", admin.Addr().String())
+		servers, listeners = append(servers, admin), append(listeners, listener)
+		log.Info("admin listener", "address", listener.Addr().String())
 	}
 	failed := make(chan error, len(servers))
 	var serving sync.WaitGroup
@@ -56,69 +59,66 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 		})
 	}
 	var scheduling sync.WaitGroup
-	schedule, unschedule := context.WithCancel(ctx)
+	schedule, unschedule := context.WithCancel(context.WithoutCancel(ctx))
 	defer unschedule()
 	scheduling.Go(func() { s.schedule.Run(schedule) })
 	fmt.Fprintf(stdout, "Keyturn is ready: open %s\n", base)
 	select {
 	case <-ctx.Done():
-		log.Info("stopping: running renewals finish first")
+		log.Info("stopping: not ready from now on", "serving_for", settings.DrainDelay)
+		s.draining.Store(true)
+		select {
+		case <-time.After(settings.DrainDelay):
+		case err = <-failed:
+		}
 	case err = <-failed:
 	}
+	log.Info("stopping: running renewals finish first")
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*settings.RenewTimeout+drainGrace)
 	defer cancel()
 	s.draining.Store(true)
 	s.events.Drain()
 	unschedule()
 	scheduling.Wait()
-	// New connections are refused while requests and renewals finish; they wait for each other.
-	var draining sync.WaitGroup
-	errs := make([]error, len(servers)+1)
-	for i, server := range servers {
-		draining.Go(func() { errs[i] = server.Shutdown(drain) })
-	}
-	draining.Go(func() { errs[len(servers)] = errors.Join(s.rotator.Drain(drain), s.grants.Wait(drain)) })
-	draining.Wait()
+	err = errors.Join(err, s.drain(drain, public), admin.Shutdown(drain))
 	serving.Wait()
-	return errors.Join(append(errs, err)...)
+	return err
 }
 
 // maxHeader bounds a request's line and headers, in bytes. A provider's answer comes in the line: one that is much too long still
 // reaches the handlers, which say so on a page, where the server itself would answer with a line of text.
 const maxHeader = 256 << 10
 
-func newServer(handler http.Handler) *http.Server {
+// drain refuses new connections while requests and renewals finish; they wait for each other.
+func (s *site) drain(ctx context.Context, public *http.Server) error {
+	var draining sync.WaitGroup
+	var closing, renewing, revoking error
+	draining.Go(func() { closing = public.Shutdown(ctx) })
+	draining.Go(func() { renewing, revoking = s.rotator.Drain(ctx), s.grants.Wait(ctx) })
+	draining.Wait()
+	return errors.Join(closing, renewing, revoking)
+}
+
+// newServer returns a server that gives up on clients which do not come to the point.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: maxHeader,
+		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }
 
-// adminHandler is what operators see: health as on the public listener, and pprof.
-func adminHandler(public http.Handler) http.Handler {
+// adminHandler is what operators see: health as on the public listener, metrics, and pprof.
+func (s *site) adminHandler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/healthz", public)
-	mux.Handle("/readyz", public)
+	mux.Handle("/healthz", s.handler)
+	mux.Handle("/readyz", s.handler)
+	mux.Handle("GET /metrics", s.metrics.handler())
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
 	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	return mux
-}
-
-// readiness joins what must be right before requests should come here.
-func readiness(draining *atomic.Bool, checks ...func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		if draining.Load() {
-			return errors.New("stopping")
-		}
-		var errs []error
-		for _, check := range checks {
-			errs = append(errs, check(ctx))
-		}
-		return errors.Join(errs...)
-	}
 }
 
 func isHTTPS(base string) bool { return strings.HasPrefix(base, "https:") }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"keyturn/auth"
+	"keyturn/handlers"
 )
 
 // Settings is everything that can be set. A flag beats the environment, the environment beats the YAML file, and the
@@ -22,6 +24,10 @@ type Settings struct {
 	BaseURL   string // scheme://host[:port]; empty if not set, see deriveBaseURL
 	AdminAddr string // host:port of the second listener; empty: none
 
+	TrustedProxies  []netip.Prefix
+	SecurityContact string        // URI
+	DrainDelay      time.Duration // may be 0
+
 	DataDir    string
 	Database   databaseDSN
 	KeysetFile string // in the data dir unless given
@@ -29,6 +35,10 @@ type Settings struct {
 	SessionLifetime time.Duration
 	SessionIdle     time.Duration // never more than SessionLifetime
 	ExposeTokens    string        // owner or never
+
+	SessionsPerPerson int
+	Limits            handlers.Limits
+	EventStreams      int // open at once, in all
 
 	MaxAge       time.Duration
 	Leeway       time.Duration // may be 0
@@ -53,6 +63,7 @@ type Settings struct {
 
 	LogFormat string // text or json
 	LogLevel  string // debug, info, warn or error
+	AccessLog string // on or off
 
 	Providers []ProviderSettings // those of the file in its order, then the generic one
 	Warnings  []string           // what looks like a mistake but does not stop the start; one line each, without secrets
@@ -110,6 +121,7 @@ const (
 func (s *Settings) list() []setting {
 	const (
 		server, storage, sessions, renewal = "Server", "Storage", "Sessions", "Renewal"
+		limits                             = "Limits"
 		generic, development, logging      = "One OpenID provider without a file", "Development", "Logging"
 	)
 	return []setting{
@@ -121,6 +133,12 @@ func (s *Settings) list() []setting {
 			meaning: "public URL; callbacks are built from it; https turns on Secure and __Host- cookies and HSTS"},
 		{name: "admin-addr", group: server, absent: "off", field: text(&s.AdminAddr, adminAddress),
 			meaning: "second listener for /metrics, /healthz, /readyz and pprof"},
+		{name: "trusted-proxies", group: server, absent: "none", field: prefixes(&s.TrustedProxies),
+			meaning: "addresses and networks of proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8"},
+		{name: "drain-delay", group: server, preset: "1s", field: duration(&s.DrainDelay, 0, 10*time.Minute),
+			meaning: "on SIGTERM /readyz says 503 for this long before the rest stops; longer than a load balancer takes to look"},
+		{name: "security-contact", group: server, absent: "none", field: text(&s.SecurityContact, contactURI),
+			meaning: "e-mail address or https URL for /.well-known/security.txt"},
 
 		{name: "data-dir", group: storage, preset: ".keyturn", field: text(&s.DataDir, nil),
 			meaning: "directory of the SQLite file and, unless given, the keyset"},
@@ -135,6 +153,17 @@ func (s *Settings) list() []setting {
 			meaning: "and this long after its last request; at most the lifetime"},
 		{name: "expose-tokens", group: sessions, preset: "owner", field: oneOf(&s.ExposeTokens, "owner", "never"),
 			meaning: "owner: a signed-in person may see and fetch their own tokens; never: masked everywhere"},
+		{name: "sessions-per-person", group: sessions, preset: "1000", field: count(&s.SessionsPerPerson, 1, 1_000_000),
+			meaning: "with one more, a person's oldest session ends"},
+
+		{name: "limit-sign-in", group: limits, preset: "600/m", field: limit(&s.Limits.SignIn),
+			meaning: "requests that begin or end a sign-in, for each session; ten times as many for each address; N/s, N/m, N/h or off"},
+		{name: "limit-renew", group: limits, preset: "6000/m", field: limit(&s.Limits.Renew),
+			meaning: "renewals that are asked for, likewise; requests that share a renewal count"},
+		{name: "limit-reveal", group: limits, preset: "600/m", field: limit(&s.Limits.Reveal),
+			meaning: "tokens that are revealed, and questions to the provider from the dashboard, likewise"},
+		{name: "event-streams", group: limits, preset: "10000", field: count(&s.EventStreams, 10, 1_000_000),
+			meaning: "open /events streams; a session may have a tenth of them"},
 
 		{name: "max-age", group: renewal, preset: "30m", field: duration(&s.MaxAge, 1, 30*day),
 			meaning: "renew when the access token is this old"},
@@ -183,6 +212,8 @@ func (s *Settings) list() []setting {
 			meaning: "text or json"},
 		{name: "log-level", group: logging, preset: "info", field: oneOf(&s.LogLevel, "debug", "info", "warn", "error"),
 			meaning: "debug, info, warn or error"},
+		{name: "access-log", group: logging, preset: "off", field: oneOf(&s.AccessLog, "on", "off"),
+			meaning: "on: a line for each request at level info; off: at level debug"},
 	}
 }
 
@@ -252,6 +283,9 @@ func (s *Settings) settle() error {
 	}
 	return nil
 }
+
+// spoolDir is where renewals wait that the database has not taken.
+func (s Settings) spoolDir() string { return filepath.Join(s.DataDir, "spool") }
 
 func (s *Settings) given(name string) bool { return s.origins[name] != "" }
 

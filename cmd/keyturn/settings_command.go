@@ -22,6 +22,7 @@ const (
 	commandKeysList   command = "keys list"
 	commandKeysRotate command = "keys rotate"
 	commandKeysReseal command = "keys reseal"
+	commandKeysRetire command = "keys retire"
 	commandVersion    command = "version"
 )
 
@@ -35,6 +36,7 @@ type grammar struct {
 		List   struct{} `cmd:"" help:"List the keys of the vault's keyset."`
 		Rotate struct{} `cmd:"" help:"Add a key and seal with it from now on; the old ones still open."`
 		Reseal struct{} `cmd:"" help:"Seal every grant with the newest key."`
+		Retire struct{} `cmd:"" help:"Remove the keys that seal nothing any more."`
 	} `cmd:"" help:"Look after the keyset."`
 	Version struct{} `cmd:"" help:"Print the version."`
 

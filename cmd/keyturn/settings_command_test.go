@@ -26,6 +26,7 @@ func TestCommands(t *testing.T) {
 		{"keys list", commandKeysList},
 		{"--addr=:1 keys rotate", commandKeysRotate},
 		{"keys reseal --addr :1", commandKeysReseal},
+		{"keys retire", commandKeysRetire},
 	} {
 		s, got, done, err := parseSettings(strings.Fields(c.args), nil, &bytes.Buffer{})
 		if err != nil || done || got != c.want || strings.Contains(c.args, "addr") && s.Addr != ":1" {
@@ -33,7 +34,7 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"keys":                     `expected one of "list", "rotate", "reseal" (keyturn --help shows what is allowed)`,
+		"keys":                     `expected one of "list", "rotate", "reseal", "retire" (keyturn --help shows what is allowed)`,
 		"keys lst":                 `unknown command lst, did you mean "list"? (keyturn --help shows what is allowed)`,
 		"serve again":              "unknown command again (keyturn --help shows what is allowed)",
 		"https://u:hush@h/?q=hush": "unknown command https://…@h/?… (keyturn --help shows what is allowed)",
@@ -93,7 +94,7 @@ func TestHelpShowsEverySetting(t *testing.T) {
 				t.Errorf("%s: %s is not explained", args, set.name)
 			}
 		}
-		for _, name := range []string{"serve", "keys list", "keys rotate", "keys reseal", "version", "--help", "--version"} {
+		for _, name := range []string{"serve", "keys list", "keys rotate", "keys reseal", "keys retire", "version", "--help", "--version"} {
 			if !strings.Contains(help, "  "+name) {
 				t.Errorf("%s: %s is missing", args, name)
 			}

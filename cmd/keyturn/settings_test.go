@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"keyturn/handlers"
 )
 
 // parseWith parses like a start of the program.
@@ -63,7 +65,11 @@ func TestDefaults(t *testing.T) {
 		ExposeTokens: "owner", MaxAge: 30 * time.Minute, Leeway: time.Minute, RenewTimeout: 10 * time.Second,
 		RenewMode: "background", RenewConcurrency: 16, Scopes: []string{"openid", "profile", "email", "offline_access"},
 		GrantType: "refresh_token", DevProvider: toggleAuto, DevTokenLifetime: 2 * time.Minute,
-		DevReuseInterval: 10 * time.Second, LogFormat: "text", LogLevel: "info",
+		DevReuseInterval: 10 * time.Second, LogFormat: "text", LogLevel: "info", AccessLog: "off", DrainDelay: time.Second,
+		SessionsPerPerson: 1000, EventStreams: 10000, Limits: handlers.Limits{
+			SignIn: handlers.Limit{Count: 600, Per: time.Minute}, Renew: handlers.Limit{Count: 6000, Per: time.Minute},
+			Reveal: handlers.Limit{Count: 600, Per: time.Minute},
+		},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Settings{}, clientKey{})); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
@@ -94,10 +100,20 @@ func exampleValues(name string) (flag, env, file string) {
 	case "scopes":
 		return "openid a", "openid b", "openid c"
 	case "session-lifetime", "session-idle", "max-age", "leeway", "renew-timeout", "dev-token-lifetime",
-		"dev-reuse-interval":
+		"dev-reuse-interval", "drain-delay":
 		return "11s", "12s", "13s"
-	case "renew-concurrency":
+	case "renew-concurrency", "sessions-per-person":
 		return "1", "2", "3"
+	case "event-streams":
+		return "11", "12", "13"
+	case "limit-sign-in", "limit-renew", "limit-reveal":
+		return "1/s", "2/m", "off"
+	case "trusted-proxies":
+		return "10.0.0.0/8", "192.0.2.1/32 2001:db8::/32", "127.0.0.0/8"
+	case "security-contact":
+		return "https://a.example/report", "mailto:b@example.com", "tel:+1-201-555-0123"
+	case "access-log":
+		return "on", "off", "on"
 	case "client-auth":
 		return "client_secret_post", "client_secret_basic", "client_secret_post"
 	default:

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -56,6 +58,9 @@ func Create(path string) error {
 	if err := os.Link(temporary, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create keyset: %w", err)
 	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("create keyset: %w", err)
+	}
 	return nil
 }
 
@@ -83,47 +88,106 @@ func (f *File) AEAD(reload bool) (tink.AEAD, error) {
 	return f.aead, nil
 }
 
-// Rotate adds a new key and makes it the primary one; the old ones still open what they sealed. The file is replaced
-// at once and whole.
+// Rotate adds a new key and makes it the primary one; the old ones still open what they sealed.
 func (f *File) Rotate() (Key, error) {
+	var id uint32
+	err := f.change(func(manager *tinkkeyset.Manager) (err error) {
+		if id, err = manager.Add(aead.AES256GCMKeyTemplate()); err != nil {
+			return err
+		}
+		return manager.SetPrimary(id)
+	})
+	if err != nil {
+		return Key{}, fmt.Errorf("rotate keyset: %w", err)
+	}
+	return Key{ID: id, Primary: true}, nil
+}
+
+// Retire removes the keys that are not in use, and returns them; never the primary one. What they sealed does not open any more.
+func (f *File) Retire(inUse func(id uint32) bool) (retired []Key, err error) {
+	err = f.change(func(manager *tinkkeyset.Manager) error {
+		for _, key := range keysOf(f.handle) {
+			if key.Primary || inUse(key.ID) {
+				continue
+			}
+			if err := manager.Delete(key.ID); err != nil {
+				return err
+			}
+			retired = append(retired, key)
+		}
+		if len(retired) == 0 {
+			return errUnchanged
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("retire keys: %w", err)
+	}
+	return retired, nil
+}
+
+// errUnchanged says that the file can stay as it is.
+var errUnchanged = errors.New("unchanged")
+
+// change replaces the file at once and whole, one process at a time.
+func (f *File) change(change func(*tinkkeyset.Manager) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	// The lock is on the folder, because the file itself is replaced.
-	lock, err := filelock.Wait(filepath.Dir(f.path))
+	dir := filepath.Dir(f.path)
+	lock, err := filelock.Wait(dir)
 	if err != nil {
-		return Key{}, fmt.Errorf("rotate keyset: %w", err)
+		return err
 	}
 	defer func() { _ = lock.Release() }()
 	if err := f.load(); err != nil {
-		return Key{}, err
+		return err
 	}
 	manager := tinkkeyset.NewManagerFromHandle(f.handle)
-	id, err := manager.Add(aead.AES256GCMKeyTemplate())
-	if err == nil {
-		err = manager.SetPrimary(id)
-	}
-	if err != nil {
-		return Key{}, fmt.Errorf("rotate keyset: %w", err)
+	switch err := change(manager); {
+	case errors.Is(err, errUnchanged):
+		return nil
+	case err != nil:
+		return err
 	}
 	handle, err := manager.Handle()
 	if err != nil {
-		return Key{}, fmt.Errorf("rotate keyset: %w", err)
+		return err
 	}
 	temporary, err := writeTemporary(f.path, handle)
 	if err != nil {
-		return Key{}, fmt.Errorf("rotate keyset: %w", err)
+		return err
 	}
 	if err := os.Rename(temporary, f.path); err != nil {
-		return Key{}, fmt.Errorf("rotate keyset: %w", err)
+		return errors.Join(err, os.Remove(temporary))
 	}
-	return Key{ID: id, Primary: true}, f.load()
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	return f.load()
+}
+
+// ChangedAt is when the file was written that is in use.
+func (f *File) ChangedAt() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.info.ModTime()
 }
 
 // Keys lists the keys, none of their material.
 func (f *File) Keys() []Key {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	info := f.handle.KeysetInfo()
+	return keysOf(f.handle)
+}
+
+// Has says whether there is a key with the id.
+func (f *File) Has(id uint32) bool {
+	return slices.ContainsFunc(f.Keys(), func(key Key) bool { return key.ID == id })
+}
+
+func keysOf(handle *tinkkeyset.Handle) []Key {
+	info := handle.KeysetInfo()
 	var keys []Key
 	for _, key := range info.GetKeyInfo() {
 		keys = append(keys, Key{
@@ -170,6 +234,15 @@ func writeTemporary(path string, handle *tinkkeyset.Handle) (string, error) {
 	_, err = file.Write(content.Bytes())
 	err = errors.Join(err, file.Sync(), file.Close())
 	return file.Name(), err
+}
+
+// syncDir makes what was put in a place outlast a loss of power: the vault is about to depend on it.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func sameFile(a, b fs.FileInfo) bool {

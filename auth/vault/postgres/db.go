@@ -56,6 +56,7 @@ type DB struct {
 	pool    *pgxpool.Pool
 	readers chan struct{} // one for each read under way
 	marks   vault.Marks
+	orphans vault.Orphans
 	steady  steadiness
 	opened  vault.Opened
 	grantOf *lru.Cache[string, string] // grants by the hash of their session

@@ -26,42 +26,63 @@ func (db *DB) writeMarks(ctx context.Context) error {
 	return err
 }
 
-// Tidy removes sessions that have expired or idled away, grants whose session is gone, and used tokens that would be refused as
-// too old by now, in small batches.
+// Tidy removes sessions that have expired or idled away, with their grants, grants whose session is gone, and used tokens that would be
+// refused as too old by now, in small batches.
 func (db *DB) Tidy(ctx context.Context) error {
-	idle, orphan := vault.IdleMicros(db.SessionIdle), vault.OrphanAge.Microseconds()
 	return errors.Join(
-		db.removeAll(ctx, `DELETE FROM sessions WHERE token_hash IN
-			(SELECT token_hash FROM sessions WHERE expires_at <= keyturn_now() LIMIT $1 FOR UPDATE SKIP LOCKED)`),
-		db.removeAll(ctx, `DELETE FROM sessions WHERE token_hash IN
-			(SELECT token_hash FROM sessions WHERE seen_at <= keyturn_now() - $2 LIMIT $1 FOR UPDATE SKIP LOCKED)`, idle),
-		db.removeAll(ctx, `DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= keyturn_now() - $2
-			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id AND sessions.grant_id <> '')
-			LIMIT $1 FOR UPDATE SKIP LOCKED)`, orphan),
-		db.removeAll(ctx, `DELETE FROM used_tokens WHERE fingerprint IN
+		db.removeSessions(ctx, `expires_at <= keyturn_now() - $2`, 0),
+		db.removeSessions(ctx, `seen_at <= keyturn_now() - $2`, vault.IdleMicros(db.SessionIdle)),
+		db.removeOrphans(ctx),
+		db.removeAll(ctx, vault.TidyBatch, `DELETE FROM used_tokens WHERE fingerprint IN
 			(SELECT fingerprint FROM used_tokens WHERE expires_at <= keyturn_now() LIMIT $1 FOR UPDATE SKIP LOCKED)`),
 	)
 }
 
-func (db *DB) removeAll(ctx context.Context, statement string, args ...any) error {
+// removeSessions removes the sessions that are over, and their grants.
+func (db *DB) removeSessions(ctx context.Context, over string, since int64) error {
+	return db.removeAll(ctx, vault.TidyGrants, `WITH gone AS (
+			DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE `+over+` LIMIT $1 FOR UPDATE SKIP LOCKED)
+			RETURNING grant_id
+		), ended AS (DELETE FROM grants WHERE id IN (SELECT grant_id FROM gone WHERE grant_id <> ''))
+		SELECT grant_id FROM gone`, since)
+}
+
+// removeOrphans removes grants without a session.
+func (db *DB) removeOrphans(ctx context.Context) error {
+	now := db.Now()
+	from, to := db.orphans.Window(now)
+	err := db.removeAll(ctx, vault.TidyGrants, `DELETE FROM grants WHERE id IN (
+		SELECT id FROM grants WHERE created_at > $2 AND created_at <= $3
+			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id AND sessions.grant_id <> '')
+			LIMIT $1 FOR UPDATE SKIP LOCKED)`, vault.Micros(from), vault.Micros(to))
+	if err == nil {
+		db.orphans.Looked(now, from, to)
+	}
+	return err
+}
+
+func (db *DB) removeAll(ctx context.Context, batch int64, statement string, args ...any) error {
 	for {
-		n, err := db.exec(ctx, statement, append([]any{vault.TidyBatch}, args...)...)
-		if err != nil || n < vault.TidyBatch {
+		n, err := db.exec(ctx, statement, append([]any{batch}, args...)...)
+		if err != nil || n < batch {
 			return err
 		}
 	}
 }
 
+// SealedAfter returns the blob of the grant that follows the id after; none has an empty ID.
+func (db *DB) SealedAfter(ctx context.Context, after string) (s vault.Sealed, err error) {
+	err = db.one(ctx, into(&s.ID, &s.Blob), `SELECT id, sealed FROM grants WHERE id > $1 ORDER BY id LIMIT 1`, after)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return s, err
+}
+
 // Reseal seals every grant anew with the primary key, and returns how many, and how many no key opens. A grant
 // that changes meanwhile keeps what was written then.
 func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) {
-	next := func(after string) (s vault.Sealed, err error) {
-		err = db.one(ctx, into(&s.ID, &s.Blob), `SELECT id, sealed FROM grants WHERE id > $1 ORDER BY id LIMIT 1`, after)
-		if errors.Is(err, sql.ErrNoRows) {
-			err = nil
-		}
-		return s, err
-	}
+	next := func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) }
 	swap := func(id string, old, anew []byte) (int64, error) {
 		return db.exec(ctx, `UPDATE grants SET sealed = $3 WHERE id = $1 AND sealed = $2`, id, old, anew)
 	}

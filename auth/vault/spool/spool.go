@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -127,22 +128,46 @@ func (d *Dir) Find(id string) (auth.Unstored, error) {
 	return d.read(path)
 }
 
-func (d *Dir) read(path string) (auth.Unstored, error) {
+func readEntry(path string) (e entry, err error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return auth.Unstored{}, auth.ErrNotFound
+		return entry{}, auth.ErrNotFound
 	}
 	if err != nil {
-		return auth.Unstored{}, fmt.Errorf("spool: %w", err)
+		return entry{}, fmt.Errorf("spool: %w", err)
 	}
-	var e entry
 	if err := json.Unmarshal(text, &e); err != nil {
-		return auth.Unstored{}, fmt.Errorf("spool: %s: %w", filepath.Base(path), err)
+		return entry{}, fmt.Errorf("spool: %s: %w", filepath.Base(path), err)
+	}
+	return e, nil
+}
+
+func (d *Dir) read(path string) (auth.Unstored, error) {
+	e, err := readEntry(path)
+	if err != nil {
+		return auth.Unstored{}, err
 	}
 	if err := d.sealer.Open(&e.Grant, e.Sealed); err != nil {
 		return auth.Unstored{}, fmt.Errorf("spool: %s: %w", filepath.Base(path), err)
 	}
 	return auth.Unstored{Grant: &e.Grant, Record: &e.Record}, nil
+}
+
+// SealedAfter returns the blob of the entry that follows the grant's id after; none has an empty ID.
+func (d *Dir) SealedAfter(after string) (vault.Sealed, error) {
+	paths, err := filepath.Glob(filepath.Join(d.path, "*.json")) // in order
+	for _, path := range paths {
+		id := strings.TrimSuffix(filepath.Base(path), ".json")
+		if id <= after {
+			continue
+		}
+		e, err := readEntry(path)
+		if errors.Is(err, auth.ErrNotFound) {
+			continue
+		}
+		return vault.Sealed{ID: id, Blob: e.Sealed}, err
+	}
+	return vault.Sealed{}, err
 }
 
 // All implements auth.Spool.

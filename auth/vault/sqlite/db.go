@@ -48,6 +48,7 @@ type DB struct {
 	get      *sql.Stmt
 	find     *sql.Stmt
 	marks    vault.Marks
+	orphans  vault.Orphans
 	owners   owners
 	stop     context.CancelFunc
 	tidiness sync.WaitGroup

@@ -52,7 +52,7 @@ func TestVault(t *testing.T) {
 	vaulttest.Run(t, func(t *testing.T, clock *vaulttest.Clock) vaulttest.Engine {
 		db := open(t, clock)
 		return vaulttest.Engine{
-			Vault: db, Sessions: db.Sessions(), Mark: db.writeMarks, Tidy: db.Tidy, Reseal: db.Reseal, Keys: db.keys,
+			Vault: db, Sessions: db.Sessions(), Mark: db.writeMarks, Tidy: db.Tidy, Reseal: db.Reseal, Keys: db.keys, Stats: db,
 			SQL: func(statement string) error {
 				return db.inTx(t.Context(), func(tx *writer) error { return tx.exec(statement) })
 			},

@@ -42,50 +42,97 @@ func (db *DB) writeMarks(ctx context.Context) error {
 	}, changed...)
 }
 
-// Tidy removes sessions that have expired or idled away, grants whose session is gone, and used tokens that would be refused as
-// too old by now, in small batches.
+// Tidy removes sessions that have expired or idled away, with their grants, grants whose session is gone, and used tokens that would be
+// refused as too old by now, in small batches.
 func (db *DB) Tidy(ctx context.Context) error {
-	now := db.Now()
-	for _, removal := range []struct {
-		statement string
-		args      []any
-	}{
-		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE expires_at <= ? LIMIT ?)`, []any{vault.Micros(now), vault.TidyBatch}},
-		{`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash FROM sessions WHERE seen_at <= ? LIMIT ?)`, []any{db.seenSince(now), vault.TidyBatch}},
-		{`DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE created_at <= ?
-			AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.grant_id = grants.id) LIMIT ?)`, []any{vault.Micros(now.Add(-vault.OrphanAge)), vault.TidyBatch}},
-		{`DELETE FROM used_tokens WHERE fingerprint IN (SELECT fingerprint FROM used_tokens WHERE expires_at <= ? LIMIT ?)`, []any{vault.Micros(now), vault.TidyBatch}},
-	} {
-		if err := db.removeAll(ctx, removal.statement, removal.args); err != nil {
-			return err
-		}
-	}
-	return nil
+	now := vault.Micros(db.Now())
+	const used = `SELECT fingerprint FROM used_tokens WHERE expires_at <= ? LIMIT ?`
+	return errors.Join(
+		db.removeSessions(ctx, `FROM sessions WHERE expires_at <= ? ORDER BY expires_at, token_hash LIMIT ?`, now),
+		db.removeSessions(ctx, `FROM sessions WHERE seen_at <= ? ORDER BY seen_at, token_hash LIMIT ?`, db.seenSince(db.Now())),
+		db.removeOrphans(ctx),
+		db.removeAll(ctx, vault.TidyBatch, func(tx *writer) (sql.Result, error) {
+			return tx.Exec(`DELETE FROM used_tokens WHERE fingerprint IN (`+used+`)`, now, vault.TidyBatch)
+		}),
+	)
 }
 
-func (db *DB) removeAll(ctx context.Context, statement string, args []any) error {
+// removeSessions removes the sessions that were over before a moment, and their grants.
+func (db *DB) removeSessions(ctx context.Context, over string, before int64) error {
+	return db.removeAll(ctx, vault.TidyGrants, func(tx *writer) (sql.Result, error) {
+		_, err := tx.Exec(`DELETE FROM grants WHERE id IN (SELECT grant_id `+over+`)`, before, vault.TidyGrants)
+		if err != nil {
+			return nil, err
+		}
+		return tx.Exec(`DELETE FROM sessions WHERE token_hash IN (SELECT token_hash `+over+`)`, before, vault.TidyGrants)
+	})
+}
+
+// alone is the condition that a grant has no session.
+const alone = `NOT EXISTS (SELECT 1 FROM sessions INDEXED BY sessions_grant WHERE grant_id = grants.id AND grant_id <> '')`
+
+// removeOrphans removes grants without a session. Only those are written to: to look for them does not hold the writer up.
+func (db *DB) removeOrphans(ctx context.Context) error {
+	now := db.Now()
+	from, to := db.orphans.Window(now)
+	for {
+		ids, err := many(ctx, db, vault.ScanIDs, `SELECT id FROM grants INDEXED BY grants_created
+			WHERE created_at > ? AND created_at <= ? AND `+alone+` LIMIT ?`, vault.Micros(from), vault.Micros(to), vault.TidyGrants)
+		if err != nil {
+			return err
+		}
+		if err := db.removeAlone(ctx, ids); err != nil {
+			return err
+		}
+		if len(ids) < vault.TidyGrants {
+			db.orphans.Looked(now, from, to)
+			return nil
+		}
+	}
+}
+
+// removeAlone removes those of the grants that are still alone.
+func (db *DB) removeAlone(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return db.inTx(ctx, func(tx *writer) error {
+		for _, id := range ids {
+			if _, err := tx.Exec(`DELETE FROM grants WHERE id = ? AND `+alone, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// removeAll removes batch after batch, until one is not full.
+func (db *DB) removeAll(ctx context.Context, batch int64, remove func(tx *writer) (sql.Result, error)) error {
 	for {
 		var n int64
 		err := db.inTx(ctx, func(tx *writer) (err error) {
-			n, err = affected(tx.Exec(statement, args...))
+			n, err = affected(remove(tx))
 			return err
 		})
-		if err != nil || n < vault.TidyBatch {
+		if err != nil || n < batch {
 			return err
 		}
 	}
+}
+
+// SealedAfter returns the blob of the grant that follows the id after; none has an empty ID.
+func (db *DB) SealedAfter(ctx context.Context, after string) (s vault.Sealed, err error) {
+	err = db.read.QueryRowContext(ctx, `SELECT id, sealed FROM grants WHERE id > ? ORDER BY id LIMIT 1`, after).Scan(&s.ID, &s.Blob)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return s, err
 }
 
 // Reseal seals every grant anew with the primary key, and returns how many, and how many no key opens. A grant
 // that changes meanwhile keeps what was written then.
 func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) {
-	next := func(after string) (s vault.Sealed, err error) {
-		err = db.read.QueryRowContext(ctx, `SELECT id, sealed FROM grants WHERE id > ? ORDER BY id LIMIT 1`, after).Scan(&s.ID, &s.Blob)
-		if errors.Is(err, sql.ErrNoRows) {
-			err = nil
-		}
-		return s, err
-	}
+	next := func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) }
 	swap := func(id string, old, anew []byte) (n int64, err error) {
 		err = db.inTx(ctx, func(tx *writer) error {
 			n, err = affected(tx.Exec(`UPDATE grants SET sealed = ? WHERE id = ? AND sealed = ?`, anew, id, old))

@@ -2,11 +2,13 @@ package vaulttest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"keyturn/auth"
 	"keyturn/auth/session"
+	"keyturn/auth/vault"
 )
 
 // keep is the part of the suite about sessions, and about what becomes of grants as time goes by.
@@ -89,8 +91,18 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 		for n := range 250 { // more than one batch
 			must(t, f.Sessions.CommitCtx(t.Context(), fmt.Sprint("other ", n), []byte("{}"), f.clock.Now().Add(time.Minute)))
 		}
+		var ended []string
+		for range 2*vault.TidyGrants + 1 {
+			g := Grant(f.clock.Now())
+			must(t, f.Create(t.Context(), g))
+			ended = append(ended, g.ID)
+		}
 		f.clock.Advance(20 * time.Minute)
 		must(t, f.Tidy(t.Context()))
+		for _, id := range ended {
+			_, err := f.Get(t.Context(), id)
+			is(t, err, auth.ErrNotFound)
+		}
 		_, err := f.Get(t.Context(), lives.ID)
 		must(t, err)
 		_, err = f.Get(t.Context(), f.grant.ID)
@@ -99,6 +111,27 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 		if f.found(t, "short") || f.found(t, "other 249") || !f.found(t, "live") {
 			t.Error("the sessions that are left are not the live ones")
 		}
+	})
+	test("a grant goes with its session, and without one when no sign-in can be under way any more", func(t *testing.T, f fixture) {
+		SignIn(t, f.Sessions, f.grant, "short", f.clock.Now().Add(time.Minute))
+		alone, stays := Grant(f.clock.Now()), Grant(f.clock.Now())
+		must(t, f.Create(t.Context(), alone))
+		must(t, f.Create(t.Context(), stays))
+		SignIn(t, f.Sessions, stays, "long", f.clock.Now().Add(24*time.Hour))
+		remain := func(after time.Duration, want ...string) {
+			t.Helper()
+			f.clock.Advance(after)
+			must(t, f.Tidy(t.Context()))
+			for _, id := range []string{f.grant.ID, alone.ID, stays.ID} {
+				if _, err := f.Get(t.Context(), id); (err == nil) != slices.Contains(want, id) {
+					t.Errorf("%v later: %v", after, err)
+				}
+			}
+		}
+		remain(2*time.Minute, alone.ID, stays.ID)
+		remain(vault.OrphanAge, stays.ID)
+		must(t, f.Sessions.DeleteCtx(t.Context(), "long")) // and the process ended before the grant did
+		remain(2 * time.Hour)
 	})
 	test("a blob in another row does not open, and its grant can be removed", func(t *testing.T, f fixture) {
 		other := Grant(f.clock.Now())

@@ -84,6 +84,11 @@ type Engine struct {
 	Reseal   func(context.Context) (resealed, unreadable int, err error)
 	Keys     *keyset.File
 	SQL      func(statement string) error
+	Stats    interface {
+		Census(ctx context.Context) (vault.Census, error)
+		Pool() vault.Pool
+		Migrated(ctx context.Context) error
+	}
 }
 
 // Keyset makes a keyset for a test.
@@ -312,6 +317,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 	schedule(test)
 	logout(test)
 	keep(test)
+	stats(test)
 	t.Run("what is returned is the caller's own", func(t *testing.T) {
 		t.Parallel()
 		clock := NewClock()

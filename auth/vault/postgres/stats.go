@@ -1,0 +1,60 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+// Beyond implements auth.Vault. Most people have few grants, and those are only counted, in the index.
+func (db *DB) Beyond(ctx context.Context, provider, subject string, keep, limit int) ([]*auth.Grant, error) {
+	n, err := db.count(ctx, `SELECT count(*) FROM grants WHERE provider = $1 AND subject = $2`, provider, subject)
+	if err != nil || n <= int64(keep) {
+		return nil, err
+	}
+	return many(ctx, db, vault.ScanConcerned, `SELECT id, session_hash FROM grants WHERE provider = $1 AND subject = $2
+		ORDER BY created_at DESC, id LIMIT $3 OFFSET $4`, provider, subject, limit, keep)
+}
+
+// censusExact is up to how many rows a census counts. Beyond, PostgreSQL's own estimate is good enough: a count would read them all.
+const censusExact = 200_000
+
+// Census counts what there is, or estimates it when that is much.
+func (db *DB) Census(ctx context.Context) (c vault.Census, err error) {
+	rows := func(index, exact string) (int64, error) {
+		return db.count(ctx, `SELECT CASE WHEN reltuples > $1 THEN reltuples::bigint ELSE (`+exact+`) END
+			FROM pg_class WHERE oid = to_regclass($2)`, censusExact, index)
+	}
+	if c.Grants, err = rows("grants_pkey", `SELECT count(*) FROM grants`); err != nil {
+		return c, err
+	}
+	c.Sessions, err = rows("sessions_grant", `SELECT count(*) FROM sessions WHERE grant_id <> ''`)
+	return c, err
+}
+
+func (db *DB) count(ctx context.Context, query string, args ...any) (n int64, err error) {
+	if err := db.one(ctx, into(&n), query, args...); err != nil {
+		return 0, fmt.Errorf("count: %w", err)
+	}
+	return n, nil
+}
+
+// Pool tells of the connections.
+func (db *DB) Pool() vault.Pool {
+	s := db.pool.Stat()
+	return vault.Pool{
+		InUse: int(s.AcquiredConns()), Idle: int(s.IdleConns()), Most: int(s.MaxConns()), Waits: s.EmptyAcquireCount(),
+		Waited: s.EmptyAcquireWaitTime(),
+	}
+}
+
+// Migrated says whether the database has the newest schema that this program knows, or a newer one.
+func (db *DB) Migrated(ctx context.Context) error {
+	have, err := db.count(ctx, vault.SchemaVersion)
+	if err != nil {
+		return err
+	}
+	return vault.Migrated(migrations, have)
+}

@@ -1,0 +1,50 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+// Beyond implements auth.Vault. Most people have few grants, and those are only counted, in the index.
+func (db *DB) Beyond(ctx context.Context, provider, subject string, keep, limit int) ([]*auth.Grant, error) {
+	n, err := db.count(ctx, `SELECT count(*) FROM grants INDEXED BY grants_person WHERE provider = ? AND subject = ?`, provider, subject)
+	if err != nil || n <= int64(keep) {
+		return nil, err
+	}
+	return many(ctx, db, vault.ScanConcerned, selectConcerned+` INDEXED BY grants_person WHERE provider = ? AND subject = ?
+		ORDER BY created_at DESC, id LIMIT ? OFFSET ?`, provider, subject, limit, keep)
+}
+
+// Census counts what there is. It reads an index from its one end to the other: not for every request.
+func (db *DB) Census(ctx context.Context) (c vault.Census, err error) {
+	if c.Grants, err = db.count(ctx, `SELECT count(*) FROM grants INDEXED BY grants_person`); err != nil {
+		return c, err
+	}
+	c.Sessions, err = db.count(ctx, `SELECT count(*) FROM sessions INDEXED BY sessions_grant WHERE grant_id <> ''`)
+	return c, err
+}
+
+func (db *DB) count(ctx context.Context, query string, args ...any) (n int64, err error) {
+	if err := db.read.QueryRowContext(ctx, query, args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count: %w", err)
+	}
+	return n, nil
+}
+
+// Pool tells of the connections that read.
+func (db *DB) Pool() vault.Pool {
+	s := db.read.Stats()
+	return vault.Pool{InUse: s.InUse, Idle: s.Idle, Most: s.MaxOpenConnections, Waits: s.WaitCount, Waited: s.WaitDuration}
+}
+
+// Migrated says whether the database has the newest schema that this program knows, or a newer one.
+func (db *DB) Migrated(ctx context.Context) error {
+	have, err := db.count(ctx, vault.SchemaVersion)
+	if err != nil {
+		return err
+	}
+	return vault.Migrated(migrations, have)
+}

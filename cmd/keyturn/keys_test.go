@@ -1,0 +1,147 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestKeysRotateWithTheServerRunning(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice, bob := p.person(), p.person()
+	alice.signIn(t, "alice")
+	for _, command := range []string{"list", "rotate", "reseal", "list"} {
+		runKeys(t, p, command)
+		if got := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil).json(t); got["outcome"] != "rotated" {
+			t.Errorf("after keys %s: %v", command, got)
+		}
+	}
+	bob.signIn(t, "bob")
+	p.kill(t)
+	p.again(t)
+	if g := alice.generation(t); g != 5 {
+		t.Errorf("generation %v after the restart", g)
+	}
+}
+
+// keysetOf is the path of the program's keyset.
+func keysetOf(p *program) string { return filepath.Join(p.dir, "keyset.json") }
+
+func TestKeysRetireWhatSealsNothing(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice, bob := p.person(), p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	bob.do(t, "GET", "/auth/oidc", nil)
+	runKeys(t, p, "rotate")
+	if output := runExpectingFailure(t, p, "keys", "retire"); !strings.Contains(output, "less than a minute ago") {
+		t.Errorf("at once: %s", output)
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(keysetOf(p), old, old); err != nil {
+		t.Fatal(err)
+	}
+	alice.do(t, "POST", "/api/renew-token", nil)
+	if output := runKeys(t, p, "retire"); !strings.Contains(output, "seals 1 grants") || !strings.Contains(output, "No key is retired") {
+		t.Errorf("with a grant that it seals: %s", output)
+	}
+	runKeys(t, p, "reseal")
+	if output := runKeys(t, p, "retire"); !strings.Contains(output, "is retired") {
+		t.Errorf("with nothing that it seals: %s", output)
+	}
+	if output := runKeys(t, p, "list"); strings.Count(output, "\n") != 1 || !strings.Contains(output, "(seals)") {
+		t.Errorf("what is left: %s", output)
+	}
+	p.kill(t)
+	p.again(t)
+	for _, b := range []*person{alice, bob} {
+		if a := b.do(t, "POST", "/api/renew-token", nil); a.status != 200 || a.json(t)["outcome"] != "rotated" {
+			t.Errorf("afterwards: %d %s", a.status, a.body)
+		}
+	}
+}
+
+func TestAKeysetThatCannotBeUsedStopsTheStart(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	p.person().do(t, "GET", "/auth/oidc", nil)
+	_, other := atScripted(t, nil)
+	p.kill(t)
+	path := keysetOf(p)
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(content []byte, mode os.FileMode) {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	foreign, err := os.ReadFile(keysetOf(other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, want string
+		arrange    func()
+	}{
+		{"missing", "keyset file is missing", func() { _ = os.Remove(path) }},
+		{"another database's", "does not have key", func() { write(foreign, 0o600) }},
+		{"world-readable", "open to others (mode 0644)", func() { write(kept, 0o644) }},
+		{"no keyset", "no Tink keyset", func() { write([]byte("{}"), 0o600) }},
+		{"cut off", "no Tink keyset", func() { write(kept[:len(kept)/2], 0o600) }},
+		{"unreadable", "read keyset", func() { write(nil, 0o600); _ = os.Remove(path); _ = os.Mkdir(path, 0o700) }},
+	} {
+		c.arrange()
+		output := runExpectingFailure(t, p)
+		if !strings.Contains(output, c.want) || !strings.Contains(output, "KEYTURN_KEYSET_FILE") || strings.Count(output, "\n") != 1 {
+			t.Errorf("%s: %s", c.name, output)
+		}
+		if c.name == "missing" {
+			if _, err := os.Stat(path); err == nil {
+				t.Error("a new keyset was made over old data")
+			}
+		}
+	}
+	write(kept, 0o600)
+	p.again(t)
+}
+
+// The README says how: a copy of the database, made while Keyturn runs, and the keyset.
+func TestABackupBringsEverythingBack(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	alice.do(t, "POST", "/api/renew-token", nil)
+	restored := &program{dir: filepath.Join(t.TempDir(), "restored"), args: p.args, log: p.log}
+	if err := os.MkdirAll(restored.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `VACUUM INTO '`+filepath.Join(restored.dir, "keyturn.db")+`'`)
+	content, err := os.ReadFile(keysetOf(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(keysetOf(restored), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := parsedURL(t, p.base).Host
+	p.kill(t)
+	launch(t, restored, address)
+	if g := alice.generation(t); g != 2 {
+		t.Errorf("generation %v", g)
+	}
+	if list := alice.do(t, "GET", "/api/rotations", nil); !strings.Contains(list.body, `"rotated"`) {
+		t.Errorf("the history: %s", list.body)
+	}
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" {
+		t.Errorf("a renewal: %s", a.body)
+	}
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// refusedNow checks that an answer is a 429 that says when to come back.
+func refusedNow(t *testing.T, a answer) {
+	t.Helper()
+	if seconds, err := strconv.Atoi(a.header.Get("Retry-After")); a.status != http.StatusTooManyRequests || err != nil || seconds < 1 {
+		t.Errorf("%d, Retry-After %q: %s", a.status, a.header.Get("Retry-After"), a.body)
+	}
+}
+
+func TestLimitsOfASession(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, "--limit-renew=3/h", "--limit-reveal=2/h", "--limit-sign-in=2/h")
+	alice, bob := p.person(), p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	bob.do(t, "GET", "/auth/oidc", nil)
+	for range 2 {
+		alice.do(t, "POST", "/api/renew-token", nil)
+	}
+	if a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil); a.status != 200 {
+		t.Errorf("the third: %d %s", a.status, a.body)
+	}
+	a := alice.do(t, "POST", "/api/renew-token", nil)
+	refusedNow(t, a)
+	if code := a.json(t)["error"].(map[string]any)["code"]; code != "too_many_requests" {
+		t.Errorf("a program is told %v", code)
+	}
+	if a := bob.do(t, "POST", "/api/renew-token", nil); a.status != 200 {
+		t.Errorf("somebody else: %d", a.status)
+	}
+	if g := alice.generation(t); g != 4 {
+		t.Errorf("generation %v: to look is not limited, and what was refused changed nothing", g)
+	}
+	const reveal = "/dashboard/tokens/access/reveal"
+	for range 2 {
+		alice.do(t, "POST", reveal, nil)
+	}
+	page := alice.do(t, "POST", reveal, nil, "Accept", "text/html")
+	refusedNow(t, page)
+	if !strings.Contains(page.body, "<html") || !strings.Contains(page.body, "Try again in") {
+		t.Errorf("a person is shown: %s", page.body)
+	}
+	refusedNow(t, alice.do(t, "POST", "/dashboard/userinfo", nil))
+	for range 2 {
+		alice.staying().do(t, "GET", "/auth/oidc", nil)
+	}
+	refusedNow(t, alice.staying().do(t, "GET", "/auth/oidc", nil))
+}
+
+// An address may do ten times as much as a session. Which one a request comes from is for trusted proxies to say.
+func TestLimitsOfAnAddress(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	args := []string{
+		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
+		"--limit-sign-in=1/h",
+	}
+	behind, open := startProgram(t, append(args, "--trusted-proxies=127.0.0.0/8,::1,192.0.2.0/24")...), startProgram(t, args...)
+	begin := func(p *program, forwarded string) answer {
+		return p.person().staying().do(t, "GET", "/auth/oidc", nil, "X-Forwarded-For", forwarded)
+	}
+	for range 10 {
+		if a := begin(behind, "198.51.100.7"); a.status != http.StatusSeeOther {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+	}
+	for _, same := range []string{"198.51.100.7", "203.0.113.9, 198.51.100.7", "198.51.100.7, 192.0.2.1", "::ffff:198.51.100.7"} {
+		refusedNow(t, begin(behind, same))
+	}
+	for _, other := range []string{"198.51.100.8", "198.51.100.7, 203.0.113.9", "2001:db8::1"} {
+		if a := begin(behind, other); a.status != http.StatusSeeOther {
+			t.Errorf("%s: %d", other, a.status)
+		}
+	}
+	for range 9 {
+		begin(behind, "2001:db8::2") // a home has a network, not one address
+	}
+	refusedNow(t, begin(behind, "2001:db8::3"))
+	for range 12 {
+		if a := begin(open, "198.51.100.7"); a.status != http.StatusSeeOther {
+			t.Fatalf("without a trusted proxy the header counts: %d", a.status)
+		}
+	}
+}
+
+func TestTheAddressOfASignInIsTheOneBehindTrustedProxies(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, "--trusted-proxies=127.0.0.1,::1")
+	alice := p.person()
+	alice.do(t, "GET", callback(t, alice, "/auth/oidc"), nil, "X-Forwarded-For", "10.0.0.1, 203.0.113.77")
+	if a := alice.do(t, "GET", "/dashboard/sessions", nil); !strings.Contains(a.body, "203.0.113.77") || strings.Contains(a.body, "10.0.0.1") {
+		t.Errorf("the session's address is another: %s", a.body)
+	}
+}
+
+func TestThePersonsOldestSessionEnds(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil, "--sessions-per-person=2")
+	var people []*person
+	for range 3 {
+		people = append(people, p.person())
+		people[len(people)-1].do(t, "GET", "/auth/oidc", nil)
+	}
+	if a := people[0].do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("the oldest: %d", a.status)
+	}
+	for n, b := range people[1:] {
+		if g := b.generation(t); g != 1 {
+			t.Errorf("session %d: generation %v", n+2, g)
+		}
+	}
+	eventually(t, "its refresh token is revoked", func() bool { return len(idp.Revoked()) == 1 })
+}
+
+func TestOpenEventStreamsAreBounded(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, "--event-streams=20")
+	alice, bob := p.person(), p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	bob.do(t, "GET", "/auth/oidc", nil)
+	open := func(b *person) (status int, end context.CancelFunc) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		request, err := http.NewRequestWithContext(ctx, "GET", p.base+"/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := b.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, func() { cancel(); response.Body.Close() }
+	}
+	_, end := open(alice)
+	_, endSecond := open(alice)
+	defer endSecond()
+	refusedNow(t, alice.do(t, "GET", "/events", nil))
+	status, endBob := open(bob)
+	defer endBob()
+	if status != 200 {
+		t.Errorf("somebody else's stream: %d", status)
+	}
+	end()
+	eventually(t, "a stream that ended makes room", func() bool {
+		status, end := open(alice)
+		end()
+		return status == 200
+	})
+}

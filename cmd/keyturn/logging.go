@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"keyturn/handlers"
+)
+
+func newLogger(settings Settings, stderr io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: settings.logLevel()}
+	if settings.LogFormat == "json" {
+		return slog.New(identified{slog.NewJSONHandler(stderr, options)})
+	}
+	return slog.New(identified{slog.NewTextHandler(stderr, options)})
+}
+
+// identified adds to each record the id of the request that it comes from, and of the trace.
+type identified struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h identified) Handle(ctx context.Context, r slog.Record) error {
+	if id := handlers.RequestID(ctx); id != "" {
+		r.AddAttrs(slog.String("request", id))
+	}
+	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
+		r.AddAttrs(slog.String("trace", span.TraceID().String()))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h identified) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return identified{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (h identified) WithGroup(name string) slog.Handler { return identified{h.Handler.WithGroup(name)} }

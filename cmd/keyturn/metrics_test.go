@@ -1,0 +1,133 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// adminOf is where a program's admin listener is: where it was told, or what its log says about any free port.
+func adminOf(t testing.TB, p *program) string {
+	t.Helper()
+	for _, arg := range p.args {
+		if address, ok := strings.CutPrefix(arg, "--admin-addr="); ok && arg != anyAdmin {
+			return "http://" + address
+		}
+	}
+	shape := regexp.MustCompile(`msg="admin listener" address=(\S+)`)
+	var found []string
+	eventually(t, "the log names the admin listener", func() bool {
+		all := shape.FindAllStringSubmatch(p.log.String(), -1)
+		if len(all) > 0 {
+			found = all[len(all)-1] // of the latest start
+		}
+		return found != nil
+	})
+	return "http://" + found[1]
+}
+
+const anyAdmin = "--admin-addr=127.0.0.1:0"
+
+// scrape reads all metrics as Prometheus does.
+func scrape(t testing.TB, p *program) string {
+	t.Helper()
+	a := p.person().do(t, "GET", adminOf(t, p)+"/metrics", nil)
+	if a.status != 200 {
+		t.Fatalf("/metrics: %d %s", a.status, a.body)
+	}
+	return a.body
+}
+
+// used is a program in which everything that is counted has happened once.
+func used(t *testing.T) (*scripted.Provider, *program) {
+	t.Helper()
+	idp, p := atScripted(t, nil, anyAdmin)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	alice.do(t, "POST", "/api/renew-token", nil)
+	alice.do(t, "GET", "/dashboard/sessions?code=secret-code", nil)
+	alice.do(t, "GET", "/nothing/secret-path", nil)
+	alice.do(t, "GET", "/auth/oidc/callback?code=secret-code&state=secret-state", nil)
+	return idp, p
+}
+
+func TestMetricsTellWhatHappened(t *testing.T) {
+	t.Parallel()
+	idp, p := used(t)
+	text := scrape(t, p)
+	for _, want := range []string{
+		`keyturn_renewals_total{outcome="rotated",provider="oidc",trigger="api"} 1`,
+		`keyturn_token_endpoint_calls_total{provider="oidc"} 1`,
+		`keyturn_token_endpoint_duration_seconds_count{provider="oidc"} 1`,
+		`keyturn_sign_ins_total{outcome="done",provider="oidc"} 1`,
+		`keyturn_sign_ins_total{outcome="failed",provider="oidc"} 1`,
+		`keyturn_http_requests_total{code="200",method="POST",route="/api/renew-token"} 1`,
+		`keyturn_http_requests_total{code="404",method="GET",route="none"} 1`,
+		`keyturn_sessions 1`, `keyturn_grants 1`, `keyturn_renewals_due{provider="oidc"} 0`, `keyturn_renewals_unstored 0`,
+		`keyturn_limited_requests_total{limit="renew"} 0`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	for _, secret := range append(idp.Issued(), "secret-", "alice", "/dashboard?") {
+		if strings.Contains(text, secret) {
+			t.Errorf("the metrics hold %q", secret)
+		}
+	}
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		t.Errorf("%s: %s", problem.Metric, problem.Text)
+	}
+	if a := p.person().do(t, "GET", "/metrics", nil); a.status != 404 {
+		t.Errorf("/metrics on the public listener: %d", a.status)
+	}
+}
+
+func TestEveryMetricOfTheGrafanaDashboardExists(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile(filepath.Join("..", "..", "deploy", "grafana.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	if err := json.Unmarshal(content, &dashboard); err != nil {
+		t.Fatal(err)
+	}
+	_, p := used(t)
+	exists := regexp.MustCompile(`(?m)^\w+`).FindAllString(scrape(t, p), -1)
+	named := regexp.MustCompile(`\b(keyturn|go|process)_\w+`)
+	shown := map[string]bool{}
+	for _, panel := range dashboard.Panels {
+		for _, target := range panel.Targets {
+			for _, name := range named.FindAllString(target.Expr, -1) {
+				shown[name] = true
+				if !slices.Contains(exists, name) {
+					t.Errorf("%s asks for %s, which does not exist", panel.Title, name)
+				}
+			}
+		}
+	}
+	for _, name := range exists {
+		family := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_sum"), "_count")
+		if strings.HasPrefix(name, "keyturn_") && !shown[name] && !shown[family+"_bucket"] {
+			t.Errorf("no panel shows %s", name)
+		}
+	}
+}

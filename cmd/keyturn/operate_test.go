@@ -1,0 +1,158 @@
+package main
+
+import (
+	"database/sql"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// execute runs a statement on a database that the program has open.
+func execute(t testing.TB, path, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// failingParts are what /readyz names.
+func failingParts(t *testing.T, a answer) []string {
+	t.Helper()
+	var names []string
+	list, _ := a.json(t)["failing"].([]any)
+	for _, name := range list {
+		names = append(names, fmt.Sprint(name))
+	}
+	return names
+}
+
+func TestReadinessNamesWhatFails(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t, anyAdmin)
+	admin := adminOf(t, p)
+	for _, at := range []string{"/healthz", "/readyz", admin + "/healthz", admin + "/readyz"} {
+		if a := p.person().do(t, "GET", at, nil); a.status != 200 {
+			t.Errorf("%s: %d %s", at, a.status, a.body)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, "keyset.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a := p.person().do(t, "GET", "/readyz", nil); a.status != 503 || !slices.Equal(failingParts(t, a), []string{"keyset"}) {
+		t.Errorf("with a broken keyset: %d %s", a.status, a.body)
+	}
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `DELETE FROM goose_db_version WHERE version_id > 1`)
+	if a := p.person().do(t, "GET", "/readyz", nil); !slices.Contains(failingParts(t, a), "migrations") {
+		t.Errorf("without the second migration: %d %s", a.status, a.body)
+	}
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `ALTER TABLE sessions RENAME TO elsewhere`)
+	if a := p.person().do(t, "GET", "/readyz", nil); !slices.Contains(failingParts(t, a), "database") {
+		t.Errorf("without the table of sessions: %d %s", a.status, a.body)
+	}
+	if a := p.person().do(t, "GET", "/healthz", nil); a.status != 200 {
+		t.Errorf("/healthz says that the process is not up: %d", a.status)
+	}
+}
+
+// A load balancer has to see that the process is not ready before connections to it fail.
+func TestOnSIGTERMItIsNotReadyFirstAndGoesOnServing(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, "--drain-delay=4s", anyAdmin)
+	admin := adminOf(t, p)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	p.terminate(t)
+	eventually(t, "it is not ready", func() bool {
+		a := p.person().do(t, "GET", "/readyz", nil)
+		return a.status == 503 && slices.Equal(failingParts(t, a), []string{"stopping"})
+	})
+	if a := p.person().do(t, "GET", admin+"/readyz", nil); a.status != 503 {
+		t.Errorf("on the admin listener: %d", a.status)
+	}
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != 200 || a.json(t)["outcome"] != "rotated" {
+		t.Errorf("meanwhile: %d %s", a.status, a.body)
+	}
+	if err := p.end(t); err != nil {
+		t.Errorf("it ended with %v:\n%s", err, p.log)
+	}
+}
+
+func TestErrorPagesAreForPeopleAndJSONForPrograms(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	for _, c := range []struct {
+		method, path string
+		status       int
+		code         string
+		header       []string
+	}{
+		{"GET", "/nothing", 404, "not_found", nil},
+		{"DELETE", "/dashboard", 405, "method_not_allowed", nil},
+		{"POST", "/dashboard/userinfo", 403, "cross_origin", []string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}},
+		{"POST", "/dashboard/tokens/nothing/reveal", 404, "not_found", nil},
+	} {
+		page := alice.do(t, c.method, c.path, nil, append(c.header, "Accept", "text/html")...)
+		if page.status != c.status || !strings.Contains(page.body, "<html") || !strings.Contains(page.body, fmt.Sprint(c.status)) {
+			t.Errorf("%s %s: %d %s", c.method, c.path, page.status, page.body)
+		}
+		if page.status == 405 && page.header.Get("Allow") == "" {
+			t.Errorf("%s %s: no Allow", c.method, c.path)
+		}
+	}
+	for path, want := range map[string]string{"/api/nothing": "not_found", "/api/session/more": "not_found"} {
+		if a := alice.do(t, "GET", path, nil, "Accept", "text/html"); a.json(t)["error"].(map[string]any)["code"] != want {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
+	if a := alice.do(t, "PUT", "/api/session", nil); a.status != 405 || a.json(t)["error"].(map[string]any)["code"] != "method_not_allowed" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+func TestFilesForRobotsAndFinders(t *testing.T) {
+	t.Parallel()
+	silent, says := startProgram(t), startProgram(t, "--security-contact=security@example.com")
+	if a := silent.person().do(t, "GET", "/robots.txt", nil); a.body != "User-agent: *\nDisallow: /\n" {
+		t.Errorf("robots.txt: %q", a.body)
+	}
+	if a := silent.person().do(t, "GET", "/.well-known/security.txt", nil); a.status != 404 {
+		t.Errorf("security.txt without a contact: %d", a.status)
+	}
+	a := says.person().do(t, "GET", "/.well-known/security.txt", nil)
+	fields := map[string]string{}
+	for line := range strings.Lines(a.body) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		fields[name] = value
+	}
+	expires, err := time.Parse(time.RFC3339, fields["Expires"])
+	if left := time.Until(expires); err != nil || left < 24*time.Hour || left > 365*24*time.Hour {
+		t.Errorf("it expires %q", fields["Expires"])
+	}
+	if fields["Contact"] != "mailto:security@example.com" || fields["Canonical"] != says.base+"/.well-known/security.txt" ||
+		!strings.HasPrefix(a.header.Get("Content-Type"), "text/plain; charset=UTF-8") {
+		t.Errorf("%v: %s", a.header, a.body)
+	}
+}
+
+func TestSigningOutClearsWhatTheBrowserKeeps(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	a := alice.staying().do(t, "POST", "/auth/signout", nil)
+	if clears := a.header.Get("Clear-Site-Data"); a.status != http.StatusSeeOther || !strings.Contains(clears, `"storage"`) || strings.Contains(clears, "*") {
+		t.Errorf("%d, Clear-Site-Data %q", a.status, clears)
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+)
+
+// collected is a receiver of spans (OTLP over HTTP), and what it got.
+type collected struct {
+	*httptest.Server
+	mu    sync.Mutex
+	spans []*tracepb.Span
+	text  strings.Builder
+}
+
+func collect(t *testing.T) *collected {
+	c := &collected{}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		var sent collector.ExportTraceServiceRequest
+		if err != nil || r.URL.Path != "/v1/traces" || proto.Unmarshal(body, &sent) != nil {
+			t.Errorf("%s: %d bytes, %v", r.URL, len(body), err)
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.text.WriteString(prototext.Format(&sent))
+		for _, resource := range sent.GetResourceSpans() {
+			for _, scope := range resource.GetScopeSpans() {
+				c.spans = append(c.spans, scope.GetSpans()...)
+			}
+		}
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// named is the last span of that name; nil if there is none.
+func (c *collected) named(name string) *tracepb.Span {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := len(c.spans) - 1; i >= 0; i-- {
+		if c.spans[i].GetName() == name {
+			return c.spans[i]
+		}
+	}
+	return nil
+}
+
+func TestTracesShowARenewalAndItsSteps(t *testing.T) {
+	t.Parallel()
+	spans := collect(t)
+	idp, p := atScripted(t, nil, "OTEL_EXPORTER_OTLP_ENDPOINT="+spans.URL, "OTEL_BSP_SCHEDULE_DELAY=100")
+	alice := p.person()
+	back := parsedURL(t, callback(t, alice, "/auth/oidc?login_hint=alice@example.com"))
+	alice.do(t, "GET", back.String(), nil)
+	alice.do(t, "POST", "/api/renew-token", nil)
+	eventually(t, "the spans arrive", func() bool { return spans.named("POST /api/renew-token") != nil && spans.named("renewal") != nil })
+	renewal, asked := spans.named("renewal"), spans.named("POST /api/renew-token")
+	if string(renewal.GetParentSpanId()) != string(asked.GetSpanId()) {
+		t.Error("the renewal does not hang from the request that asked for it")
+	}
+	for _, step := range []string{"queue", "lease", "present", "token call", "store", "verify"} {
+		if span := spans.named(step); span == nil || string(span.GetParentSpanId()) != string(renewal.GetSpanId()) {
+			t.Errorf("no step %q in the renewal: %v", step, span)
+		}
+	}
+	if spans.named("GET /auth/:provider/callback") == nil {
+		t.Error("no span of the callback")
+	}
+	spans.mu.Lock()
+	defer spans.mu.Unlock()
+	secrets := append(idp.Issued(), back.Query().Get("code"), back.Query().Get("state"), "alice", alice.Jar.Cookies(parsedURL(t, p.base))[0].Value)
+	for _, secret := range secrets {
+		if secret == "" || strings.Contains(spans.text.String(), secret) || strings.Contains(spans.text.String(), url.QueryEscape(secret)) {
+			t.Errorf("the spans hold %q", secret)
+		}
+	}
+	if !strings.Contains(spans.text.String(), `"rotated"`) {
+		t.Error("the spans do not say what became of the renewal")
+	}
+}
+
+// Anybody can send a traceparent. Only a trusted proxy's decides where a trace hangs.
+func TestTraceparentIsBelievedFromATrustedProxyOnly(t *testing.T) {
+	t.Parallel()
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for _, trusted := range []bool{true, false} {
+		spans := collect(t)
+		args := []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=" + spans.URL + "/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=100"}
+		if trusted {
+			args = append(args, "--trusted-proxies=127.0.0.1,::1")
+		}
+		p := startProgram(t, args...)
+		p.person().do(t, "GET", "/", nil, "Traceparent", parent)
+		eventually(t, "the span arrives", func() bool { return spans.named("GET /") != nil })
+		if hangs := len(spans.named("GET /").GetParentSpanId()) > 0; hangs != trusted {
+			t.Errorf("trusted: %v, and its span has a parent: %v", trusted, hangs)
+		}
+	}
+}

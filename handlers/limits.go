@@ -1,0 +1,125 @@
+package handlers
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/labstack/echo/v4"
+	"golang.org/x/time/rate"
+)
+
+// Limit is how often something may be done: Count times at once, and as many again for each Per that goes by. The zero Limit
+// limits nothing.
+type Limit struct {
+	Count int
+	Per   time.Duration
+}
+
+// Limits bound what one session may ask for, and ten times as much what may come from one address, behind which there may be an
+// office. Requests from the machine itself are bounded by session only: there may be a proxy that nobody has declared.
+type Limits struct {
+	SignIn Limit // what begins or ends a sign-in
+	Renew  Limit // renewals that are asked for
+	Reveal Limit // tokens that are shown, and what is asked of a provider about them
+}
+
+// LimitNames are what Meter.Refused calls the limits.
+var LimitNames = []string{limitSignIn, limitRenew, limitReveal, limitStreams}
+
+const (
+	limitSignIn  = "sign_in"
+	limitRenew   = "renew"
+	limitReveal  = "reveal"
+	limitStreams = "streams"
+)
+
+const (
+	// perAddress is how much more than a session an address may ask for.
+	perAddress = 10
+	// remembered is how many sessions and addresses a limiter knows. Those that it forgets asked the longest ago: most would be
+	// allowed everything again.
+	remembered = 1 << 14
+)
+
+// limiter holds a Limit for each session and address. It is safe for concurrent use.
+type limiter struct {
+	limit   Limit
+	buckets *lru.Cache[string, *rate.Limiter]
+}
+
+func newLimiter(limit Limit) *limiter {
+	buckets, err := lru.New[string, *rate.Limiter](remembered)
+	if err != nil {
+		panic(err) // a size that is not positive
+	}
+	return &limiter{limit: limit, buckets: buckets}
+}
+
+// take takes one of times as much as the limit allows to whoever the key names. If nothing is left it returns how long it takes
+// until there is.
+func (l *limiter) take(key string, times int, now time.Time) (wait time.Duration) {
+	bucket, ok := l.buckets.Get(key)
+	if !ok {
+		most := l.limit.Count * times
+		bucket = rate.NewLimiter(rate.Limit(float64(most)/l.limit.Per.Seconds()), most)
+		if earlier, found, _ := l.buckets.PeekOrAdd(key, bucket); found {
+			bucket = earlier
+		}
+	}
+	taken := bucket.ReserveN(now, 1)
+	if wait = taken.DelayFrom(now); wait > 0 {
+		taken.CancelAt(now)
+	}
+	return wait
+}
+
+// limited refuses requests beyond the limit. name is what the meter calls it.
+func (a *app) limited(name string, limit Limit) echo.MiddlewareFunc {
+	if limit.Count == 0 {
+		return func(next echo.HandlerFunc) echo.HandlerFunc { return next }
+	}
+	l := newLimiter(limit)
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			now, wait := time.Now(), time.Duration(0)
+			if person, ok := a.Sessions.SignedIn(c.Request().Context()); ok {
+				wait = l.take("session "+person.GrantID, 1, now)
+			}
+			if address, ok := limitedAddress(c.RealIP()); ok && wait == 0 {
+				wait = l.take("address "+address, perAddress, now)
+			}
+			if wait > 0 {
+				a.Meter.Refused(name)
+				return tooMany(c, wait, "You asked for this too often.")
+			}
+			return next(c)
+		}
+	}
+}
+
+// tooMany is the problem of a request beyond a bound, which may be tried again after wait.
+func tooMany(c echo.Context, wait time.Duration, title string) *httpProblem {
+	seconds := max(1, int(math.Ceil(wait.Seconds())))
+	c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(seconds))
+	return problem(http.StatusTooManyRequests, "too_many_requests", title, fmt.Sprintf("Try again in %d s.", seconds))
+}
+
+// limitedAddress is what an address is limited as: itself, or its network, of which a home has one (RFC 6177). ok is false for the
+// machine itself, and where there is no address.
+func limitedAddress(text string) (address string, ok bool) {
+	ip, err := netip.ParseAddr(text)
+	if err != nil {
+		return "", false
+	}
+	ip = ip.Unmap().WithZone("")
+	if ip.Is4() {
+		return ip.String(), !ip.IsLoopback()
+	}
+	network, err := ip.Prefix(64)
+	return network.String(), err == nil && !ip.IsLoopback()
+}

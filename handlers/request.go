@@ -1,0 +1,161 @@
+package handlers
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Meter counts what operators want to know. Implementations are safe for concurrent use, and quick.
+type Meter interface {
+	// Request is told of each request that was answered. The route is a pattern, or empty where nothing is.
+	Request(method, route string, status int, took time.Duration)
+	// SignIn is told how a sign-in ended: one of the SignIn… constants.
+	SignIn(provider, outcome string)
+	// Refused is told of each request that a limit refused.
+	Refused(limit string)
+}
+
+// How sign-ins end.
+const (
+	SignInDone      = "done"
+	SignInCancelled = "cancelled" // by the person
+	SignInFailed    = "failed"
+)
+
+// request is what is known of a request from its arrival on.
+type request struct {
+	id      string
+	arrived time.Time // with a monotonic reading
+}
+
+type requestKey struct{}
+
+func requestOf(ctx context.Context) request {
+	r, _ := ctx.Value(requestKey{}).(request)
+	return r
+}
+
+// RequestID is the id of the request that ctx belongs to, also of what goes on after its answer; empty if there is none.
+func RequestID(ctx context.Context) string { return requestOf(ctx).id }
+
+// arrived is when the request arrived, with a monotonic reading.
+func arrived(c echo.Context) time.Time {
+	if at := requestOf(c.Request().Context()).arrived; !at.IsZero() {
+		return at
+	}
+	return time.Now()
+}
+
+// arrival notes when a request arrived, and gives it an id and a span. The id is the sender's if it looks like one: it goes into the
+// log.
+func (a *app) arrival(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		known := request{id: r.Header.Get(echo.HeaderXRequestID), arrived: time.Now()}
+		if !isRequestID(known.id) {
+			known.id = rand.Text()
+		}
+		w.Header().Set(echo.HeaderXRequestID, known.id)
+		ctx := context.WithValue(r.Context(), requestKey{}, known)
+		if a.Tracer == nil || strings.HasPrefix(r.URL.Path, "/static/") || isHealth(r.URL.Path) {
+			next.ServeHTTP(w, r.WithContext(ctx))
+			return
+		}
+		if a.trusts(r) {
+			ctx = propagation.TraceContext{}.Extract(ctx, propagation.HeaderCarrier(r.Header))
+		}
+		// The route names it when it is known. Nothing else of the URL goes into a span: it may hold a code.
+		ctx, span := a.Tracer.Start(ctx, methodOf(r), trace.WithSpanKind(trace.SpanKindServer))
+		defer span.End()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// isRequestID says whether text can be the id of a request: 1 to 64 letters, digits, dots, dashes and underscores.
+func isRequestID(text string) bool {
+	odd := func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._-", c)
+	}
+	return text != "" && len(text) <= 64 && !strings.ContainsFunc(text, odd)
+}
+
+// methodOf is the request's method, or OTHER: anybody can make one up.
+func methodOf(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return r.Method
+	default:
+		return "OTHER"
+	}
+}
+
+// clientAddress finds where a request comes from: the nearest address that is not a trusted proxy's, read from the right of
+// X-Forwarded-For. Without trusted proxies that header is worth nothing.
+func clientAddress(trusted []netip.Prefix) echo.IPExtractor {
+	if len(trusted) == 0 {
+		return echo.ExtractIPDirect()
+	}
+	options := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, prefix := range trusted {
+		options = append(options, echo.TrustIPRange(&net.IPNet{
+			IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
+		}))
+	}
+	return echo.ExtractIPFromXFFHeader(options...)
+}
+
+// trusts says whether the request comes from a trusted proxy.
+func (a *app) trusts(r *http.Request) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	for _, proxies := range a.TrustedProxies {
+		if proxies.Contains(peer.Addr().Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// answered answers errors, and tells the meter, the span and the log what became of the request. They get the route, never the
+// URL, which may hold a code.
+func (a *app) answered(next echo.HandlerFunc) echo.HandlerFunc {
+	level := slog.LevelDebug
+	if a.AccessLog {
+		level = slog.LevelInfo
+	}
+	return func(c echo.Context) error {
+		if err := next(c); err != nil {
+			c.Error(err)
+		}
+		r, answer := c.Request(), c.Response()
+		ctx, method, took := r.Context(), methodOf(r), time.Since(arrived(c))
+		a.Meter.Request(method, c.Path(), answer.Status, took)
+		if span := trace.SpanFromContext(ctx); span.IsRecording() {
+			span.SetName(strings.TrimSpace(method + " " + c.Path()))
+			span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", c.Path()),
+				attribute.Int("http.response.status_code", answer.Status))
+			if answer.Status >= http.StatusInternalServerError {
+				span.SetStatus(codes.Error, http.StatusText(answer.Status))
+			}
+		}
+		if !a.Log.Enabled(ctx, level) {
+			return nil
+		}
+		a.Log.LogAttrs(ctx, level, "request", slog.String("method", method), slog.String("route", c.Path()),
+			slog.Int("status", answer.Status), slog.Int64("bytes", answer.Size), slog.Duration("took", took))
+		return nil
+	}
+}
