@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"runtime/debug"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -22,6 +21,7 @@ const (
 	commandKeysList   command = "keys list"
 	commandKeysRotate command = "keys rotate"
 	commandKeysReseal command = "keys reseal"
+	commandReady      command = "ready"
 	commandVersion    command = "version"
 )
 
@@ -36,7 +36,10 @@ type grammar struct {
 		Rotate struct{} `cmd:"" help:"Add a key and seal with it from now on; the old ones still open."`
 		Reseal struct{} `cmd:"" help:"Seal every grant with the newest key."`
 	} `cmd:"" help:"Look after the keyset."`
-	Version struct{} `cmd:"" help:"Print the version."`
+	Ready   struct{} `cmd:"" help:"Ask the server that runs here with these settings whether it is ready."`
+	Version struct {
+		JSON bool `name:"json"`
+	} `cmd:"" help:"Print the version and what it was built from; --json: for programs."`
 
 	ShowVersion versionFlag `name:"version"`
 }
@@ -46,7 +49,7 @@ type versionFlag bool
 
 // BeforeReset is called by kong as soon as the command line has been read.
 func (versionFlag) BeforeReset(k *kong.Kong) error {
-	if _, err := fmt.Fprintln(k.Stdout, versionLine()); err != nil {
+	if err := writeVersion(k.Stdout, false); err != nil {
 		return err
 	}
 	k.Exit(0)
@@ -86,8 +89,7 @@ func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string,
 		cmd = commandCheckJSON
 	}
 	if cmd == commandVersion {
-		_, err = fmt.Fprintln(stdout, versionLine())
-		return nil, cmd, true, err
+		return nil, cmd, true, writeVersion(stdout, asked.Version.JSON)
 	}
 	return flags, cmd, false, nil
 }
@@ -161,24 +163,4 @@ func usageError(text string) string {
 			"allowed: KEYTURN_CLIENT_SECRET, KEYTURN_CLIENT_SECRET_FILE or client_secret in the file"
 	}
 	return withoutCredentials(text) + " (keyturn --help shows what is allowed)"
-}
-
-// versionLine names the program, its version and the revision that it was built from, as far as the build knows them.
-func versionLine() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "keyturn"
-	}
-	line := strings.TrimSpace("keyturn " + info.Main.Version)
-	about := map[string]string{}
-	for _, s := range info.Settings {
-		about[s.Key] = s.Value
-	}
-	if revision := about["vcs.revision"]; revision != "" {
-		line += " revision " + revision
-		if about["vcs.modified"] == "true" {
-			line += " (modified)"
-		}
-	}
-	return line + " " + info.GoVersion
 }
