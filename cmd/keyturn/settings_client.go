@@ -3,17 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"keyturn/auth"
+	"keyturn/auth/keyfile"
 	"keyturn/auth/tokenendpoint"
 )
 
@@ -63,29 +61,17 @@ func (p *ProviderSettings) completeClientAuth(where func(key string) string) err
 	return nil
 }
 
-// readClientKey reads a private key from a file that is its owner's and group's only.
+// readClientKey reads a private key from a file that is its owner's only.
 func readClientKey(path, id string) (*tokenendpoint.Key, error) {
-	f, err := os.Open(path)
+	const allowed = "; allowed: a private RSA (2048 bits or more), EC or Ed25519 key in PEM form or as a JSON Web Key, in a file " +
+		"that only its owner may read"
+	content, _, err := keyfile.ReadPrivate(path)
 	if err != nil {
-		return nil, cannotRead(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, cannotRead(err)
-	case !info.Mode().IsRegular():
-		return nil, errors.New("is no file; allowed: a private key in PEM form or as a JSON Web Key")
-	case runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0:
-		return nil, errors.New("is open to everybody on this machine; allowed: a file for its owner only (chmod 600)")
-	}
-	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile))
-	if err != nil {
-		return nil, cannotRead(err)
+		return nil, unusableFile(err, allowed)
 	}
 	key, err := tokenendpoint.ParseKey(content, id)
 	if err != nil {
-		return nil, fmt.Errorf("%w; allowed: a private RSA (2048 bits or more), EC or Ed25519 key in PEM form or as a JSON Web Key", err)
+		return nil, unusableFile(err, allowed)
 	}
 	return key, nil
 }

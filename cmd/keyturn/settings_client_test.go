@@ -7,7 +7,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -33,7 +35,11 @@ func TestMistakesWithTheClientsCredentialsAreNamed(t *testing.T) {
 	t.Parallel()
 	key, _ := keyFile(t)
 	open, _ := keyFile(t)
-	if err := os.Chmod(open, 0o644); err != nil {
+	if err := os.Chmod(open, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	wrong := tempFile(t, "wrong.pem", "hush")
@@ -43,7 +49,11 @@ func TestMistakesWithTheClientsCredentialsAreNamed(t *testing.T) {
 	const with = "name: work, client_id: x, issuer: 'https://i.example', "
 	for _, c := range []struct{ what, entry, place, want string }{
 		{"missing", with + "client_key_file: /nowhere/k.pem", "client_key_file", "cannot be read"},
-		{"open to everybody", with + "client_key_file: " + open, "client_key_file", "is open to everybody on this machine"},
+		{"open to a group", with + "client_key_file: " + open, "client_key_file", "is open to others than its owner (mode 0640)"},
+		{"a pipe", with + "client_key_file: " + pipe, "client_key_file", "is no regular file"},
+		{"a device", with + "client_key_file: /dev/zero", "client_key_file", "is no regular file"},
+		{"a secret from a pipe", with + "client_secret_file: " + pipe, "client_secret_file", "is no regular file"},
+		{"a secret from a folder", with + "client_secret_file: /", "client_secret_file", "is no regular file"},
 		{"no key", with + "client_key_file: " + wrong, "client_key_file", "holds no private key in PEM form"},
 		{"a key and a secret", with + "client_secret: s, client_key_file: " + key, "client_key_file", "contradicts the client secret"},
 		{"a key and no authentication", with + "client_auth: none, client_key_file: " + key, "client_auth", "contradicts the client key"},

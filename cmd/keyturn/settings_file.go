@@ -27,7 +27,7 @@ type configFile struct {
 func readConfigFile(path, where string, list []setting, env map[string]string) (*configFile, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, value{text: path, where: where}.refused(cannotRead(err))
+		return nil, value{text: path, where: where}.refused(unusableFile(err, ""))
 	}
 	f := &configFile{path: path, env: env, used: map[string]bool{}}
 	var document, more yaml.Node

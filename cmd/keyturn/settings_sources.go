@@ -3,11 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
+
+	"keyturn/auth/keyfile"
 )
 
 // sources is where settings come from, the strongest first.
@@ -80,34 +80,25 @@ func orFromFile(v, path value) (value, error) {
 	return value{text: text, where: path.where, secret: true}, nil
 }
 
-// maxSecretFile bounds what is read in place of a secret, should the path name a device or the wrong file.
-const maxSecretFile = 64 << 10
-
 func readSecretFile(path string) (string, error) {
-	f, err := os.Open(path)
+	const allowed = "; allowed: a file with nothing but the secret"
+	content, err := keyfile.Read(path)
 	if err != nil {
-		return "", cannotRead(err)
+		return "", unusableFile(err, allowed)
 	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
-	switch text := strings.TrimSpace(string(content)); {
-	case err != nil:
-		return "", cannotRead(err)
-	case len(content) > maxSecretFile:
-		return "", errors.New("is too long; allowed: a file with nothing but the secret")
-	case text == "":
-		return "", errors.New("is empty; allowed: a file with nothing but the secret")
-	default:
-		return text, nil
+	text := strings.TrimSpace(string(content))
+	if text == "" {
+		return "", errors.New("is empty" + allowed)
 	}
+	return text, nil
 }
 
-// cannotRead is the reason of a failed read without the path, which the caller names.
-func cannotRead(err error) error {
+// unusableFile is the reason why a file is not taken, without its path, which the caller names.
+func unusableFile(err error, allowed string) error {
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		err = at.Err
+		return fmt.Errorf("cannot be read (%w); allowed: the path of a readable file", at.Err)
 	}
-	return fmt.Errorf("cannot be read (%w); allowed: the path of a readable file", err)
+	return fmt.Errorf("%w%s", err, allowed)
 }
 
 // unknownVariables warns of environment variables that look like settings and are none.

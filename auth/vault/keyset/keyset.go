@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"keyturn/auth/vault/filelock"
 	"os"
 	"path/filepath"
 	"sync"
@@ -15,6 +14,9 @@ import (
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	tinkkeyset "github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"keyturn/auth/keyfile"
+	"keyturn/auth/vault/filelock"
 )
 
 // ErrMissing says that there is no keyset file.
@@ -133,19 +135,15 @@ func (f *File) Keys() []Key {
 
 // load reads the file; f.mu is held or f not shared yet.
 func (f *File) load() error {
-	info, err := os.Stat(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	content, info, err := keyfile.ReadPrivate(f.path)
+	var system *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: %s", ErrMissing, f.path)
-	}
-	if err != nil {
+	case errors.As(err, &system):
 		return fmt.Errorf("read keyset: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("read keyset: %s is open to others (mode %04o); make it 0600", f.path, mode)
-	}
-	content, err := os.ReadFile(f.path)
-	if err != nil {
-		return fmt.Errorf("read keyset: %w", err)
+	case err != nil:
+		return fmt.Errorf("read keyset: %s %w", f.path, err)
 	}
 	handle, err := insecurecleartextkeyset.Read(tinkkeyset.NewJSONReader(bytes.NewReader(content)))
 	if err != nil {

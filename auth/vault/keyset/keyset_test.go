@@ -31,11 +31,11 @@ func TestKeysetFiles(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if err := os.Chmod(path, 0o644); err != nil {
+	if err := os.Chmod(path, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), "open to others") {
-		t.Errorf("world-readable: %v", err)
+	if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path+" is open to others") {
+		t.Errorf("readable by its group: %v", err)
 	}
 	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, []byte("{}"), 0o600)); err != nil {
 		t.Fatal(err)
