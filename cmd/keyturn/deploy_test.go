@@ -25,7 +25,7 @@ func shipped(t *testing.T) map[string]string {
 		name, _ := filepath.Rel(root, path)
 		files[filepath.ToSlash(name)] = string(content)
 	}
-	for _, name := range []string{"Dockerfile", "compose.yaml", "README.md"} {
+	for _, name := range []string{"Dockerfile", "compose.yaml", "README.md", "SECURITY.md", "CONTRIBUTING.md"} {
 		read(filepath.Join(root, name))
 	}
 	err := filepath.WalkDir(filepath.Join(root, "deploy"), func(path string, entry fs.DirEntry, err error) error {
