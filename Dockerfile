@@ -6,9 +6,12 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG TARGETOS TARGETARCH VERSION="" REVISION=""
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION
+ARG REVISION
 RUN GOOS=$TARGETOS GOARCH=$TARGETARCH deploy/build.sh /out/keyturn "$VERSION" "$REVISION"
-RUN install -d -m 0700 /out/data /out/keys
+RUN mkdir /out/data /out/keys
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
