@@ -25,14 +25,18 @@ func Read(path string) ([]byte, error) {
 	return content, err
 }
 
-// ReadPrivate is Read for keys, which nobody but the file's owner may read or write: mode 0600 or less, as for the keyset.
-// (Windows has no such modes.) It also returns what the file was when it was read.
+// ReadPrivate is Read for keys, which nobody but the file's owner may read or write: mode 0600 or less. One that root hands to
+// this process through its group, as Kubernetes and systemd do with secrets, may be readable by that group too. (Windows has
+// no such modes.) It also returns what the file was when it was read.
 func ReadPrivate(path string) ([]byte, fs.FileInfo, error) {
 	return read(path, 0o077)
 }
 
 func read(path string, forbidden fs.FileMode) ([]byte, fs.FileInfo, error) {
 	info, err := os.Stat(path) // before it is opened: that would wait for the other end of a pipe
+	if err == nil && handedOut(info) {
+		forbidden &^= 0o040
+	}
 	switch {
 	case err != nil:
 		return nil, nil, err

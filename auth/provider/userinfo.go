@@ -13,14 +13,16 @@ import (
 	"keyturn/auth"
 )
 
-// withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does
-// not answer costs only its claims; one that speaks of somebody else, or does not say of whom, costs the sign-in.
+// withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does not answer, or
+// names no sub as it must, costs only its claims; one that names anything but the id token's costs the sign-in.
 func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access auth.Secret) (map[string]any, error) {
 	claims := map[string]any{}
 	if m.UserInfoURL != "" {
 		info, err := p.askUserInfo(ctx, m, access)
 		switch {
-		case info != nil && textOf(info, "sub") != v.token.Subject: // 5.3.2: the sub is always there, and must match
+		case info != nil && !names(info, "sub"):
+			p.options.Log.WarnContext(ctx, "userinfo names no sub; its claims are not used", "provider", p.config.Name)
+		case info != nil && textOf(info, "sub") != v.token.Subject:
 			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
 		case err != nil:
 			p.options.Log.WarnContext(ctx, "userinfo could not be read; the id token's claims serve", "provider", p.config.Name,
@@ -33,6 +35,8 @@ func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access
 	maps.Copy(claims, v.claims)
 	return claims, nil
 }
+
+func names(claims map[string]any, claim string) bool { _, ok := claims[claim]; return ok }
 
 // askUserInfo calls userinfo and reads its claims, plain or signed (OpenID Connect Core 5.3.2). With an error the claims may
 // say whom they are about, and are good for nothing else; nil: there was no object of claims.

@@ -43,9 +43,12 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if what == commandCheck || what == commandCheckJSON {
 		return checkProviders(ctx, settings, what == commandCheckJSON, log, stdout, stderr)
 	}
-	if what == commandServe {
+	switch what {
+	case commandServe:
 		err = serve(ctx, settings, log, stdout)
-	} else {
+	case commandReady:
+		err = askReady(ctx, settings, stdout)
+	default:
 		err = manageKeys(ctx, settings, what, log, stdout)
 	}
 	if err != nil {

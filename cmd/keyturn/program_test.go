@@ -25,14 +25,15 @@ import (
 	"keyturn/auth/provider/scripted"
 )
 
-// built is the path of the program, built once for all tests that run it.
+// built is the path of the program, built once for all tests that run it, and as releases are: see version.go.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "keyturn-test-")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, "keyturn")
-	if output, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-X main.version=v1.2.3 -X main.revision=0123abc", "-o", path, ".")
+	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, output)
 	}
 	return path, nil

