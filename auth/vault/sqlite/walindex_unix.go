@@ -3,6 +3,7 @@
 package sqlite
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"sync/atomic"
@@ -36,15 +37,18 @@ func openWALIndex(path string) (*walIndex, error) {
 // now is what has been committed; false while somebody commits. Writers fill the second copy of the header first.
 func (w *walIndex) now() (s snapshot, ok bool) {
 	const words = len(s) / 8
-	header := (*[2 * words]uint64)(unsafe.Pointer(unsafe.SliceData(w.memory)))
-	first, second := (*[words]uint64)(unsafe.Pointer(&s)), [words]uint64{}
+	header := (*[2 * words]uint64)(unsafe.Pointer(unsafe.SliceData(w.memory))) //nolint:gosec // mapped memory has no other way to be read by words
+	var first, second [words]uint64
 	for i := range words {
 		first[i] = atomic.LoadUint64(&header[i])
 	}
 	for i := range words {
 		second[i] = atomic.LoadUint64(&header[words+i])
 	}
-	return s, *first == second
+	for i, word := range first {
+		binary.NativeEndian.PutUint64(s[8*i:], word)
+	}
+	return s, first == second
 }
 
 func (w *walIndex) close() error { return syscall.Munmap(w.memory) }
