@@ -93,7 +93,7 @@ func TestAKeysetThatCannotBeUsedStopsTheStart(t *testing.T) {
 	}{
 		{"missing", "keyset file is missing", func() { _ = os.Remove(path) }},
 		{"another database's", "does not have key", func() { write(foreign, 0o600) }},
-		{"world-readable", "open to others (mode 0644)", func() { write(kept, 0o644) }},
+		{"world-readable", "open to others", func() { write(kept, 0o644) }},
 		{"no keyset", "no Tink keyset", func() { write([]byte("{}"), 0o600) }},
 		{"cut off", "no Tink keyset", func() { write(kept[:len(kept)/2], 0o600) }},
 		{"unreadable", "read keyset", func() { write(nil, 0o600); _ = os.Remove(path); _ = os.Mkdir(path, 0o700) }},
