@@ -62,10 +62,13 @@ func TestWhatIsShippedSetsOnlySettingsThatExist(t *testing.T) {
 	}
 }
 
+// longestDrainDelay is the longest drain_delay among the files that are shipped.
+const longestDrainDelay = 10 * time.Second
+
 // Whoever runs Keyturn must not kill it before the longest drain is over.
 func TestWhatIsShippedWaitsForADrain(t *testing.T) {
 	t.Parallel()
-	longest := 2*mustParse(t, nil, nil).RenewTimeout + drainGrace
+	longest := 2*mustParse(t, nil, nil).RenewTimeout + drainGrace + longestDrainDelay
 	files := shipped(t)
 	for path, key := range map[string]string{
 		"compose.yaml":                       `stop_grace_period: (\d+)s`,
