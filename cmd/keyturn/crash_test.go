@@ -70,7 +70,12 @@ func killedAtRandom(t *testing.T, kills, people int, args ...string) (*program, 
 	ctx, stop := context.WithCancel(t.Context())
 	var renewing sync.WaitGroup
 	renewing.Go(func() { c.renew(ctx, t) })
-	for range kills {
+	for kill := range kills {
+		// On a loaded machine nothing would get done between two kills, for longer than any reuse interval; every other
+		// kill therefore waits for answers.
+		if before := c.answers.Load(); kill%2 == 0 {
+			eventually(t, "answers between two kills", func() bool { return c.answers.Load() >= before+10 })
+		}
 		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
 		p.kill(t)
 		p.again(t)

@@ -11,7 +11,7 @@ import (
 // The longest value and the longest line that an error shows, in characters.
 const (
 	maxShown = 80
-	maxLine  = 600
+	maxLine  = 1200
 )
 
 // shown quotes a value for an error: on one line, shortened, and without the credentials that a URL may carry.
