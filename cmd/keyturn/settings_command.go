@@ -164,5 +164,5 @@ func usageError(text string) string {
 		return "unknown flag --client-secret: a secret is not given on the command line; " +
 			"allowed: KEYTURN_CLIENT_SECRET, KEYTURN_CLIENT_SECRET_FILE or client_secret in the file"
 	}
-	return withoutCredentials(text) + " (keyturn --help shows what is allowed)"
+	return shorten(withoutCredentials(text), 2*maxShown) + " (keyturn --help shows what is allowed)"
 }

@@ -301,7 +301,7 @@ func TestLongValuesAreShortened(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	_, err = parseWith([]string{strings.Repeat("x", 5000)}, nil)
-	if err == nil || len(err.Error()) > 700 {
+	if err == nil || len(err.Error()) > 400 || !strings.Contains(err.Error(), "--help") {
 		t.Errorf("got %v", err)
 	}
 }

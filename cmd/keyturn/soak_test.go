@@ -186,6 +186,7 @@ func TestSoak(t *testing.T) {
 		going.Wait()
 		return rests(t, p)
 	}
+	idle := rests(t, p)
 	restarts := 0
 	phase(lasts/3, func() {
 		tr.rough.Store(true)
@@ -201,14 +202,9 @@ func TestSoak(t *testing.T) {
 	after := phase(lasts/2, func() {})
 	t.Logf("%d sign-ins, %d sign-outs, %d requests between, %d renewals failed by the provider, %d restarts",
 		tr.came.Load(), tr.left.Load(), tr.asked.Load(), tr.kept.Load(), restarts)
+	t.Logf("before:        %v", idle)
 	t.Logf("after a sixth: %v", before)
 	t.Logf("at the end:    %v", after)
-	if after.goroutines > before.goroutines+5 {
-		t.Error("goroutines are left")
-	}
-	if after.files > before.files+5 {
-		t.Error("files are left open")
-	}
 	if after.heap > 1.5*before.heap+16 {
 		t.Error("memory is left")
 	}
@@ -227,4 +223,11 @@ func TestSoak(t *testing.T) {
 		t.Errorf("%d grants are left of at most %d people who did not sign out", rows.grants, abandoned)
 	}
 	t.Logf("and then:      %v", rows)
+	// Connections stay open for a while in case they are of use again; one leak for each sign-in would be hundreds.
+	if rows.goroutines > idle.goroutines+80 {
+		t.Error("goroutines are left")
+	}
+	if rows.files > idle.files+80 {
+		t.Error("files are left open")
+	}
 }
