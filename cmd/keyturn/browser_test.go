@@ -46,13 +46,14 @@ type tab struct {
 	deaf     bool
 }
 
-// theBrowser is started once for all tests; its end is TestMain's.
+// theBrowser is started once for all tests.
 var theBrowser = sync.OnceValues(func() (context.Context, error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium()), chromedp.NoSandbox,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-gpu", true))
 	allocator, _ := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, _ := chromedp.NewContext(allocator)
+	atTheEnd(func() { closeBrowser(ctx) })
 	return ctx, chromedp.Do(ctx)
 })
 

@@ -31,6 +31,7 @@ var built = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	atTheEnd(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "keyturn")
 	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-X main.version=v1.2.3 -X main.revision=0123abc", "-o", path, ".")
 	if output, err := build.CombinedOutput(); err != nil {
@@ -41,15 +42,24 @@ var built = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := authtest.Run(m, 7)
-	if chromium() != "" {
-		if browser, err := theBrowser(); err == nil {
-			closeBrowser(browser)
-		}
-	}
-	if path, err := built(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	leftovers.Lock()
+	defer leftovers.Unlock()
+	for _, end := range leftovers.ends {
+		end()
 	}
 	os.Exit(code)
+}
+
+// leftovers ends what the tests shared.
+var leftovers struct {
+	sync.Mutex
+	ends []func()
+}
+
+func atTheEnd(end func()) {
+	leftovers.Lock()
+	defer leftovers.Unlock()
+	leftovers.ends = append(leftovers.ends, end)
 }
 
 // closeBrowser ends the browser, which may have stopped listening.
