@@ -65,26 +65,11 @@ func openTab(t testing.TB, l look) *tab {
 	if authtest.Race {
 		t.Skip("a browser looks at the built program, in which the race detector is not")
 	}
-	takeTurn(t)
+	takeTurns(t, 1)
 	if l.width == 0 {
 		l.width, l.height = 1280, 900
 	}
 	return newTab(t, l, chromedp.WithNewBrowserContext())
-}
-
-// browsing is the tests that use the browser. Few at once, or those beside them get no processor in time.
-var browsing = struct {
-	turns chan struct{}
-	tests sync.Map
-}{turns: make(chan struct{}, 3)}
-
-// takeTurn waits for the test's turn at the browser, which it has to its end.
-func takeTurn(t testing.TB) {
-	if _, has := browsing.tests.LoadOrStore(t, true); has {
-		return
-	}
-	browsing.turns <- struct{}{}
-	t.Cleanup(func() { <-browsing.turns })
 }
 
 // another opens one more tab of the same browser.

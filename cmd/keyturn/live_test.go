@@ -40,6 +40,7 @@ func TestARenewalShowsOnEveryOpenPage(t *testing.T) {
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.addEventListener("htmx:after:swap", () => { window.clickedAt ??= Date.now() })`))
 	b.do(t, click(`#refresh-token`))
 	other.becomes(t, "the other tab shows it", `window.shownAt > 0`)
+	b.becomes(t, "and so does this one", `window.clickedAt > 0`)
 	took := ask(t, other, chromedp.Evaluate[int](`window.shownAt`)) - ask(t, b, chromedp.Evaluate[int](`window.clickedAt`))
 	if took > 1000 {
 		t.Errorf("the other tab showed the renewal %d ms after this one", took)

@@ -75,6 +75,26 @@ func closeBrowser(browser context.Context) {
 	}
 }
 
+// busy is the tests that keep a processor busy, with a browser or a crowd. Few at once, or those beside them get none in time.
+var busy = struct {
+	asking sync.Mutex
+	turns  chan struct{}
+	tests  sync.Map
+}{turns: make(chan struct{}, 3)}
+
+// takeTurns waits for the test's turn to be busy, which it has to its end: one for a browser, two for a crowd.
+func takeTurns(t testing.TB, turns int) {
+	if _, has := busy.tests.LoadOrStore(t, true); has {
+		return
+	}
+	busy.asking.Lock() // so that no two wait with half of theirs
+	defer busy.asking.Unlock()
+	for range turns {
+		busy.turns <- struct{}{}
+		t.Cleanup(func() { <-busy.turns })
+	}
+}
+
 // program is a running Keyturn.
 type program struct {
 	base    string
