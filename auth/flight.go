@@ -99,7 +99,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	}
 	f.turnAt = time.Now()
 	leasing, gotLease := r.step(ctx, "lease")
-	leased, held, err := r.acquire(leasing, id)
+	leased, held, err := r.acquire(leasing, id, g.Generation)
 	gotLease(err)
 	switch {
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnreadable):
@@ -137,6 +137,14 @@ func (r *Rotator) whyNot(g *Grant, err error) Failure {
 		return why
 	}
 	return Failure{Code: CodeShuttingDown, Party: PartyKeyturn}
+}
+
+// unended is why a flight has no answer in time.
+func (f *flight) unended() Failure {
+	if f.calling.Load() {
+		return Failure{Code: CodeTimeout, Party: PartyProvider}
+	}
+	return Failure{Code: CodeBusy, Party: PartyKeyturn}
 }
 
 // stays ends a flight that tried nothing.

@@ -16,20 +16,16 @@ const (
 	storageWait = 3 * time.Second
 )
 
-// acquire takes the grant's lease. While another process holds it, acquire waits; a newer generation that appears
-// meanwhile is the answer, and then held is false. The error is ErrLeased when the other process takes too long.
-func (r *Rotator) acquire(ctx context.Context, id string) (g *Grant, held bool, err error) {
-	g, err = r.lease(ctx, id)
-	if !errors.Is(err, ErrLeased) {
-		return g, err == nil, err
+// acquire takes the lease of a grant that was seen at the generation from. While another process holds it, acquire waits. A
+// newer generation that is there or appears meanwhile is the answer, and then held is false. The error is ErrLeased when the
+// other process takes too long.
+func (r *Rotator) acquire(ctx context.Context, id string, from int64) (g *Grant, held bool, err error) {
+	if g, held, err = r.take(ctx, id, from); !errors.Is(err, ErrLeased) {
+		return g, held, err
 	}
 	r.Counters.leaseWaits.Add(1)
 	r.Counters.waiting.Add(1)
 	defer r.Counters.waiting.Add(-1)
-	before, err := r.Vault.Get(ctx, id)
-	if err != nil {
-		return nil, false, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, 2*r.RenewTimeout+leaseTTL)
 	defer cancel()
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, 250*time.Millisecond) {
@@ -38,7 +34,7 @@ func (r *Rotator) acquire(ctx context.Context, id string) (g *Grant, held bool, 
 		case <-ctx.Done():
 			return nil, false, ErrLeased
 		}
-		if g, err = r.Vault.Get(ctx, id); err != nil || g.Generation > before.Generation {
+		if g, err = r.Vault.Get(ctx, id); err != nil || g.Generation > from {
 			return g, false, err
 		}
 		// A look before the try, which is a write. A lease that ends later than any can is from before the clock was set
@@ -46,16 +42,21 @@ func (r *Rotator) acquire(ctx context.Context, id string) (g *Grant, held bool, 
 		if g.LeasedAt(r.Now()) && !g.LeasedAt(r.Now().Add(2*leaseTTL)) {
 			continue
 		}
-		g, err = r.lease(ctx, id)
-		switch {
-		case err == nil && g.Generation == before.Generation:
-			return g, true, nil
-		case err == nil:
-			return g, false, r.Vault.Release(ctx, id, r.owner)
-		case !errors.Is(err, ErrLeased):
-			return nil, false, err
+		if g, held, err = r.take(ctx, id, from); !errors.Is(err, ErrLeased) {
+			return g, held, err
 		}
 	}
+}
+
+// take takes a free lease, and gives it back if somebody else has renewed the grant.
+func (r *Rotator) take(ctx context.Context, id string, from int64) (g *Grant, held bool, err error) {
+	if g, err = r.lease(ctx, id); err != nil {
+		return nil, false, err
+	}
+	if g.Generation > from {
+		return g, false, r.Vault.Release(ctx, id, r.owner)
+	}
+	return g, true, nil
 }
 
 func (r *Rotator) lease(ctx context.Context, id string) (*Grant, error) {

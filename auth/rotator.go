@@ -136,15 +136,26 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		return r.view(g), nil
+		return r.view(g).because(f.unended()), nil
 	}
-	if errors.Is(f.err, ErrNotFound) {
+	switch {
+	case errors.Is(f.err, ErrNotFound):
 		return View{}, f.err
-	}
-	if f.err != nil || f.result.Grant == nil {
+	case f.err != nil:
+		return r.view(g).because(Failure{Code: CodeStorage, Party: PartyKeyturn}), nil
+	case f.result.Grant == nil:
 		return r.view(g), nil
+	default:
+		return r.view(f.result.Grant).because(f.result.Failure), nil
 	}
-	return r.view(f.result.Grant), nil
+}
+
+// because adds why the renewal that was waited for brought no token, where the grant itself does not say so.
+func (v View) because(why Failure) View {
+	if v.State == StateExpired && v.Problem.Code == "" {
+		v.Problem = why
+	}
+	return v
 }
 
 // Renew renews a grant now, or only if it is due when the trigger is not a forced one, and waits for the answer, at most
@@ -164,11 +175,7 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			why := Failure{Code: CodeTimeout, Party: PartyProvider}
-			if !f.calling.Load() {
-				why = Failure{Code: CodeBusy, Party: PartyKeyturn}
-			}
-			return r.unanswered(context.WithoutCancel(ctx), id, why)
+			return r.unanswered(context.WithoutCancel(ctx), id, f.unended())
 		}
 		// A flight that tried nothing has not answered somebody who wants a renewal in any case.
 		if f.err == nil && trigger.Forced() && f.idle {

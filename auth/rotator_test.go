@@ -99,6 +99,47 @@ func TestTwoProcessesShareOneCall(t *testing.T) {
 	}
 }
 
+// outrun is a vault in which another process renews the grant while a lease is being asked for.
+type outrun struct {
+	auth.Vault
+	renew  func()
+	answer error // of the lease that was asked for; nil: it is given
+}
+
+func (v *outrun) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	if renew := v.renew; renew != nil {
+		v.renew = nil
+		if renew(); v.answer != nil {
+			return nil, v.answer
+		}
+	}
+	return v.Vault.Lease(ctx, id, owner, ttl)
+}
+
+// A click shares what another process renews between the look at the grant and the lease.
+func TestAClickSharesARenewalThatWasQuicker(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []error{nil, auth.ErrLeased} {
+		h := newHouse(t, options{})
+		other := auth.NewRotator(h.config)
+		config := h.config
+		config.Vault = &outrun{Vault: h.config.Vault, answer: answer, renew: func() {
+			if _, err := other.Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now()); err != nil {
+				t.Error(err)
+			}
+		}}
+		result, err := auth.NewRotator(config).Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.expect(t, result, auth.OutcomeRotated, 2)
+		if calls := h.idp.TokenCalls(); calls != 1 {
+			t.Errorf("%v: %d token calls, want 1", answer, calls)
+		}
+		h.expect(t, h.renew(t), auth.OutcomeRotated, 3) // and nobody has kept the lease
+	}
+}
+
 func TestARenewalOutlivesWhoeverAskedForIt(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, options{idp: slow(300 * time.Millisecond)})

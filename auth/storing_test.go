@@ -203,3 +203,14 @@ func TestWithoutTheMarkNothingIsPresented(t *testing.T) {
 		t.Errorf("the lease was not given back: %v", err)
 	}
 }
+
+// Whoever waited for a renewal that could not begin learns why the token has expired.
+func TestAnExpiredTokenSaysWhyNothingWasTried(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{lifetime: time.Second, vault: func(v auth.Vault) auth.Vault { return unmarking{v} }})
+	waitUntilExpired(t, h)
+	view, err := h.rotator.Fresh(t.Context(), h.grant.ID)
+	if err != nil || view.State != auth.StateExpired || view.Problem.Code != auth.CodeStorage {
+		t.Errorf("%s, problem %q, error %v", view.State, view.Problem.Code, err)
+	}
+}
