@@ -12,9 +12,12 @@ import (
 )
 
 // Run runs a package's tests, atOnce of them at once. That may be more than there are processors: most of their time they
-// wait.
+// wait, unless the race detector makes everything slow.
 func Run(m *testing.M, atOnce int) (code int) {
 	flag.Parse()
+	if Race {
+		atOnce = min(atOnce, 3)
+	}
 	if err := flag.Set("test.parallel", strconv.Itoa(atOnce)); err != nil {
 		panic(err)
 	}

@@ -63,7 +63,7 @@ func openTab(t testing.TB, l look) *tab {
 	t.Helper()
 	authtest.Require(t, "chromium", chromium() != "")
 	if authtest.Race {
-		t.Skip("a browser looks at the built program, in which the race detector is not")
+		t.Skip("a browser beside a program that the race detector slows down gets no processor in time")
 	}
 	takeTurns(t, 1)
 	if l.width == 0 {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +26,8 @@ import (
 	"keyturn/auth/provider/scripted"
 )
 
-// built is the path of the program, built once for all tests that run it, and as releases are: see version.go.
+// built is the path of the program, built once for all tests that run it, and as releases are: see version.go. Under the race
+// detector the program has it too.
 var built = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "keyturn-test-")
 	if err != nil {
@@ -33,7 +35,7 @@ var built = sync.OnceValues(func() (string, error) {
 	}
 	atTheEnd(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "keyturn")
-	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-X main.version=v1.2.3 -X main.revision=0123abc", "-o", path, ".")
+	build := exec.Command("go", "build", "-buildvcs=false", "-race="+strconv.FormatBool(authtest.Race), "-ldflags", "-X main.version=v1.2.3 -X main.revision=0123abc", "-o", path, ".")
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, output)
 	}
@@ -139,7 +141,12 @@ func launch(t testing.TB, p *program, addr string) *program {
 	}
 	p.exited = make(chan error, 1)
 	go func(cmd *exec.Cmd, exited chan error) { exited <- cmd.Wait() }(p.cmd, p.exited)
-	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		if _, race, found := strings.Cut(p.log.String(), "WARNING: DATA RACE"); found {
+			t.Errorf("data race in the program: %.3000s", race)
+		}
+	})
 	ready := regexp.MustCompile(`open (http\S+)`)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		if found := ready.FindStringSubmatch(stdout.String()); found != nil {

@@ -151,7 +151,7 @@ func rests(t *testing.T, p *program) figures {
 func TestSoak(t *testing.T) {
 	lasts := time.Duration(authtest.Soak(0, 45, 3600)) * time.Second
 	if lasts == 0 || authtest.Race {
-		t.Skip("KEYTURN_TEST_SOAK is neither short nor long, or the race detector is here and not in the program")
+		t.Skip("KEYTURN_TEST_SOAK is neither short nor long, or the race detector takes memory of its own")
 	}
 	t.Parallel()
 	takeTurns(t, 2)
