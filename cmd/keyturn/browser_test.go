@@ -65,7 +65,7 @@ func openTab(t testing.TB, l look) *tab {
 	if authtest.Race {
 		t.Skip("a browser beside a program that the race detector slows down gets no processor in time")
 	}
-	takeTurns(t, 1)
+	takeTurn(t)
 	if l.width == 0 {
 		l.width, l.height = 1280, 900
 	}
@@ -155,9 +155,21 @@ func visible(selector string) chromedp.Action[chromedp.Void] {
 	return chromedp.WaitVisible(chromedp.CSS(selector), chromedp.RetryInterval(50*time.Millisecond))
 }
 
-// click clicks an element once it is there to be seen.
+// takenUp tells of an element, as a JavaScript expression, that htmx has taken up what it is to do with it, if anything.
+const takenUp = `(e => !e || !window.htmx || e._htmx?.initialized)((%s)?.closest("[hx-get], [hx-post]"))`
+
+// click clicks an element once it is there to be seen, and htmx has taken it up: before that, it would load a page.
 func click(selector string) chromedp.Action[chromedp.Void] {
-	return chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible, chromedp.RetryInterval(50*time.Millisecond))
+	seen, ready := visible(selector), fmt.Sprintf(takenUp, fmt.Sprintf("document.querySelector(%q)", selector))
+	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
+		if done, err := seen(ctx, target); err != nil {
+			return done, err
+		}
+		if _, err := chromedp.Poll[bool](ready, often, chromedp.WithPollingTimeout(20*time.Second))(ctx, target); err != nil {
+			return chromedp.Void{}, fmt.Errorf("htmx and %s: %w", selector, err)
+		}
+		return chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible, chromedp.RetryInterval(50*time.Millisecond))(ctx, target)
+	}
 }
 
 // protocol sends one command of the browser's protocol.

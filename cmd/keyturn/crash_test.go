@@ -65,7 +65,7 @@ func (c *crowd) renew(ctx context.Context, t *testing.T) {
 // killedAtRandom kills and restarts the program while the crowd renews.
 func killedAtRandom(t *testing.T, kills, people int, args ...string) (*program, *crowd) {
 	t.Helper()
-	takeTurns(t, 2)
+	takeTurn(t)
 	p := startProgram(t, args...)
 	c := gather(t, p, people)
 	ctx, stop := context.WithCancel(t.Context())

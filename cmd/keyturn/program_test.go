@@ -43,7 +43,7 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	code := authtest.Run(m, 7)
+	code := authtest.Run(m, 6)
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	for _, end := range leftovers.ends {
@@ -79,22 +79,17 @@ func closeBrowser(browser context.Context) {
 
 // busy is the tests that keep a processor busy, with a browser or a crowd. Few at once, or those beside them get none in time.
 var busy = struct {
-	asking sync.Mutex
-	turns  chan struct{}
-	tests  sync.Map
-}{turns: make(chan struct{}, 3)}
+	turns chan struct{}
+	tests sync.Map
+}{turns: make(chan struct{}, 2)}
 
-// takeTurns waits for the test's turn to be busy, which it has to its end: one for a browser, two for a crowd.
-func takeTurns(t testing.TB, turns int) {
+// takeTurn waits for the test's turn to be busy, which it has to its end.
+func takeTurn(t testing.TB) {
 	if _, has := busy.tests.LoadOrStore(t, true); has {
 		return
 	}
-	busy.asking.Lock() // so that no two wait with half of theirs
-	defer busy.asking.Unlock()
-	for range turns {
-		busy.turns <- struct{}{}
-		t.Cleanup(func() { <-busy.turns })
-	}
+	busy.turns <- struct{}{}
+	t.Cleanup(func() { <-busy.turns })
 }
 
 // program is a running Keyturn.

@@ -154,7 +154,7 @@ func TestSoak(t *testing.T) {
 		t.Skip("KEYTURN_TEST_SOAK is neither short nor long, or the race detector takes memory of its own")
 	}
 	t.Parallel()
-	takeTurns(t, 2)
+	takeTurn(t)
 	free, err := net.Listen("tcp", "127.0.0.1:0") // the log of an hour is better not kept, and so does not name the port
 	if err != nil {
 		t.Fatal(err)
