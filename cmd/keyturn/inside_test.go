@@ -34,13 +34,13 @@ func (p *tunnels) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	w.WriteHeader(http.StatusOK)
-	client, _, err := http.NewResponseController(w).Hijack()
+	client, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		server.Close()
 		return
 	}
-	go func() { _, _ = io.Copy(server, client); server.Close() }()
+	_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
+	go func() { _, _ = io.Copy(server, buffered); server.Close() }()
 	go func() { _, _ = io.Copy(client, server); client.Close() }()
 }
 
