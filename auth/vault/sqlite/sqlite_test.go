@@ -190,6 +190,16 @@ func TestReadsUseIndexes(t *testing.T) {
 	}
 }
 
+// What is due is found without a look at the rows, which lie anywhere in a large file.
+func TestWhatIsDueIsFoundInIndexesAlone(t *testing.T) {
+	t.Parallel()
+	for _, step := range planOf(t, open(t, vaulttest.NewClock()), selectDue) {
+		if strings.HasPrefix(step, "SEARCH") && !strings.Contains(step, "COVERING INDEX") {
+			t.Errorf("planned as %q", step)
+		}
+	}
+}
+
 func planOf(t *testing.T, db testDB, query string) (steps []string) {
 	t.Helper()
 	rows, err := db.read.Query(`EXPLAIN QUERY PLAN ` + regexp.MustCompile(`\?\d*`).ReplaceAllString(query, "'x'"))

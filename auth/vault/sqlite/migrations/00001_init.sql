@@ -16,7 +16,7 @@ CREATE INDEX sessions_grant ON sessions (grant_id) WHERE grant_id <> '';
 CREATE INDEX sessions_person ON sessions (provider, subject) WHERE grant_id <> '';
 
 CREATE TABLE grants (
-    id            TEXT PRIMARY KEY,
+    id            TEXT NOT NULL PRIMARY KEY,
     session_hash  TEXT NOT NULL,
     provider      TEXT NOT NULL,
     subject       TEXT NOT NULL,
@@ -32,7 +32,7 @@ CREATE TABLE grants (
     seen_at       INTEGER NOT NULL,
     user_agent    TEXT NOT NULL,
     ip            TEXT NOT NULL
-) WITHOUT ROWID;
+);
 CREATE INDEX grants_due ON grants (provider, due_at, id) WHERE due_at > 0;
 CREATE INDEX grants_issued ON grants (provider, issued_at) WHERE due_at > 0;
 CREATE INDEX grants_presenting ON grants (provider, presenting_at) WHERE presenting_at > 0;
