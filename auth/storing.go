@@ -179,6 +179,8 @@ func (r *Rotator) emptyShelf() bool {
 // storeLate stores one renewal from the shelf; nil when that is done with, also because it is too late for it. ErrLeased
 // says that another process has the grant now.
 func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
+	record := *u.Record
+	u.Grant, u.Record = clone(u.Grant), &record // whoever reads from the shelf meanwhile sees what it was
 	short, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
 	current, err := r.Vault.Lease(short, u.Grant.ID, r.owner, leaseTTL)
