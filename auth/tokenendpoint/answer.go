@@ -17,12 +17,6 @@ import (
 // maxDetail bounds what is kept of a provider's own words.
 const maxDetail = 200
 
-// Parse reads an answer of a token endpoint that somebody else called, with the same leniency. The error is an
-// *auth.ProviderError.
-func Parse(status int, header http.Header, body []byte, now time.Time) (auth.Answer, error) {
-	return read(&response{status: status, header: header, body: body}, now)
-}
-
 // read turns a response into tokens, or an *auth.ProviderError. The error code counts, not the status.
 func read(r *response, now time.Time) (auth.Answer, error) {
 	params := parse(r)
