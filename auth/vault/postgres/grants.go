@@ -194,6 +194,7 @@ func (db *DB) Delete(ctx context.Context, id string) (*auth.Grant, error) {
 	if err != nil {
 		return nil, err
 	}
+	db.opened.Forget(id) // its tokens have no business in memory any more
 	db.news.add(id)
 	return g, nil
 }

@@ -46,6 +46,9 @@ func TestAGrantIsOpenedOnceUntilItChanges(t *testing.T) {
 	if n := opened(2); n != 1 {
 		t.Errorf("opened %d times after it changed, want once", n)
 	}
+	if _, err := db.Delete(t.Context(), g.ID); err != nil || db.opened.Known(g.ID).ID != "" {
+		t.Errorf("it is gone, and its tokens are in memory: %v", err)
+	}
 }
 
 // A session brings its grant along, for the first look that comes at once and for no other.

@@ -143,3 +143,18 @@ func TestAnUnknownWALIndexIsNotTrusted(t *testing.T) {
 		t.Error("a WAL-index of another version is read as if it were known")
 	}
 }
+
+func TestAnEndedGrantIsForgotten(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	g := vaulttest.Grant(db.clock.Now())
+	if err := db.Create(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Get(t.Context(), g.ID); err != nil || db.opened.Known(g.ID).ID == "" {
+		t.Fatalf("it was read and is not remembered: %v", err)
+	}
+	if _, err := db.Delete(t.Context(), g.ID); err != nil || db.opened.Known(g.ID).ID != "" {
+		t.Errorf("it is gone, and its tokens are in memory: %v", err)
+	}
+}

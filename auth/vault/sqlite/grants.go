@@ -185,6 +185,7 @@ func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) 
 	if err != nil {
 		return nil, err
 	}
+	db.opened.Forget(id) // its tokens have no business in memory any more
 	return g, nil
 }
 
