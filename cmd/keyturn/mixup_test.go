@@ -110,21 +110,23 @@ func TestAnswersThatAreNoSignIn(t *testing.T) {
 	}
 }
 
-// oidcc-client-test-form-post-error, and the answer itself by form_post: the cross-site POST comes without the cookie.
+// The answer comes itself by form_post: a cross-site POST, without the cookie.
 func TestFormPostOfAnError(t *testing.T) {
 	t.Parallel()
-	idp, p := atScripted(t, nil)
-	alice := p.person()
-	q := parsedURL(t, callback(t, alice, "/auth/oidc")).Query()
-	form := url.Values{"state": q["state"], "error": {"login_required"}, "error_description": {"not <b>seen</b>"}}
-	bounced := p.person().staying().do(t, "POST", "/auth/oidc/callback", form, "Origin", "https://id.example", "Sec-Fetch-Site", "cross-site")
-	page := alice.do(t, "GET", bounced.header.Get("Location"), nil)
-	if bounced.status != http.StatusSeeOther || page.status != http.StatusBadRequest || !strings.Contains(page.body, "wants to see you first") || strings.Contains(page.body, "<b>seen") {
-		t.Errorf("%d, then %d %s", bounced.status, page.status, page.body)
-	}
-	if idp.Calls("/token") != 0 {
-		t.Error("the code was presented")
-	}
+	t.Run("oidcc-client-test-form-post-error", func(t *testing.T) {
+		idp, p := atScripted(t, nil)
+		alice := p.person()
+		q := parsedURL(t, callback(t, alice, "/auth/oidc")).Query()
+		form := url.Values{"state": q["state"], "error": {"login_required"}, "error_description": {"not <b>seen</b>"}}
+		bounced := p.person().staying().do(t, "POST", "/auth/oidc/callback", form, "Origin", "https://id.example", "Sec-Fetch-Site", "cross-site")
+		page := alice.do(t, "GET", bounced.header.Get("Location"), nil)
+		if bounced.status != http.StatusSeeOther || page.status != http.StatusBadRequest || !strings.Contains(page.body, "wants to see you first") || strings.Contains(page.body, "<b>seen") {
+			t.Errorf("%d, then %d %s", bounced.status, page.status, page.body)
+		}
+		if idp.Calls("/token") != 0 {
+			t.Error("the code was presented")
+		}
+	})
 }
 
 // A provider that says it cannot do S256, or does not say so, is asked with it all the same (RFC 9700 section 2.1.1).
