@@ -59,6 +59,7 @@ type DB struct {
 	orphans vault.Orphans
 	steady  steadiness
 	opened  vault.Opened
+	finder  finder
 	grantOf *lru.Cache[string, string] // grants by the hash of their session
 	news    news
 	stop    context.CancelFunc
@@ -125,10 +126,11 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 			config.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	// A lost commit is a lost session. A stronger setting of the server stays.
+	// A lost commit is a lost session; a stronger setting of the server stays. And no statement is planned anew for its values,
+	// which PostgreSQL does for each list of sessions otherwise: all are looked up by the same indexes.
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `SELECT set_config('synchronous_commit', 'on', false)
-			WHERE current_setting('synchronous_commit') = 'off'`)
+		_, err := conn.Exec(ctx, `SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
+			CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END`)
 		return err
 	}
 	return config, nil

@@ -351,12 +351,12 @@ func TestReadsUseIndexes(t *testing.T) {
 	t.Parallel()
 	db := open(t, vaulttest.NewClock())
 	for query, args := range map[string][]any{
-		selectGrant:   {"x", "", 0},
-		selectGrantOf: {"x", "", 0},
-		selectSession: {"x", 1},
-		selectDue:     {"x", 1, true, 1, 1, "x", 9},
-		selectStrays:  {"x", 1, true, 1, 1, 9},
-		selectStruck:  {"x", 1, true, 9},
+		selectGrant:    {"x", "", 0},
+		selectGrantsOf: {[]string{"x"}, []string{"y"}, []int64{1}},
+		selectSessions: {[]string{"x"}, 1},
+		selectDue:      {"x", 1, true, 1, 1, "x", 9},
+		selectStrays:   {"x", 1, true, 1, 1, 9},
+		selectStruck:   {"x", 1, true, 9},
 	} {
 		for _, step := range planOf(t, db, query, args) {
 			scan := strings.Contains(step, "Seq Scan") && !strings.Contains(step, "test_clock")

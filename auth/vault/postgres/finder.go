@@ -1,0 +1,191 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"keyturn/auth"
+	"keyturn/auth/session"
+	"keyturn/auth/vault"
+)
+
+const (
+	// searches is how many looks for sessions are under way at a time. Whoever asks meanwhile is in the next one, with everybody
+	// else who does: a busy process asks the database seldom, and each answer is still from after its question.
+	searches = 2
+	// soughtTogether bounds how many sessions are looked for at a time.
+	soughtTogether = 64
+)
+
+const selectSessions = `SELECT token_hash, data, grant_id, provider, subject, seen_at, keyturn_now() - seen_at FROM sessions
+	WHERE token_hash = ANY($1) AND expires_at > keyturn_now() AND seen_at > keyturn_now() - $2`
+
+const selectGrantsOf = `SELECT ` + beforeSealed + `CASE WHEN revision = ($3::bigint[])[array_position($2::text[], id)] THEN NULL ELSE sealed END` +
+	behindSealed + ` FROM grants WHERE id IN (SELECT grant_id FROM sessions WHERE token_hash = ANY($1))`
+
+// finder gathers looks for sessions. It is safe for concurrent use.
+type finder struct {
+	mu      sync.Mutex
+	waiting []*sought
+	running int
+}
+
+// sought is a session that somebody looks for.
+type sought struct {
+	hash  string
+	done  chan struct{} // closed when the rest is set
+	found *found        // nil when there is no such session
+	err   error
+}
+
+// found is a session, and its grant unless that is gone or cannot be read. Several may have been given the same.
+type found struct {
+	data   []byte
+	person session.Person
+	seen   int64 // microseconds since 1970
+	ago    int64 // microseconds by the database's clock
+	grant  *auth.Grant
+}
+
+// ask makes s wait, and says whether the caller is to search.
+func (f *finder) ask(s *sought) (search bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting = append(f.waiting, s)
+	if search = f.running < searches; search {
+		f.running++
+	}
+	return search
+}
+
+// next takes those who wait. With none, the search of whoever calls has ended.
+func (f *finder) next() []*sought {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := min(len(f.waiting), soughtTogether)
+	if n == 0 {
+		f.running--
+		return nil
+	}
+	batch := f.waiting[:n:n]
+	f.waiting = f.waiting[n:]
+	return batch
+}
+
+// find looks for a session; nil when there is none.
+func (db *DB) find(ctx context.Context, hash string) (*found, error) {
+	s := &sought{hash: hash, done: make(chan struct{})}
+	if db.finder.ask(s) {
+		db.search(db.finder.next())
+		if more := db.finder.next(); more != nil {
+			go func() {
+				for ; more != nil; more = db.finder.next() {
+					db.search(more)
+				}
+			}()
+		}
+	}
+	select {
+	case <-s.done:
+		return s.found, s.err
+	default:
+	}
+	patience, cancel := context.WithTimeout(ctx, queueWait+statementWait)
+	defer cancel()
+	select {
+	case <-s.done:
+		return s.found, s.err
+	case <-patience.Done():
+		return nil, fmt.Errorf("wait for a look: %w", patience.Err())
+	}
+}
+
+// search answers a batch.
+func (db *DB) search(batch []*sought) {
+	var list map[string]*found
+	err := db.queued(context.Background(), func(ctx context.Context) error {
+		return db.use(ctx, func(ctx context.Context) (err error) {
+			list, err = db.lookFor(ctx, batch)
+			return err
+		})
+	})
+	for _, s := range batch {
+		s.found, s.err = list[s.hash], err
+		close(s.done)
+	}
+}
+
+// lookFor reads the sessions of a batch and their grants, on one way to the database.
+func (db *DB) lookFor(ctx context.Context, batch []*sought) (map[string]*found, error) {
+	list := make(map[string]*found, len(batch))
+	known := make(map[string]*auth.Grant, len(batch))
+	hashes, ids, revisions := make([]string, 0, len(batch)), make([]string, 0, len(batch)), make([]int64, 0, len(batch))
+	for _, s := range batch {
+		if _, twice := list[s.hash]; twice {
+			continue
+		}
+		list[s.hash] = nil
+		hashes = append(hashes, s.hash)
+		if g := db.knownOf(s.hash); g.ID != "" {
+			known[g.ID] = g
+			ids, revisions = append(ids, g.ID), append(revisions, g.Revision)
+		}
+	}
+	var queries pgx.Batch
+	queries.Queue(selectSessions, hashes, vault.IdleMicros(db.SessionIdle)).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var f found
+			var hash string
+			if err := rows.Scan(&hash, &f.data, &f.person.GrantID, &f.person.Provider, &f.person.Subject, &f.seen, &f.ago); err != nil {
+				return err
+			}
+			list[hash] = &f
+		}
+		return rows.Err()
+	})
+	grants := make(map[string]*auth.Grant, len(batch))
+	queries.Queue(selectGrantsOf, hashes, ids, revisions).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			id := string(rows.RawValues()[0])
+			// One that cannot be read is read again by whoever needs it, and the reason is theirs.
+			if g, err := db.scan(rows, known[id]); err == nil {
+				grants[id] = g
+			}
+		}
+		return rows.Err()
+	})
+	if err := db.pool.SendBatch(ctx, &queries).Close(); err != nil {
+		return nil, err
+	}
+	for _, f := range list {
+		if f != nil {
+			f.grant = grants[f.person.GrantID]
+		}
+	}
+	return list, nil
+}
+
+// knownOf is the session's grant as it was read last; an empty one if it is not remembered.
+func (db *DB) knownOf(hash string) *auth.Grant {
+	id, _ := db.grantOf.Get(hash)
+	return db.opened.Known(id)
+}
+
+// besideFor is how long a grant that was read beside its session stands for one that is read now.
+const besideFor = 20 * time.Millisecond
+
+// takeBeside returns the grant that was read beside the request's session, once and at once; else nil.
+func takeBeside(ctx context.Context, id string) *auth.Grant {
+	beside := session.FromContext(ctx).Beside.Swap(nil)
+	if beside == nil || time.Since(beside.At) > besideFor {
+		return nil
+	}
+	if g, ok := beside.What.(*auth.Grant); ok && g.ID == id {
+		return g
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keyturn/auth/session"
+	"keyturn/auth/vault/postgres/pgtest"
+	"keyturn/auth/vault/vaulttest"
+)
+
+// signInAt stores a session with a grant of its own, and returns the grant's ID.
+func signInAt(t *testing.T, db *DB, hash string) string {
+	t.Helper()
+	g := create(t, db)
+	ctx := session.NewContext(t.Context())
+	session.FromContext(ctx).Person = session.Person{GrantID: g.ID, Provider: "p", Subject: "alice"}
+	if err := db.Sessions().CommitCtx(ctx, hash, []byte("data of "+hash), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	return g.ID
+}
+
+// Who asks at once shares few ways to the database, and each gets what is theirs.
+func TestManyLooksShareWays(t *testing.T) {
+	t.Parallel()
+	db := connect(t, pgtest.Database(t), vaulttest.Keyset(t))
+	const people, looks = 100, 2000
+	grants := map[string]string{}
+	for i := range people {
+		hash := fmt.Sprint("h", i)
+		grants[hash] = signInAt(t, db, hash)
+	}
+	if _, err := db.exec(t.Context(), `UPDATE grants SET sealed = '\x00', revision = revision + 1 WHERE id = $1`, grants["h7"]); err != nil {
+		t.Fatal(err)
+	}
+	before := db.pool.Stat().AcquireCount()
+	var all sync.WaitGroup
+	for i := range looks {
+		all.Go(func() {
+			hash := fmt.Sprint("h", i%(people+1)) // the last is nobody's
+			ctx := session.NewContext(t.Context())
+			data, found, err := db.Sessions().FindCtx(ctx, hash)
+			request := session.FromContext(ctx)
+			beside := request.Beside.Load() != nil
+			if err != nil || found != (grants[hash] != "") || found && (string(data) != "data of "+hash || request.Person.GrantID != grants[hash]) {
+				t.Errorf("%s: %q of %q, %v, %v", hash, data, request.Person.GrantID, found, err)
+			}
+			if want := found && hash != "h7"; beside != want { // that one's grant does not open
+				t.Errorf("%s came with its grant: %v, want %v", hash, beside, want)
+			}
+		})
+	}
+	all.Wait()
+	if ways := db.pool.Stat().AcquireCount() - before; ways > looks/2 {
+		t.Errorf("%d looks took %d ways", looks, ways)
+	}
+}
+
+// However busy it is, nobody is given an answer from before their question.
+func TestALookIsNotOlderThanItsQuestion(t *testing.T) {
+	t.Parallel()
+	db := connect(t, pgtest.Database(t), vaulttest.Keyset(t))
+	var gone atomic.Int64 // sessions below it have been signed out
+	ctx, stop := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				last := gone.Load() - 1
+				if _, found, err := db.Sessions().FindCtx(session.NewContext(t.Context()), fmt.Sprint("h", last)); err != nil || found {
+					t.Errorf("session %d after it was signed out: %v, %v", last, found, err)
+					return
+				}
+				// Interest in the next one keeps it in the searches while it ends.
+				_, _, _ = db.Sessions().FindCtx(session.NewContext(t.Context()), fmt.Sprint("h", last+1))
+			}
+		})
+	}
+	for i := range int64(50) {
+		hash := fmt.Sprint("h", i)
+		signInAt(t, db, hash)
+		if err := db.Sessions().DeleteCtx(t.Context(), hash); err != nil {
+			t.Fatal(err)
+		}
+		gone.Store(i + 1)
+	}
+	stop()
+	all.Wait()
+}
