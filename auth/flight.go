@@ -22,6 +22,7 @@ type flight struct {
 	ended  time.Time // with a monotonic reading; set before done is closed, as is what follows
 	result Result
 	idle   bool // nothing was tried
+	passed bool // another process has the grant, and its renewal was not waited for
 	err    error
 }
 
@@ -99,12 +100,13 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	}
 	f.turnAt = time.Now()
 	leasing, gotLease := r.step(ctx, "lease")
-	leased, held, err := r.acquire(leasing, id, g.Generation)
+	leased, held, err := r.acquire(leasing, id, g.Generation, trigger.awaited())
 	gotLease(err)
 	switch {
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnreadable):
 		f.err = err
 	case errors.Is(err, ErrLeased):
+		f.passed = !trigger.awaited()
 		f.stays(g, trigger, Failure{Code: CodeBusy, Party: PartyKeyturn})
 	case err != nil:
 		// Without the lease and the mark no refresh token is presented.

@@ -18,9 +18,9 @@ const (
 
 // acquire takes the lease of a grant that was seen at the generation from. While another process holds it, acquire waits. A
 // newer generation that is there or appears meanwhile is the answer, and then held is false. The error is ErrLeased when the
-// other process takes too long.
-func (r *Rotator) acquire(ctx context.Context, id string, from int64) (g *Grant, held bool, err error) {
-	if g, held, err = r.take(ctx, id, from); !errors.Is(err, ErrLeased) {
+// other process takes too long, and at once when nobody waits for the answer.
+func (r *Rotator) acquire(ctx context.Context, id string, from int64, wait bool) (g *Grant, held bool, err error) {
+	if g, held, err = r.take(ctx, id, from); !errors.Is(err, ErrLeased) || !wait {
 		return g, held, err
 	}
 	r.Counters.leaseWaits.Add(1)
@@ -54,7 +54,9 @@ func (r *Rotator) take(ctx context.Context, id string, from int64) (g *Grant, he
 		return nil, false, err
 	}
 	if g.Generation > from {
-		return g, false, r.Vault.Release(ctx, id, r.owner)
+		err := r.Vault.Release(ctx, id, r.owner)
+		g.LeasedUntil = time.Time{}
+		return g, false, err
 	}
 	return g, true, nil
 }

@@ -128,15 +128,23 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	if f == nil || valid {
 		return r.view(g), nil
 	}
-	if joined {
-		f.sharers.Add(1)
-	}
 	ctx, cancel := context.WithTimeout(ctx, r.RenewTimeout+waitSlack)
 	defer cancel()
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return r.view(g).because(f.unended()), nil
+	for {
+		if joined {
+			f.sharers.Add(1)
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return r.view(g).because(f.unended()), nil
+		}
+		if !f.passed {
+			break
+		}
+		if f, joined = r.join(ctx, id, TriggerAutomatic, f.ended, nil); f == nil {
+			return r.view(g), nil
+		}
 	}
 	switch {
 	case errors.Is(f.err, ErrNotFound):
@@ -178,7 +186,7 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 			return r.unanswered(context.WithoutCancel(ctx), id, f.unended())
 		}
 		// A flight that tried nothing has not answered somebody who wants a renewal in any case.
-		if f.err == nil && trigger.Forced() && f.idle {
+		if f.err == nil && (trigger.Forced() && f.idle || f.passed) {
 			asked = f.ended
 			continue
 		}

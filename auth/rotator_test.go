@@ -133,6 +133,9 @@ func TestAClickSharesARenewalThatWasQuicker(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.expect(t, result, auth.OutcomeRotated, 2)
+		if result.State != auth.StateFresh || result.Running {
+			t.Errorf("%v: the new token is %s, running %v", answer, result.State, result.Running)
+		}
 		if calls := h.idp.TokenCalls(); calls != 1 {
 			t.Errorf("%v: %d token calls, want 1", answer, calls)
 		}

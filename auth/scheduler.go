@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -85,6 +87,9 @@ func (t *tender) look(ctx context.Context) error {
 // beginAll begins a renewal for each, one after the other as there are turns; false when there will be none soon.
 func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger) bool {
 	t.prune()
+	// Each process in an order of its own: replicas that look at the same list would meet at each grant.
+	list = slices.Clone(list)
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) //nolint:gosec // nothing secret depends on it
 	for _, c := range list {
 		if t.begun[c.ID] != nil {
 			continue

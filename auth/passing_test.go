@@ -1,0 +1,96 @@
+package auth_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+)
+
+// met is a vault in which another process leases a grant just when the Scheduler is about to.
+type met struct {
+	auth.Vault
+	mu    sync.Mutex
+	taken bool
+}
+
+func (m *met) Due(ctx context.Context, provider string, now time.Time, after auth.Candidate, limit int) ([]auth.Candidate, error) {
+	list, err := m.Vault.Due(ctx, provider, now, after, limit)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(list) == 2 && !m.taken {
+		m.taken = true
+		_, err = m.Lease(ctx, list[0].ID, "other", 10*time.Second)
+	}
+	return list, err
+}
+
+// The Scheduler waits for no other process's renewal, which would cost it a turn at the provider.
+func TestTheSchedulerPassesWhatAnotherProcessRenews(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{most: 1, maxAge: time.Millisecond, vault: func(v auth.Vault) auth.Vault { return &met{Vault: v} }})
+	first := h.grant
+	second := h.signIn(t)
+	stop := h.schedule(t, false)
+	renewed := func() (n int) {
+		for _, g := range []*auth.Grant{first, second} {
+			if now, err := h.db.Get(t.Context(), g.ID); err == nil && now.Generation > 1 {
+				n++
+			}
+		}
+		return n
+	}
+	for until := time.Now().Add(15 * time.Second); renewed() == 0 && time.Now().Before(until); {
+		time.Sleep(10 * time.Millisecond)
+	}
+	stop()
+	if n, waits := renewed(), h.rotator.Counters.Snapshot().LeaseWaits; n != 1 || waits != 0 {
+		t.Errorf("%d renewed while another process held one of two, %d waited for", n, waits)
+	}
+}
+
+// busyOnce is a vault in which another process holds a grant for a moment: the first who wants it has to pass.
+type busyOnce struct {
+	auth.Vault
+	wanted, passed chan bool
+	once           sync.Once
+}
+
+func (b *busyOnce) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	first := false
+	b.once.Do(func() { first = true })
+	if first {
+		close(b.wanted)
+		<-b.passed
+		return nil, auth.ErrLeased
+	}
+	return b.Vault.Lease(ctx, id, owner, ttl)
+}
+
+// Somebody who waits for a renewal that the Scheduler began gets a token all the same when the Scheduler passes.
+func TestWhoeverWaitsIsNotPassed(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(h *house) (auth.View, error){
+		"a page": func(h *house) (auth.View, error) { return h.rotator.Fresh(t.Context(), h.grant.ID) },
+		"a program": func(h *house) (auth.View, error) {
+			r, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerAutomatic, time.Now())
+			return r.View, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := &busyOnce{wanted: make(chan bool), passed: make(chan bool)}
+			h := newHouse(t, options{lifetime: time.Second, vault: func(v auth.Vault) auth.Vault { b.Vault = v; return b }})
+			time.Sleep(1100 * time.Millisecond)
+			h.idp.Change(func() { h.idp.Lifetime = time.Hour })
+			h.schedule(t, false)
+			<-b.wanted
+			time.AfterFunc(300*time.Millisecond, func() { close(b.passed) }) // time to join
+			if view, err := ask(h); err != nil || view.State != auth.StateFresh || view.Grant.Generation != 2 {
+				t.Errorf("%+v, %v", view, err)
+			}
+		})
+	}
+}
