@@ -60,10 +60,18 @@ func Uses(next func(after string) (Sealed, error)) (map[uint32]int, error) {
 	}
 }
 
+// UnknownKeyError is the ID of a key that sealed grants and is not in the keyset.
+type UnknownKeyError uint32
+
+// Error implements error.
+func (id UnknownKeyError) Error() string {
+	return fmt.Sprintf("the keyset does not have key %d, which sealed grants in the database", uint32(id))
+}
+
 // looked is how many grants CheckKeys looks at.
 const looked = 20
 
-// CheckKeys returns an error if some of the first grants were sealed with a key that is not known: then the keyset is another
+// CheckKeys returns an UnknownKeyError if some of the first grants were sealed with a key that is not known: then the keyset is another
 // database's, or an old one. next is as for ResealAll.
 func CheckKeys(known func(id uint32) bool, next func(after string) (Sealed, error)) error {
 	after := ""
@@ -74,7 +82,7 @@ func CheckKeys(known func(id uint32) bool, next func(after string) (Sealed, erro
 		}
 		after = sealed.ID
 		if id, ok := KeyOf(sealed.Blob); ok && !known(id) {
-			return fmt.Errorf("the keyset does not have key %d, which sealed grants in the database", id)
+			return UnknownKeyError(id)
 		}
 	}
 	return nil

@@ -31,6 +31,7 @@ type site struct {
 	grants   *auth.Grants
 	metrics  *metrics
 	draining atomic.Bool
+	keyset   keysetWatch
 	closers  []func() error
 }
 
@@ -69,6 +70,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	}
 	s.closers = append(s.closers, db.Close)
 
+	s.keyset.keys, s.keyset.db, s.keyset.log = keys, db, log
 	sealer := vault.Sealer{Keys: keys}
 	unstored, err := spool.Open(settings.spoolDir(), sealer)
 	if err != nil {
@@ -79,6 +81,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	follow, unfollow := context.WithCancel(context.WithoutCancel(ctx))
 	s.closers = append(s.closers, func() error { unfollow(); return nil })
 	go s.events.Follow(follow, db, log)
+	go s.keyset.run(follow)
 	s.grants = auth.NewGrants(db, providers, callbacks, s.events, now, log)
 	s.rotator = auth.NewRotator(auth.RotatorConfig{
 		Vault: db, Spool: unstored, Providers: providers, Grants: s.grants, Callbacks: callbacks, Events: s.events, RenewTimeout: settings.RenewTimeout,
@@ -93,7 +96,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	config := handlers.Config{
 		Providers: providers, Rotator: s.rotator, Grants: s.grants, Events: s.events, Vault: db, Callbacks: callbacks, BaseURL: base,
 		ExposeTokens: settings.ExposeTokens == "owner", Static: static.Handler(), Now: now, Log: log,
-		Ready: s.readiness(log, db, keys), AccessLog: settings.AccessLog == "on", Meter: s.metrics, Tracer: tracer,
+		Ready: s.readiness(log, db), AccessLog: settings.AccessLog == "on", Meter: s.metrics, Tracer: tracer,
 		TrustedProxies: settings.TrustedProxies, Limits: settings.Limits, SessionsPerPerson: settings.SessionsPerPerson,
 		SecurityContact: settings.SecurityContact,
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,48 @@ func TestAKeysetThatCannotBeUsedStopsTheStart(t *testing.T) {
 	}
 	write(kept, 0o600)
 	p.again(t)
+}
+
+// A keyset that breaks or is exchanged under a running server costs nothing: what was open seals on, and readiness and the log tell.
+func TestAKeysetThatBreaksUnderARunningServer(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	_, other := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	kept, err := os.ReadFile(keysetOf(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := os.ReadFile(keysetOf(other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	generation := 1.0
+	for _, content := range []string{"{", string(foreign)} {
+		if err := os.WriteFile(keysetOf(p), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		generation++
+		if a := alice.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" || a.json(t)["generation"] != generation {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		if a := alice.do(t, "GET", "/readyz", nil); a.status != 503 || !slices.Equal(failingParts(t, a), []string{"keyset"}) {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	eventually(t, "a word in the log", func() bool { return strings.Contains(p.log.String(), "replaced by a keyset without key") })
+	if strings.Contains(p.log.String(), "renewal cannot be stored") {
+		t.Error("a renewal could not be stored")
+	}
+	p.kill(t)
+	if err := os.WriteFile(keysetOf(p), kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.again(t)
+	if g := alice.generation(t); g != generation {
+		t.Errorf("generation %v, want %v", g, generation)
+	}
 }
 
 // The README says how: a copy of the database, made while Keyturn runs, and the keyset.

@@ -7,8 +7,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
+	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -144,6 +147,44 @@ func TestSealingAnewInPostgreSQL(t *testing.T) {
 	output := runExpectingFailure(t, elsewhere, "--database", r.database)
 	if !containsAll(output, "keyset file is missing", "the database holds grants") || containsAll(output, pgtest.Password) {
 		t.Errorf("with another keyset over the same database: %s", output)
+	}
+}
+
+// Replicas that each made a keyset of their own over an empty database are not ready as soon as there is anything that one of
+// them cannot open, and no page calls that a sign-in which has run out.
+func TestReplicasWithDifferentKeysets(t *testing.T) {
+	t.Parallel()
+	idp, database := scripted.New(t), pgtest.Database(t)
+	var programs []*program
+	for range 2 {
+		programs = append(programs, launch(t, &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}, args: []string{
+			"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
+			"KEYTURN_DATABASE=" + database,
+		}}, "localhost:0"))
+	}
+	alice := programs[0].person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	there := alice.at(programs[1])
+	for _, look := range [][2]string{{"GET", "/api/session"}, {"GET", "/dashboard"}, {"POST", "/api/renew-token"}} {
+		if a := there.do(t, look[0], look[1], nil); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "cannot be opened") {
+			t.Errorf("%v: %d %s", look, a.status, a.body)
+		}
+	}
+	eventually(t, "it is not ready", func() bool {
+		a := there.do(t, "GET", "/readyz", nil)
+		return a.status == http.StatusServiceUnavailable && slices.Equal(failingParts(t, a), []string{"keyset"})
+	})
+	content, err := os.ReadFile(keysetOf(programs[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	programs[1].kill(t)
+	if err := os.WriteFile(keysetOf(programs[1]), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	programs[1].again(t)
+	if g := alice.at(programs[1]).generation(t); g != 1 {
+		t.Errorf("with the same keyset: generation %v", g)
 	}
 }
 

@@ -28,7 +28,13 @@ var ErrMissing = errors.New("keyset file is missing")
 type File struct {
 	path string
 
-	mu     sync.Mutex
+	mu sync.Mutex
+	opened
+	trouble error // why the file is not what is in use
+}
+
+// opened is a keyset as it was read.
+type opened struct {
 	info   fs.FileInfo
 	handle *tinkkeyset.Handle
 	aead   tink.AEAD
@@ -74,18 +80,40 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
-// AEAD implements vault.Keys.
+// AEAD implements vault.Keys. A file that has become unusable does not take the place of what was read before: a renewal under way
+// has to be sealed with something.
 func (f *File) AEAD(reload bool) (tink.AEAD, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if reload {
-		if info, err := os.Stat(f.path); err == nil && !sameFile(info, f.info) {
-			if err := f.load(); err != nil {
-				return nil, err
-			}
-		}
+		f.reload()
 	}
 	return f.aead, nil
+}
+
+// Check looks at the file, and says why it cannot be used if it has changed so since it was opened.
+func (f *File) Check() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reload()
+	return f.trouble
+}
+
+// reload takes up what another process wrote; f.mu is held. A keyset that lacks the key which seals now is another vault's: rotating
+// adds a key, and the old one is not retired while it is in use.
+func (f *File) reload() {
+	info, err := os.Stat(f.path)
+	if err == nil && sameFile(info, f.info) {
+		f.trouble = nil
+		return
+	}
+	next, err := read(f.path)
+	if err == nil && !slices.ContainsFunc(keysOf(next.handle), func(key Key) bool { return key.ID == primaryOf(f.handle) }) {
+		err = fmt.Errorf("%s has been replaced by a keyset without key %d, which seals the grants", f.path, primaryOf(f.handle))
+	}
+	if f.trouble = err; err == nil {
+		f.opened = next
+	}
 }
 
 // Rotate adds a new key and makes it the primary one; the old ones still open what they sealed.
@@ -133,8 +161,12 @@ var errUnchanged = errors.New("unchanged")
 func (f *File) change(change func(*tinkkeyset.Manager) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// The lock is on the folder, because the file itself is replaced.
-	dir := filepath.Dir(f.path)
+	// The lock is on the folder, because the file itself is replaced: the one that a link leads to.
+	path, err := filepath.EvalSymlinks(f.path)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
 	lock, err := filelock.Wait(dir)
 	if err != nil {
 		return err
@@ -154,11 +186,16 @@ func (f *File) change(change func(*tinkkeyset.Manager) error) error {
 	if err != nil {
 		return err
 	}
-	temporary, err := writeTemporary(f.path, handle)
+	temporary, err := writeTemporary(path, handle)
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, f.path); err != nil {
+	// An operator who is root leaves the server what it can read.
+	err = keepOwner(temporary, f.info)
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
 	if err := syncDir(dir); err != nil {
@@ -187,38 +224,45 @@ func (f *File) Has(id uint32) bool {
 }
 
 func keysOf(handle *tinkkeyset.Handle) []Key {
-	info := handle.KeysetInfo()
 	var keys []Key
-	for _, key := range info.GetKeyInfo() {
-		keys = append(keys, Key{
-			ID: key.GetKeyId(), Primary: key.GetKeyId() == info.GetPrimaryKeyId(),
-		})
+	for _, key := range handle.KeysetInfo().GetKeyInfo() {
+		keys = append(keys, Key{ID: key.GetKeyId(), Primary: key.GetKeyId() == primaryOf(handle)})
 	}
 	return keys
 }
 
+func primaryOf(handle *tinkkeyset.Handle) uint32 { return handle.KeysetInfo().GetPrimaryKeyId() }
+
 // load reads the file; f.mu is held or f not shared yet.
 func (f *File) load() error {
-	content, info, err := keyfile.ReadPrivate(f.path)
+	next, err := read(f.path)
+	if err != nil {
+		return err
+	}
+	f.opened = next
+	return nil
+}
+
+func read(path string) (opened, error) {
+	content, info, err := keyfile.ReadPrivate(path)
 	var system *fs.PathError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s", ErrMissing, f.path)
+		return opened{}, fmt.Errorf("%w: %s", ErrMissing, path)
 	case errors.As(err, &system):
-		return fmt.Errorf("read keyset: %w", err)
+		return opened{}, fmt.Errorf("read keyset: %w", err)
 	case err != nil:
-		return fmt.Errorf("read keyset: %s %w", f.path, err)
+		return opened{}, fmt.Errorf("read keyset: %s %w", path, err)
 	}
 	handle, err := insecurecleartextkeyset.Read(tinkkeyset.NewJSONReader(bytes.NewReader(content)))
 	if err != nil {
-		return fmt.Errorf("read keyset: %s holds no Tink keyset", f.path)
+		return opened{}, fmt.Errorf("read keyset: %s holds no Tink keyset", path)
 	}
 	primitive, err := aead.New(handle)
 	if err != nil {
-		return fmt.Errorf("read keyset: %s holds no AEAD keys", f.path)
+		return opened{}, fmt.Errorf("read keyset: %s holds no AEAD keys", path)
 	}
-	f.info, f.handle, f.aead = info, handle, primitive
-	return nil
+	return opened{info, handle, primitive}, nil
 }
 
 // writeTemporary writes a keyset beside path and makes it durable.
@@ -246,5 +290,5 @@ func syncDir(path string) error {
 }
 
 func sameFile(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.Mode() == b.Mode() && a.ModTime().Equal(b.ModTime())
 }

@@ -2,8 +2,10 @@ package keyset
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -77,4 +79,113 @@ func TestRotationsAtOnceAllCount(t *testing.T) {
 	if primaries != 1 {
 		t.Errorf("%d primary keys", primaries)
 	}
+}
+
+// What has become unusable does not take the place of what is in use, whatever the reason.
+func TestAFileThatBecomesUnusableIsNotTakenUp(t *testing.T) {
+	t.Parallel()
+	path, other := filepath.Join(t.TempDir(), "keyset.json"), filepath.Join(t.TempDir(), "keyset.json")
+	if err := errors.Join(Create(path), Create(other)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := os.ReadFile(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := func() []byte {
+		t.Helper()
+		aead, err := f.AEAD(true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := aead.Encrypt([]byte("x"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for want, change := range map[string]func() error{
+		"no Tink keyset":           func() error { return os.WriteFile(path, []byte("{"), 0o600) },
+		"keyset without key":       func() error { return os.WriteFile(path, foreign, 0o600) },
+		"file is missing":          func() error { return os.Remove(path) },
+		"open to others than its ": func() error { return os.Chmod(path, 0o644) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		text := sealed()
+		if err := f.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+		if err := errors.Join(os.WriteFile(path, kept, 0o600), os.Chmod(path, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Check(); err != nil {
+			t.Errorf("after %q was mended: %v", want, err)
+		}
+		again, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		aead, _ := again.AEAD(false)
+		if _, err := aead.Decrypt(text, nil); err != nil {
+			t.Errorf("what was sealed after %q does not open: %v", want, err)
+		}
+	}
+}
+
+// Whoever rotates, the server can read the file afterwards, at the place that its path leads to.
+func TestRotatingKeepsOwnerModeAndLink(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	link := filepath.Join(t.TempDir(), "link.json")
+	if err := errors.Join(Create(path), os.Chmod(path, 0o400), os.Symlink(path, link)); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(path, 65534, 65534); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator, err := Open(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := operator.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is now %v, %v", info, err)
+	}
+	if owner(before) != owner(after) || before.Mode() != after.Mode() {
+		t.Errorf("%s, %v before, %s, %v after", owner(before), before.Mode(), owner(after), after.Mode())
+	}
+	if err := server.Check(); err != nil || len(server.Keys()) != 2 {
+		t.Errorf("the server has %d keys, %v", len(server.Keys()), err)
+	}
+}
+
+func owner(info os.FileInfo) string {
+	owner := reflect.Indirect(reflect.ValueOf(info.Sys()))
+	return fmt.Sprint(owner.FieldByName("Uid"), ":", owner.FieldByName("Gid"))
 }
