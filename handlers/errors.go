@@ -128,7 +128,9 @@ func SessionFailed(a Config) func(w http.ResponseWriter, r *http.Request, err er
 	handlers := &app{Config: a}
 	e := echo.New()
 	return func(w http.ResponseWriter, r *http.Request, err error) {
-		handlers.failed(storageProblem(err), e.NewContext(r, w))
+		p := storageProblem(err)
+		requestOf(r.Context()).failed = p.status
+		handlers.failed(p, e.NewContext(r, w))
 	}
 }
 

@@ -67,8 +67,10 @@ func New(config Config) http.Handler {
 			e.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/auth/"):
 			inTurn.ServeHTTP(w, r)
+			a.unrouted(e, r)
 		default:
 			signedIn.ServeHTTP(w, r)
+			a.unrouted(e, r)
 		}
 	})))
 }

@@ -38,13 +38,18 @@ const (
 type request struct {
 	id      string
 	arrived time.Time // with a monotonic reading
+
+	routed bool // a handler has it, and tells what becomes of it
+	failed int  // status that took the place of the handler's, because the session could not be read or stored
 }
 
 type requestKey struct{}
 
-func requestOf(ctx context.Context) request {
-	r, _ := ctx.Value(requestKey{}).(request)
-	return r
+func requestOf(ctx context.Context) *request {
+	if r, ok := ctx.Value(requestKey{}).(*request); ok {
+		return r
+	}
+	return new(request)
 }
 
 // RequestID is the id of the request that ctx belongs to, also of what goes on after its answer; empty if there is none.
@@ -62,7 +67,7 @@ func arrived(c echo.Context) time.Time {
 // log.
 func (a *app) arrival(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		known := request{id: r.Header.Get(echo.HeaderXRequestID), arrived: time.Now()}
+		known := &request{id: r.Header.Get(echo.HeaderXRequestID), arrived: time.Now()}
 		if !isRequestID(known.id) {
 			known.id = rand.Text()
 		}
@@ -132,30 +137,50 @@ func (a *app) trusts(r *http.Request) bool {
 // answered answers errors, and tells the meter, the span and the log what became of the request. They get the route, never the
 // URL, which may hold a code.
 func (a *app) answered(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		requestOf(c.Request().Context()).routed = true
+		if err := next(c); err != nil {
+			c.Error(err)
+		}
+		a.report(c.Request(), c.Path(), c.Response().Status, c.Response().Size)
+		return nil
+	}
+}
+
+// unrouted reports a request that no handler has seen, because its session could not be read.
+func (a *app) unrouted(e *echo.Echo, r *http.Request) {
+	if known := requestOf(r.Context()); known.failed != 0 && !known.routed {
+		c := e.AcquireContext()
+		defer e.ReleaseContext(c)
+		c.Reset(r, nil)
+		e.Router().Find(r.Method, echo.GetPath(r), c)
+		a.report(r, c.Path(), known.failed, 0)
+	}
+}
+
+// report tells of an answer.
+func (a *app) report(r *http.Request, route string, status int, size int64) {
+	ctx, method := r.Context(), methodOf(r)
+	known := requestOf(ctx)
+	if known.failed != 0 {
+		status = known.failed
+	}
+	took := time.Since(known.arrived)
+	a.Meter.Request(method, route, status, took)
+	if span := trace.SpanFromContext(ctx); span.IsRecording() {
+		span.SetName(strings.TrimSpace(method + " " + route))
+		span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", route),
+			attribute.Int("http.response.status_code", status))
+		if status >= http.StatusInternalServerError {
+			span.SetStatus(codes.Error, http.StatusText(status))
+		}
+	}
 	level := slog.LevelDebug
 	if a.AccessLog {
 		level = slog.LevelInfo
 	}
-	return func(c echo.Context) error {
-		if err := next(c); err != nil {
-			c.Error(err)
-		}
-		r, answer := c.Request(), c.Response()
-		ctx, method, took := r.Context(), methodOf(r), time.Since(arrived(c))
-		a.Meter.Request(method, c.Path(), answer.Status, took)
-		if span := trace.SpanFromContext(ctx); span.IsRecording() {
-			span.SetName(strings.TrimSpace(method + " " + c.Path()))
-			span.SetAttributes(attribute.String("http.request.method", method), attribute.String("http.route", c.Path()),
-				attribute.Int("http.response.status_code", answer.Status))
-			if answer.Status >= http.StatusInternalServerError {
-				span.SetStatus(codes.Error, http.StatusText(answer.Status))
-			}
-		}
-		if !a.Log.Enabled(ctx, level) {
-			return nil
-		}
-		a.Log.LogAttrs(ctx, level, "request", slog.String("method", method), slog.String("route", c.Path()),
-			slog.Int("status", answer.Status), slog.Int64("bytes", answer.Size), slog.Duration("took", took))
-		return nil
+	if a.Log.Enabled(ctx, level) {
+		a.Log.LogAttrs(ctx, level, "request", slog.String("method", method), slog.String("route", route),
+			slog.Int("status", status), slog.Int64("bytes", size), slog.Duration("took", took))
 	}
 }

@@ -95,6 +95,29 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 	}
 }
 
+// What is answered while the database is away is counted as what it was, with its route.
+func TestAnOutageShowsInTheMetrics(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, anyAdmin, "--access-log=on")
+	alice := p.person().staying()
+	alice.signInScripted(t)
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `ALTER TABLE sessions RENAME TO elsewhere`)
+	for path, who := range map[string]*person{"/api/session": alice, "/dashboard/tokens/access": alice, "/auth/oidc": p.person().staying()} {
+		if a := who.do(t, "GET", path, nil); a.status != 503 {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	text := scrape(t, p)
+	for _, route := range []string{"/api/session", "/dashboard/tokens/:kind", "/auth/:provider"} {
+		if want := `keyturn_http_requests_total{code="503",method="GET",route="` + route + `"} 1`; !strings.Contains(text, want+"\n") {
+			t.Errorf("the metrics lack %s", want)
+		}
+		if want := "route=" + route + " status=503"; !strings.Contains(p.log.String(), want) {
+			t.Errorf("the log lacks %q", want)
+		}
+	}
+}
+
 func TestEveryMetricOfTheGrafanaDashboardExists(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile(filepath.Join("..", "..", "deploy", "grafana.json"))
