@@ -12,9 +12,16 @@ import (
 	"github.com/alexedwards/scs/v2"
 )
 
+// Sealer seals what a sign-in needs when it comes back: somebody who reads the storage must not be able to finish it.
+type Sealer interface {
+	SealText(name string, plain []byte) ([]byte, error)
+	OpenText(name string, sealed []byte) ([]byte, error)
+}
+
 // Options are what a Manager is made of.
 type Options struct {
 	Store    Store
+	Sealer   Sealer
 	Lifetime time.Duration // absolute
 	Secure   bool          // the site is served over https
 	Now      func() time.Time
@@ -23,10 +30,11 @@ type Options struct {
 
 // Manager is the sessions of one Keyturn. It is safe for concurrent use.
 type Manager struct {
-	scs   *scs.SessionManager
-	store Store
-	now   func() time.Time
-	locks locks
+	scs    *scs.SessionManager
+	store  Store
+	sealer Sealer
+	now    func() time.Time
+	locks  locks
 }
 
 // anonymousLifetime bounds a session in which nobody has signed in yet: it holds pending sign-ins only.
@@ -49,7 +57,7 @@ func New(options Options) *Manager {
 		sm.Cookie.Name, sm.Cookie.Secure = "__Host-keyturn_session", true
 	}
 	sm.ErrorFunc = options.OnError
-	return &Manager{scs: sm, store: options.Store, now: options.Now}
+	return &Manager{scs: sm, store: options.Store, sealer: options.Sealer, now: options.Now}
 }
 
 // Handler loads the session for next and saves it when next changed it.

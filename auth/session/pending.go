@@ -3,6 +3,7 @@ package session
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -61,7 +62,12 @@ func (m *Manager) Take(ctx context.Context, state, provider string) (Pending, bo
 func (m *Manager) pending(ctx context.Context) map[string]Pending {
 	all := map[string]Pending{}
 	if text := m.scs.GetString(ctx, pendingKey); text != "" {
-		if json.Unmarshal([]byte(text), &all) != nil {
+		sealed, err := base64.RawStdEncoding.DecodeString(text)
+		if err == nil {
+			sealed, err = m.sealer.OpenText(pendingKey, sealed)
+		}
+		// What cannot be read, because its key is gone, is a sign-in that has taken too long.
+		if err != nil || json.Unmarshal(sealed, &all) != nil {
 			all = map[string]Pending{}
 		}
 	}
@@ -78,6 +84,10 @@ func (m *Manager) keepPending(ctx context.Context, all map[string]Pending) error
 	if err != nil {
 		return err
 	}
-	m.scs.Put(ctx, pendingKey, string(text))
+	sealed, err := m.sealer.SealText(pendingKey, text)
+	if err != nil {
+		return err
+	}
+	m.scs.Put(ctx, pendingKey, base64.RawStdEncoding.EncodeToString(sealed))
 	return nil
 }

@@ -21,17 +21,25 @@ type Keys interface {
 // another row does not open. It is safe for concurrent use.
 type Sealer struct{ Keys Keys }
 
+// SealText seals a short text that is no grant's; it opens under the same name only.
+func (s Sealer) SealText(name string, plain []byte) ([]byte, error) {
+	aead, err := s.Keys.AEAD(true)
+	if err != nil {
+		return nil, fmt.Errorf("seal %s: %w", name, err)
+	}
+	return aead.Encrypt(plain, []byte(name))
+}
+
+// OpenText is the inverse of SealText. The error is auth.ErrUnreadable when no key opens it.
+func (s Sealer) OpenText(name string, sealed []byte) ([]byte, error) { return s.decrypt(name, sealed) }
+
 // Seal seals what of a grant is secret or personal.
 func (s Sealer) Seal(g *auth.Grant) ([]byte, error) {
 	plain, err := encode(g)
 	if err != nil {
 		return nil, fmt.Errorf("seal grant: %w", err)
 	}
-	aead, err := s.Keys.AEAD(true)
-	if err != nil {
-		return nil, fmt.Errorf("seal grant: %w", err)
-	}
-	return aead.Encrypt(plain, []byte(g.ID))
+	return s.SealText(g.ID, plain)
 }
 
 // Open fills g, whose ID is set, from its sealed blob. The error is auth.ErrUnreadable when no key opens it.
@@ -52,11 +60,7 @@ func (s Sealer) Reseal(id string, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reseal grant: %w", err)
 	}
-	aead, err := s.Keys.AEAD(true)
-	if err != nil {
-		return nil, fmt.Errorf("reseal grant: %w", err)
-	}
-	return aead.Encrypt(plain, []byte(id))
+	return s.SealText(id, plain)
 }
 
 // decrypt opens a blob; a key that another process added since is looked for before giving up.

@@ -274,7 +274,8 @@ func TestSecretsStayInside(t *testing.T) {
 		alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil)
 	}
 	cookie := alice.Jar.Cookies(parsedURL(t, p.base))[0].Value
-	secrets := append(idp.Issued(), cookie, scripted.ClientSecret)
+	pending := parsedURL(t, p.person().staying().do(t, "GET", "/auth/oidc", nil).header.Get("Location")).Query()
+	secrets := append(idp.Issued(), cookie, scripted.ClientSecret, pending.Get("state"), pending.Get("nonce"))
 	if len(secrets) < 12 {
 		t.Fatalf("only %d secrets", len(secrets))
 	}
