@@ -14,9 +14,11 @@ import (
 )
 
 const (
-	// searches is how many looks for sessions are under way at a time. Whoever asks meanwhile is in the next one, with everybody
-	// else who does: a busy process asks the database seldom, and each answer is still from after its question.
-	searches = 2
+	// searchSlow is how long a look for sessions may take before another begins beside it, and searches how many there are then at
+	// the most. Whoever asks before that is in the next one, with everybody else who does: a busy process asks the database seldom,
+	// and each answer is still from after its question.
+	searchSlow = 20 * time.Millisecond
+	searches   = 4
 	// soughtTogether bounds how many sessions are looked for at a time.
 	soughtTogether = 64
 )
@@ -32,6 +34,7 @@ type finder struct {
 	mu      sync.Mutex
 	waiting []*sought
 	running int
+	began   time.Time // the latest search, with a monotonic reading
 }
 
 // sought is a session that somebody looks for.
@@ -56,8 +59,9 @@ func (f *finder) ask(s *sought) (search bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.waiting = append(f.waiting, s)
-	if search = f.running < searches; search {
+	if search = f.running == 0 || f.running < searches && time.Since(f.began) > searchSlow; search {
 		f.running++
+		f.began = time.Now()
 	}
 	return search
 }
@@ -73,6 +77,7 @@ func (f *finder) next() []*sought {
 	}
 	batch := f.waiting[:n:n]
 	f.waiting = f.waiting[n:]
+	f.began = time.Now()
 	return batch
 }
 

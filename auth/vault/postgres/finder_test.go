@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -91,4 +92,43 @@ func TestALookIsNotOlderThanItsQuestion(t *testing.T) {
 	}
 	stop()
 	all.Wait()
+}
+
+// A search that hangs holds up those in it, and nobody who asks later.
+func TestASearchThatHangsHoldsUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	db := connect(t, pgtest.Database(t), vaulttest.Keyset(t))
+	signInAt(t, db, "h")
+	lock, err := db.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), `LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	find := func() error {
+		_, _, err := db.Sessions().FindCtx(session.NewContext(t.Context()), "h")
+		return err
+	}
+	hangs := make(chan error)
+	go func() { hangs <- find() }()
+	for db.pool.Stat().AcquiredConns() < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(2 * searchSlow)
+	later := make(chan error)
+	go func() { later <- find() }()
+	for db.pool.Stat().AcquiredConns() < 3 { // it has a search of its own
+		select {
+		case err := <-hangs:
+			t.Fatalf("the first ended before the second began: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(<-hangs, <-later); err != nil {
+		t.Error(err)
+	}
 }
