@@ -99,13 +99,14 @@ func (a *app) failed(err error, c echo.Context) {
 	if p.status >= http.StatusInternalServerError {
 		a.Log.ErrorContext(c.Request().Context(), "request failed", "route", c.Path(), "status", p.status, "error", p)
 	}
+	c.Response().Header().Del(echo.HeaderLocation) // of a redirect whose session could not be stored
 	var answer error
 	switch words := (views.Problem{Title: p.title, Next: p.next}); {
 	case isHTMX(c):
 		c.Response().Header().Set("HX-Retarget", "#notice")
 		c.Response().Header().Set("HX-Reswap", "innerHTML")
 		answer = a.render(c, p.status, views.Notice(words))
-	case strings.HasPrefix(c.Request().URL.Path, "/api/") || !acceptsHTML(c) && c.Request().Method != http.MethodGet:
+	case strings.HasPrefix(c.Request().URL.Path, "/api/") && !isForm(c) || !acceptsHTML(c) && c.Request().Method != http.MethodGet:
 		answer = c.JSON(p.status, map[string]any{"error": apiError{p.code, p.title + " " + p.next}})
 	default:
 		answer = a.render(c, p.status, views.Error(views.ErrorPage{
@@ -135,6 +136,9 @@ func SessionFailed(a Config) func(w http.ResponseWriter, r *http.Request, err er
 }
 
 func isHTMX(c echo.Context) bool { return c.Request().Header.Get("HX-Request") == "true" }
+
+// isForm tells a form of a page without JavaScript, whose answer a person sees, from a program's call.
+func isForm(c echo.Context) bool { return c.Request().Method == http.MethodPost && acceptsHTML(c) }
 
 // acceptsHTML tells a browser's navigation from a program's call.
 func acceptsHTML(c echo.Context) bool {

@@ -51,6 +51,8 @@ type app struct {
 	insisting sync.Map // names of the providers that give a refresh token only with prompt=consent
 
 	dashboards, states *keptAnswers
+
+	undeclared sync.Once // complaint about a proxy that nobody has declared
 }
 
 // New returns the whole site as one handler. Sessions are loaded around echo, because inside it an error after a change of
@@ -124,7 +126,7 @@ func (a *app) routes() *echo.Echo {
 		e.Add(method, "/readyz", a.readyz)
 		e.Add(method, "/robots.txt", robots)
 		e.Add(method, "/.well-known/security.txt", a.securityText)
-		e.Add(method, "/static/*", echo.WrapHandler(a.Static))
+		e.Add(method, "/static/*", a.asset)
 	}
 	if a.DevPrefix != "" {
 		e.Any(a.DevPrefix, echo.WrapHandler(a.DevProvider))

@@ -90,7 +90,7 @@ func (a *app) limited(name string, limit Limit) echo.MiddlewareFunc {
 			if person, ok := a.Sessions.SignedIn(c.Request().Context()); ok {
 				wait = l.take("session "+person.GrantID, 1, now)
 			}
-			if address, ok := limitedAddress(c.RealIP()); ok && wait == 0 {
+			if address, ok := a.limitedAddress(c); ok && wait == 0 {
 				wait = l.take("address "+address, perAddress, now)
 			}
 			if wait > 0 {
@@ -107,6 +107,21 @@ func tooMany(c echo.Context, wait time.Duration, title string) *httpProblem {
 	seconds := max(1, int(math.Ceil(wait.Seconds())))
 	c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(seconds))
 	return problem(http.StatusTooManyRequests, "too_many_requests", title, fmt.Sprintf("Try again in %d s.", seconds))
+}
+
+// limitedAddress is what a request's address is limited as. Those that a trusted proxy says nothing useful about share one bound.
+func (a *app) limitedAddress(c echo.Context) (address string, ok bool) {
+	address, ok = limitedAddress(c.RealIP())
+	if !ok && c.Request().Header.Get(echo.HeaderXForwardedFor) != "" {
+		if a.trusts(c.Request()) {
+			return "unknown", true
+		}
+		a.undeclared.Do(func() {
+			a.Log.WarnContext(c.Request().Context(), "a proxy on this machine forwards requests, and --trusted-proxies (KEYTURN_TRUSTED_PROXIES) "+
+				"does not name it: they are limited for each session only, not for each address")
+		})
+	}
+	return address, ok
 }
 
 // limitedAddress is what an address is limited as: itself, or its network, of which a home has one (RFC 6177). ok is false for the

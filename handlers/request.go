@@ -117,7 +117,27 @@ func clientAddress(trusted []netip.Prefix) echo.IPExtractor {
 			IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
 		}))
 	}
-	return echo.ExtractIPFromXFFHeader(options...)
+	extract := echo.ExtractIPFromXFFHeader(options...)
+	return func(r *http.Request) string {
+		forwarded := r.Header.Get(echo.HeaderXForwardedFor)
+		if !strings.ContainsAny(forwarded, "[:") {
+			return extract(r)
+		}
+		bare := *r
+		bare.Header = http.Header{echo.HeaderXForwardedFor: {withoutPorts(strings.Join(r.Header.Values(echo.HeaderXForwardedFor), ","))}}
+		return extract(&bare)
+	}
+}
+
+// withoutPorts is a list of addresses without the ports that some proxies add.
+func withoutPorts(list string) string {
+	addresses := strings.Split(list, ",")
+	for i, one := range addresses {
+		if with, err := netip.ParseAddrPort(strings.TrimSpace(one)); err == nil {
+			addresses[i] = with.Addr().String()
+		}
+	}
+	return strings.Join(addresses, ",")
 }
 
 // trusts says whether the request comes from a trusted proxy.

@@ -6,7 +6,18 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"keyturn/static"
 )
+
+// asset serves a static file.
+func (a *app) asset(c echo.Context) error {
+	if !static.Has(c.Request().URL.Path) {
+		return echo.ErrNotFound
+	}
+	a.Static.ServeHTTP(c.Response(), c.Request())
+	return nil
+}
 
 // robots keeps search engines out: there is nothing to find.
 func robots(c echo.Context) error { return c.String(http.StatusOK, "User-agent: *\nDisallow: /\n") }

@@ -25,7 +25,7 @@ const marksDir = "vendor/simple-icons"
 // asset is one file, ready to be sent.
 type asset struct {
 	kind string
-	tag  string
+	hash string
 	raw  []byte
 	zip  func() []byte // compressed once, when first asked for
 }
@@ -54,7 +54,7 @@ var assets = sync.OnceValue(func() table {
 		extension := path.Ext(name)
 		url := "/static/" + strings.TrimSuffix(path.Base(name), extension) + "." + hash + extension
 		t.urls[name] = url
-		t.byURL[url] = &asset{kind: mimeType(extension), tag: `"` + hash + `"`, raw: raw, zip: sync.OnceValue(func() []byte { return compress(raw) })}
+		t.byURL[url] = &asset{kind: mimeType(extension), hash: hash, raw: raw, zip: sync.OnceValue(func() []byte { return compress(raw) })}
 		return nil
 	})
 	if err != nil {
@@ -120,6 +120,23 @@ var marks = sync.OnceValue(func() map[string]string {
 	return outlines
 })
 
+// acceptsGzip says whether the client takes gzip (RFC 9110 section 12.5.3).
+func acceptsGzip(h http.Header) bool {
+	for one := range strings.SplitSeq(strings.Join(h.Values("Accept-Encoding"), ","), ",") {
+		coding, weight, _ := strings.Cut(one, ";")
+		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+			continue
+		}
+		_, q, weighed := strings.Cut(weight, "=")
+		value, err := strconv.ParseFloat(strings.TrimSpace(q), 64)
+		return !weighed || err == nil && value > 0
+	}
+	return false
+}
+
+// Has says whether there is an asset at the path.
+func Has(path string) bool { return assets().byURL[path] != nil }
+
 // Handler serves the assets. What has a hash in its name never changes, and may be kept for ever.
 func Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -137,16 +154,17 @@ func Handler() http.Handler {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 		h.Set("Content-Type", a.kind)
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("ETag", a.tag)
 		h.Set("Vary", "Accept-Encoding")
-		if strings.Contains(r.Header.Get("If-None-Match"), a.tag) {
+		body, tag := a.raw, `"`+a.hash+`"`
+		if zipped := a.zip(); acceptsGzip(r.Header) && zipped != nil && len(zipped) < len(body) {
+			h.Set("Content-Encoding", "gzip")
+			body, tag = zipped, `"`+a.hash+`-gzip"`
+		}
+		h.Set("ETag", tag)
+		if strings.Contains(r.Header.Get("If-None-Match"), tag) {
+			h.Del("Content-Encoding")
 			w.WriteHeader(http.StatusNotModified)
 			return
-		}
-		body := a.raw
-		if zipped := a.zip(); strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") && zipped != nil && len(zipped) < len(body) {
-			h.Set("Content-Encoding", "gzip")
-			body = zipped
 		}
 		h.Set("Content-Length", strconv.Itoa(len(body)))
 		if r.Method == http.MethodGet {

@@ -41,6 +41,19 @@ func TestAssetsAreKeptForEver(t *testing.T) {
 	if same := get("GET", url, "If-None-Match", plain.Header.Get("ETag")); same.StatusCode != http.StatusNotModified {
 		t.Errorf("the same again: %d", same.StatusCode)
 	}
+	if same := get("GET", url, "Accept-Encoding", "gzip", "If-None-Match", zipped.Header.Get("ETag")); same.StatusCode != http.StatusNotModified {
+		t.Errorf("the same again, compressed: %d", same.StatusCode)
+	}
+	if plain.Header.Get("ETag") == zipped.Header.Get("ETag") {
+		t.Errorf("different bytes have the tag %s", plain.Header.Get("ETag"))
+	}
+	for accept, want := range map[string]string{
+		"gzip;q=0": "", "GZIP": "gzip", "br, gzip ; q=0.5": "gzip", "gzip;q=0.000, *": "", "x-gzipped": "", "deflate": "", "gzip;q=x": "",
+	} {
+		if got := get("GET", url, "Accept-Encoding", accept).Header.Get("Content-Encoding"); got != want {
+			t.Errorf("%s: %q", accept, got)
+		}
+	}
 	for path, status := range map[string]int{"/static/app.css": 404, "/static/": 404, "/static/../static.go": 404, "/static/app.0.css": 404} {
 		if got := get("GET", path); got.StatusCode != status {
 			t.Errorf("%s: %d", path, got.StatusCode)

@@ -99,7 +99,7 @@ func (s *storage) usable(ctx context.Context, tx *sql.Tx, token string) (family,
 	if err != nil || !spent {
 		return f, err
 	}
-	s.config.Log.WarnContext(ctx, "development provider: a spent refresh token was presented; its family is revoked", "subject", f.subject)
+	s.config.Log.WarnContext(ctx, "development provider: a spent refresh token was presented; its family is revoked")
 	if err := revokeFamily(ctx, tx, f.id); err != nil {
 		return f, err
 	}

@@ -36,6 +36,11 @@ func TestLimitsOfASession(t *testing.T) {
 	if code := a.json(t)["error"].(map[string]any)["code"]; code != "too_many_requests" {
 		t.Errorf("a program is told %v", code)
 	}
+	form := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "Accept", "text/html")
+	refusedNow(t, form)
+	if !strings.Contains(form.body, "<html") || !strings.Contains(form.body, "Try again in") {
+		t.Errorf("the button without JavaScript shows: %s", form.body)
+	}
 	if a := bob.do(t, "POST", "/api/renew-token", nil); a.status != 200 {
 		t.Errorf("somebody else: %d", a.status)
 	}
@@ -75,7 +80,8 @@ func TestLimitsOfAnAddress(t *testing.T) {
 			t.Fatalf("%d %s", a.status, a.body)
 		}
 	}
-	for _, same := range []string{"198.51.100.7", "203.0.113.9, 198.51.100.7", "198.51.100.7, 192.0.2.1", "::ffff:198.51.100.7"} {
+	for _, same := range []string{"198.51.100.7", "203.0.113.9, 198.51.100.7", "198.51.100.7, 192.0.2.1", "::ffff:198.51.100.7",
+		"198.51.100.7:4711", "[::ffff:198.51.100.7]:4711"} {
 		refusedNow(t, begin(behind, same))
 	}
 	for _, other := range []string{"198.51.100.8", "198.51.100.7, 203.0.113.9", "2001:db8::1"} {
@@ -87,10 +93,17 @@ func TestLimitsOfAnAddress(t *testing.T) {
 		begin(behind, "2001:db8::2") // a home has a network, not one address
 	}
 	refusedNow(t, begin(behind, "2001:db8::3"))
+	for range 10 {
+		begin(behind, "junk") // what a proxy says that is no address switches the limit off for nobody
+	}
+	refusedNow(t, begin(behind, "more junk"))
 	for range 12 {
 		if a := begin(open, "198.51.100.7"); a.status != http.StatusSeeOther {
 			t.Fatalf("without a trusted proxy the header counts: %d", a.status)
 		}
+	}
+	if n := strings.Count(open.log.String(), "--trusted-proxies (KEYTURN_TRUSTED_PROXIES) does not name it"); n != 1 {
+		t.Errorf("the undeclared proxy is told of %d times", n)
 	}
 }
 

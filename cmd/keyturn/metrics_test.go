@@ -103,8 +103,8 @@ func TestAnOutageShowsInTheMetrics(t *testing.T) {
 	alice.signInScripted(t)
 	execute(t, filepath.Join(p.dir, "keyturn.db"), `ALTER TABLE sessions RENAME TO elsewhere`)
 	for path, who := range map[string]*person{"/api/session": alice, "/dashboard/tokens/access": alice, "/auth/oidc": p.person().staying()} {
-		if a := who.do(t, "GET", path, nil); a.status != 503 {
-			t.Errorf("%s: %d %s", path, a.status, a.body)
+		if a := who.do(t, "GET", path, nil); a.status != 503 || a.header.Get("Location") != "" {
+			t.Errorf("%s: %d %v %s", path, a.status, a.header, a.body)
 		}
 	}
 	text := scrape(t, p)

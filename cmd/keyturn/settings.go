@@ -138,7 +138,7 @@ func (s *Settings) list() []setting {
 		{name: "drain-delay", group: server, preset: "1s", field: duration(&s.DrainDelay, 0, 10*time.Minute),
 			meaning: "on SIGTERM /readyz says 503 for this long before the rest stops; longer than a load balancer takes to look"},
 		{name: "security-contact", group: server, absent: "none", field: text(&s.SecurityContact, contactURI),
-			meaning: "e-mail address or https URL for /.well-known/security.txt"},
+			meaning: "e-mail address, or URL with https, mailto or tel, for /.well-known/security.txt"},
 
 		{name: "data-dir", group: storage, preset: ".keyturn", field: text(&s.DataDir, nil),
 			meaning: "directory of the SQLite file and, unless given, the keyset"},

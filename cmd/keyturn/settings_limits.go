@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/mail"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -85,8 +86,14 @@ func contactURI(text string) (string, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || strings.ContainsAny(text, " \t") || u.Scheme != "https" && u.Scheme != "mailto" && u.Scheme != "tel" ||
-		u.Host == "" && u.Opaque == "" {
-		return "", errors.New("is no contact; allowed: an e-mail address, or a URL with https, mailto or tel")
+		u.Host == "" && u.Opaque == "" || u.User != nil || u.Scheme == "mailto" && !isAddress(u.Opaque) {
+		return "", errors.New("is no contact; allowed: an e-mail address, or a URL with https, mailto or tel, and no user in it")
 	}
 	return text, nil
+}
+
+// isAddress says whether text is a bare e-mail address.
+func isAddress(text string) bool {
+	address, err := mail.ParseAddress(text)
+	return err == nil && address.Address == text
 }

@@ -22,7 +22,8 @@ func TestLimitsNetworksAndContacts(t *testing.T) {
 		{"limit-renew", "1000001/m"}, {"limit-renew", "5/m/m"}, {"limit-renew", "none"},
 		{"trusted-proxies", "everybody"}, {"trusted-proxies", "10.0.0.0/33"}, {"trusted-proxies", "10.0.0.0/8 proxy.example.com"},
 		{"security-contact", "http://example.com"}, {"security-contact", "javascript:alert(1)"}, {"security-contact", "somebody"},
-		{"security-contact", "a b@example.com"},
+		{"security-contact", "a b@example.com"}, {"security-contact", "sec@"}, {"security-contact", "mailto:sec"},
+		{"security-contact", "https://u:p@example.com/"},
 	} {
 		_, err := parseWith([]string{"--" + c.name + "=" + c.given}, nil)
 		if err == nil || !strings.Contains(err.Error(), "--"+c.name) || !strings.Contains(err.Error(), "allowed: ") {
