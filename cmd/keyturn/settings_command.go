@@ -126,9 +126,15 @@ type flagMapper struct {
 	negate bool
 }
 
+// hasToggle says whether a toggle's value follows: behind the equals sign, or as a word that can be nothing else.
+func hasToggle(next kong.Token) bool {
+	_, err := parseToggle(next.String())
+	return next.Type == kong.FlagValueToken || next.IsValue() && err == nil
+}
+
 // Decode implements kong.Mapper.
 func (m *flagMapper) Decode(ctx *kong.DecodeContext, _ reflect.Value) error {
-	if m.set.field.toggle && ctx.Scan.Peek().Type != kong.FlagValueToken {
+	if m.set.field.toggle && !hasToggle(ctx.Scan.Peek()) {
 		m.into[m.set.name] = string(toggleOn.negatedIf(m.negate))
 		return nil
 	}

@@ -348,6 +348,12 @@ func TestAcceptedForms(t *testing.T) {
 	if last.DevProvider != toggleOff || last.Addr != ":2" {
 		t.Errorf("the last of several flags does not count: %s %s", last.DevProvider, last.Addr)
 	}
+	if apart := mustParse(t, []string{"--dev-provider", "auto", "--addr", ":2", "serve"}, nil); apart.DevProvider != toggleAuto {
+		t.Errorf("a value apart from its flag: %s", apart.DevProvider)
+	}
+	if before := mustParse(t, []string{"--dev-provider", "serve"}, nil); before.DevProvider != toggleOn {
+		t.Errorf("before a command: %s", before.DevProvider)
+	}
 }
 
 func TestUnknownVariablesAreWarnedOf(t *testing.T) {
