@@ -167,7 +167,11 @@ func TestABackupBringsEverythingBack(t *testing.T) {
 	if err := os.MkdirAll(restored.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	execute(t, filepath.Join(p.dir, "keyturn.db"), `VACUUM INTO '`+filepath.Join(restored.dir, "keyturn.db")+`'`)
+	copied := filepath.Join(restored.dir, "keyturn.db")
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `VACUUM INTO '`+copied+`'`)
+	if err := os.Chmod(copied, 0o644); err != nil { // as a copy is that nobody thought about
+		t.Fatal(err)
+	}
 	content, err := os.ReadFile(keysetOf(p))
 	if err != nil {
 		t.Fatal(err)
@@ -186,5 +190,10 @@ func TestABackupBringsEverythingBack(t *testing.T) {
 	}
 	if a := alice.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" {
 		t.Errorf("a renewal: %s", a.body)
+	}
+	for _, name := range []string{copied, copied + "-wal", copied + "-shm"} {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm()&0o007 != 0 {
+			t.Errorf("%s is open to everybody: %v", name, err)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"time"
 
@@ -18,13 +19,37 @@ import (
 // flushTimeout bounds the sending of the last spans when Keyturn ends.
 const flushTimeout = 3 * time.Second
 
+// tracesWanted says whether the environment asks for traces. What the library would pass over in silence is an error.
+func tracesWanted() (bool, error) {
+	wanted := false
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {
+		text := os.Getenv(name)
+		if text == "" {
+			continue
+		}
+		if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return false, fmt.Errorf("%s: is no address; allowed: an http or https URL", name)
+		}
+		wanted = true
+	}
+	if os.Getenv("OTEL_SDK_DISABLED") == "true" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
+		return false, nil
+	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"} {
+		if protocol := os.Getenv(name); wanted && protocol != "" && protocol != "http/protobuf" {
+			return false, fmt.Errorf("%s: %s is not known; allowed: http/protobuf", name, shown(protocol))
+		}
+	}
+	return wanted, nil
+}
+
 // openTraces returns the tracer of the process, nil unless OpenTelemetry's own environment names where spans go, by
 // OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT. The library reads the rest of that environment. close sends what
 // is left.
 func openTraces(ctx context.Context, log *slog.Logger) (tracer trace.Tracer, closeTraces func() error, err error) {
-	if os.Getenv("OTEL_SDK_DISABLED") == "true" ||
-		os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
-		return nil, func() error { return nil }, nil
+	wanted, err := tracesWanted()
+	if err != nil || !wanted {
+		return nil, func() error { return nil }, err
 	}
 	// A collector that is away is no reason to stop: what cannot be sent is dropped, and the log says so.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("spans were not sent", "error", err) }))

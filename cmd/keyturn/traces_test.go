@@ -91,6 +91,34 @@ func TestTracesShowARenewalAndItsSteps(t *testing.T) {
 	}
 }
 
+// What OpenTelemetry's library would pass over in silence is an error.
+func TestTraceSettings(t *testing.T) {
+	const endpoint, protocol = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"
+	for _, c := range []struct {
+		set    map[string]string
+		wanted bool
+		err    string
+	}{
+		{map[string]string{}, false, ""},
+		{map[string]string{endpoint: "https://otel:4318"}, true, ""},
+		{map[string]string{endpoint: "https://otel:4318", protocol: "http/protobuf"}, true, ""},
+		{map[string]string{endpoint: "https://otel:4318", "OTEL_SDK_DISABLED": "true"}, false, ""},
+		{map[string]string{endpoint: "https://otel:4318", "OTEL_TRACES_EXPORTER": "none"}, false, ""},
+		{map[string]string{endpoint: "::bad"}, false, endpoint + ": is no address"},
+		{map[string]string{endpoint: "otel:4318"}, false, endpoint + ": is no address"},
+		{map[string]string{endpoint: "https://otel:4317", protocol: "grpc"}, false, protocol + `: "grpc" is not known; allowed: http/protobuf`},
+		{map[string]string{protocol: "grpc"}, false, ""},
+	} {
+		for _, name := range []string{endpoint, protocol, "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER"} {
+			t.Setenv(name, c.set[name])
+		}
+		wanted, err := tracesWanted()
+		if wanted != c.wanted || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%v: %v, %v", c.set, wanted, err)
+		}
+	}
+}
+
 // Anybody can send a traceparent. Only a trusted proxy's decides where a trace hangs.
 func TestTraceparentIsBelievedFromATrustedProxyOnly(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -74,6 +75,7 @@ func (db *DB) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	db.closeToOthers(file)
 	if err := file.Close(); err != nil {
 		return err
 	}
@@ -102,6 +104,22 @@ func (db *DB) open(ctx context.Context) error {
 	}
 	db.writer, err = newWriter(ctx, db.write, db.cache)
 	return err
+}
+
+// closeToOthers takes from everybody but owner and group what a restored copy may have given them: names and addresses are not sealed.
+func (db *DB) closeToOthers(file *os.File) {
+	info, err := file.Stat()
+	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o007 == 0 {
+		return
+	}
+	mode := info.Mode().Perm() &^ 0o007
+	err = file.Chmod(mode)
+	for _, beside := range []string{"-wal", "-shm"} {
+		if failed := os.Chmod(db.Path+beside, mode); !errors.Is(failed, fs.ErrNotExist) {
+			err = errors.Join(err, failed)
+		}
+	}
+	db.Log.Warn("the database was open to every user of this machine", "file", db.Path, "was", info.Mode().Perm(), "is", mode, "error", err)
 }
 
 // dsn carries the pragmas, because they are per connection. A lost commit is a lost session: synchronous=FULL.
