@@ -265,6 +265,10 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 		{"--database=postgres://u:hu%sh@h/d", `--database (KEYTURN_DATABASE): "postgres://…" is not a valid URL ` +
 			`(special characters of a password are percent-encoded); allowed: sqlite, sqlite:PATH or ` +
 			`postgres://user:password@host:5432/name`},
+		{"--database=postgres://u:hush@h/d?pool_max_conns=0", `--database (KEYTURN_DATABASE): "postgres://…" has pool_max_conns="0"; ` +
+			"allowed: a number of connections, at least 1"},
+		{"--database=postgres://u:hush@h/d?pool_min_conns=some", `--database (KEYTURN_DATABASE): "postgres://…" has pool_min_conns="some"; ` +
+			"allowed: a number of connections, at least 0"},
 		{"--database=sqlite:", `--database (KEYTURN_DATABASE): "sqlite:" names no file; allowed: sqlite, sqlite:PATH ` +
 			`or postgres://user:password@host:5432/name`},
 		{"--config=/nowhere/k.yaml", `--config (KEYTURN_CONFIG): "/nowhere/k.yaml" cannot be read (no such file or ` +

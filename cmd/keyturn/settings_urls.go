@@ -202,9 +202,16 @@ func parseDatabase(text string) (databaseDSN, error) {
 		}
 		return databaseDSN{Engine: engineSQLite, Path: rest}, nil
 	case "postgres", "postgresql":
-		if _, err := url.Parse(text); err != nil || !strings.HasPrefix(rest, "//") {
+		u, err := url.Parse(text)
+		if err != nil || !strings.HasPrefix(rest, "//") {
 			return databaseDSN{}, errors.New(known + " is not a valid URL (special characters of a password are " +
 				"percent-encoded); " + allowed)
+		}
+		for name, least := range map[string]int{"pool_max_conns": 1, "pool_min_conns": 0} {
+			value := u.Query().Get(name)
+			if n, err := strconv.ParseInt(value, 10, 32); u.Query().Has(name) && (err != nil || int(n) < least) {
+				return databaseDSN{}, fmt.Errorf("%s has %s=%s; allowed: a number of connections, at least %d", known, name, shown(value), least)
+			}
 		}
 		return databaseDSN{Engine: enginePostgres, URL: auth.Secret(text)}, nil
 	}
