@@ -148,20 +148,23 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 	return db.rewritten(ctx, g.ID, err)
 }
 
-// Amend implements auth.Vault.
+// Amend implements auth.Vault. It does not wait for the server's disk: should what it writes be lost with the server, the grant is as it
+// was before, and what was to be settled is settled again.
 func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 	sealed, err := db.Sealer.Seal(g)
 	if err != nil {
 		return err
 	}
 	var id string
-	err = db.one(ctx, into(&id), `WITH amended AS (
+	err = db.one(ctx, into(&id), `WITH unhurried AS (
+			SELECT set_config('synchronous_commit', 'off', true)
+		), amended AS (
 			UPDATE grants SET sealed = $3, state = $4, due_at = $5, sid = $11, revision = revision + 1 WHERE id = $1 AND generation = $2 RETURNING id
 		), noted AS (
 			UPDATE renewals SET outcome = $7, code = $8, detail = $9, warning = $10 FROM amended
 			WHERE grant_id = amended.id AND renewals.id = $6
 		)
-		SELECT id FROM amended`, g.ID, g.Generation, sealed, vault.State(g), vault.Micros(g.DueAt),
+		SELECT id FROM amended, unhurried`, g.ID, g.Generation, sealed, vault.State(g), vault.Micros(g.DueAt),
 		r.ID, r.Outcome, r.Code, r.Detail, r.Warning, g.SID())
 	return db.rewritten(ctx, g.ID, err)
 }

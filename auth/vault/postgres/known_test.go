@@ -97,3 +97,27 @@ func TestASessionBringsItsGrant(t *testing.T) {
 		t.Errorf("what came with the session a second ago serves: %v", err)
 	}
 }
+
+// What need not wait for the server's disk is the one statement's alone: whatever its connection writes next does wait.
+func TestAmendingLeavesTheConnectionAsItWas(t *testing.T) {
+	t.Parallel()
+	db := connect(t, pgtest.Database(t)+"&pool_max_conns=2", vaulttest.Keyset(t))
+	g := create(t, db)
+	leased, err := db.Lease(t.Context(), g.ID, "me", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, record := vaulttest.Renewed(leased, db.Now())
+	if err := db.Replace(t.Context(), "me", next, record); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		if err := db.Amend(t.Context(), next, record); err != nil {
+			t.Fatal(err)
+		}
+		var setting string
+		if err := db.one(t.Context(), into(&setting), `SELECT current_setting('synchronous_commit')`); err != nil || setting != "on" {
+			t.Errorf("synchronous_commit is %q, %v", setting, err)
+		}
+	}
+}

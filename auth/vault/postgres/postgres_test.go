@@ -32,7 +32,8 @@ type testDB struct {
 func connect(t testing.TB, url string, keys vault.Keys) *DB {
 	t.Helper()
 	db, err := Open(t.Context(), Options{
-		URL: auth.Secret(url + "&pool_min_conns=2"), Sealer: vault.Sealer{Keys: keys}, SessionIdle: vaulttest.IdleLimit, Now: time.Now,
+		URL:    auth.Secret(url + "&pool_min_conns=2&connect_timeout=30"), // a busy machine takes its time
+		Sealer: vault.Sealer{Keys: keys}, SessionIdle: vaulttest.IdleLimit, Now: time.Now,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
