@@ -130,23 +130,12 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.RenewTimeout+waitSlack)
 	defer cancel()
-	for {
-		if joined {
-			f.sharers.Add(1)
-		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return r.view(g).because(f.unended()), nil
-		}
-		if !f.passed {
-			break
-		}
-		if f, joined = r.join(ctx, id, TriggerAutomatic, f.ended, nil); f == nil {
-			return r.view(g), nil
-		}
-	}
+	f, ended := r.await(ctx, id, TriggerAutomatic, f, joined)
 	switch {
+	case f == nil:
+		return r.view(g), nil
+	case !ended:
+		return r.view(g).because(f.unended()), nil
 	case errors.Is(f.err, ErrNotFound):
 		return View{}, f.err
 	case f.err != nil:
@@ -174,19 +163,15 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 	defer cancel()
 	for {
 		f, joined := r.join(ctx, id, trigger, asked, nil)
+		f, ended := r.await(ctx, id, trigger, f, joined)
 		if f == nil {
 			return r.unanswered(ctx, id, Failure{Code: CodeShuttingDown, Party: PartyKeyturn})
 		}
-		if joined {
-			f.sharers.Add(1)
-		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
+		if !ended {
 			return r.unanswered(context.WithoutCancel(ctx), id, f.unended())
 		}
 		// A flight that tried nothing has not answered somebody who wants a renewal in any case.
-		if f.err == nil && (trigger.Forced() && f.idle || f.passed) {
+		if f.err == nil && trigger.Forced() && f.idle {
 			asked = f.ended
 			continue
 		}
@@ -196,6 +181,26 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 		}
 		return result, f.err
 	}
+}
+
+// await waits for a flight that was joined, or begun. One that passed what another process renews is no answer to somebody who
+// waits: the next follows it. f is nil when the process drains; ended is false when ctx was done first.
+func (r *Rotator) await(ctx context.Context, id string, trigger Trigger, f *flight, joined bool) (_ *flight, ended bool) {
+	for f != nil {
+		if joined {
+			f.sharers.Add(1)
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return f, false
+		}
+		if !f.passed {
+			return f, true
+		}
+		f, joined = r.join(ctx, id, trigger, f.ended, nil)
+	}
+	return nil, false
 }
 
 // unanswered is the result when the renewal did not end in time: the existing tokens, and why.
