@@ -12,7 +12,8 @@ import (
 	"github.com/alexedwards/scs/v2"
 )
 
-// Sealer seals what a sign-in needs when it comes back: somebody who reads the storage must not be able to finish it.
+// Sealer seals what a sign-in needs when it comes back: somebody who reads the storage must not be able to finish it. A text opens
+// under the name that it was sealed with. Implementations are safe for concurrent use.
 type Sealer interface {
 	SealText(name string, plain []byte) ([]byte, error)
 	OpenText(name string, sealed []byte) ([]byte, error)

@@ -82,13 +82,13 @@ func Open(path string) (*File, error) {
 
 // AEAD implements vault.Keys. A file that has become unusable does not take the place of what was read before: a renewal under way
 // has to be sealed with something.
-func (f *File) AEAD(reload bool) (tink.AEAD, error) {
+func (f *File) AEAD(reload bool) tink.AEAD {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if reload {
 		f.reload()
 	}
-	return f.aead, nil
+	return f.aead
 }
 
 // Check looks at the file, and says why it cannot be used if it has changed so since it was opened.
@@ -108,7 +108,7 @@ func (f *File) reload() {
 		return
 	}
 	next, err := read(f.path)
-	if err == nil && !slices.ContainsFunc(keysOf(next.handle), func(key Key) bool { return key.ID == primaryOf(f.handle) }) {
+	if err == nil && !has(keysOf(next.handle), primaryOf(f.handle)) {
 		err = fmt.Errorf("%s has been replaced by a keyset without key %d, which seals the grants", f.path, primaryOf(f.handle))
 	}
 	if f.trouble = err; err == nil {
@@ -220,7 +220,11 @@ func (f *File) Keys() []Key {
 
 // Has says whether there is a key with the id.
 func (f *File) Has(id uint32) bool {
-	return slices.ContainsFunc(f.Keys(), func(key Key) bool { return key.ID == id })
+	return has(f.Keys(), id)
+}
+
+func has(keys []Key, id uint32) bool {
+	return slices.ContainsFunc(keys, func(key Key) bool { return key.ID == id })
 }
 
 func keysOf(handle *tinkkeyset.Handle) []Key {

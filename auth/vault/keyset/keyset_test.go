@@ -102,11 +102,7 @@ func TestAFileThatBecomesUnusableIsNotTakenUp(t *testing.T) {
 	}
 	sealed := func() []byte {
 		t.Helper()
-		aead, err := f.AEAD(true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := aead.Encrypt([]byte("x"), nil)
+		text, err := f.AEAD(true).Encrypt([]byte("x"), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,8 +131,7 @@ func TestAFileThatBecomesUnusableIsNotTakenUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		aead, _ := again.AEAD(false)
-		if _, err := aead.Decrypt(text, nil); err != nil {
+		if _, err := again.AEAD(false).Decrypt(text, nil); err != nil {
 			t.Errorf("what was sealed after %q does not open: %v", want, err)
 		}
 	}

@@ -108,7 +108,7 @@ type CountingKeys struct {
 }
 
 // AEAD implements vault.Keys.
-func (c *CountingKeys) AEAD(reload bool) (tink.AEAD, error) {
+func (c *CountingKeys) AEAD(reload bool) tink.AEAD {
 	c.asked.Add(1)
 	return c.Keys.AEAD(reload)
 }
