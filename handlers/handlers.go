@@ -31,7 +31,6 @@ type Config struct {
 	ExposeTokens bool   // a signed-in person may fetch their own tokens
 	DevPrefix    string // path of the embedded provider; empty: it is off
 	DevProvider  http.Handler
-	Static       http.Handler
 	Ready        func(context.Context) []string // what fails, by name; none: requests may come here
 	Now          func() time.Time
 	Log          *slog.Logger
@@ -126,7 +125,7 @@ func (a *app) routes() *echo.Echo {
 		e.Add(method, "/readyz", a.readyz)
 		e.Add(method, "/robots.txt", robots)
 		e.Add(method, "/.well-known/security.txt", a.securityText)
-		e.Add(method, "/static/*", a.asset)
+		e.Add(method, "/static/*", asset)
 	}
 	if a.DevPrefix != "" {
 		e.Any(a.DevPrefix, echo.WrapHandler(a.DevProvider))

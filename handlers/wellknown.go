@@ -11,11 +11,10 @@ import (
 )
 
 // asset serves a static file.
-func (a *app) asset(c echo.Context) error {
-	if !static.Has(c.Request().URL.Path) {
+func asset(c echo.Context) error {
+	if !static.Serve(c.Response(), c.Request()) {
 		return echo.ErrNotFound
 	}
-	a.Static.ServeHTTP(c.Response(), c.Request())
 	return nil
 }
 

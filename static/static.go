@@ -134,41 +134,37 @@ func acceptsGzip(h http.Header) bool {
 	return false
 }
 
-// Has says whether there is an asset at the path.
-func Has(path string) bool { return assets().byURL[path] != nil }
-
-// Handler serves the assets. What has a hash in its name never changes, and may be kept for ever.
-func Handler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			h.Set("Allow", "GET, HEAD")
-			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
-			return
-		}
-		a, ok := assets().byURL[r.URL.Path]
-		if !ok {
-			http.NotFound(w, r)
-			return
-		}
-		h.Set("Cache-Control", "public, max-age=31536000, immutable")
-		h.Set("Content-Type", a.kind)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Vary", "Accept-Encoding")
-		body, tag := a.raw, `"`+a.hash+`"`
-		if zipped := a.zip(); acceptsGzip(r.Header) && zipped != nil && len(zipped) < len(body) {
-			h.Set("Content-Encoding", "gzip")
-			body, tag = zipped, `"`+a.hash+`-gzip"`
-		}
-		h.Set("ETag", tag)
-		if strings.Contains(r.Header.Get("If-None-Match"), tag) {
-			h.Del("Content-Encoding")
-			w.WriteHeader(http.StatusNotModified)
-			return
-		}
-		h.Set("Content-Length", strconv.Itoa(len(body)))
-		if r.Method == http.MethodGet {
-			_, _ = w.Write(body)
-		}
-	})
+// Serve answers with the asset that the request names; false when there is none. What has a hash in its name never changes, and may be
+// kept for ever.
+func Serve(w http.ResponseWriter, r *http.Request) bool {
+	h := w.Header()
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		h.Set("Allow", "GET, HEAD")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		return true
+	}
+	a, ok := assets().byURL[r.URL.Path]
+	if !ok {
+		return false
+	}
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("Content-Type", a.kind)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Vary", "Accept-Encoding")
+	body, tag := a.raw, `"`+a.hash+`"`
+	if zipped := a.zip(); acceptsGzip(r.Header) && zipped != nil && len(zipped) < len(body) {
+		h.Set("Content-Encoding", "gzip")
+		body, tag = zipped, `"`+a.hash+`-gzip"`
+	}
+	h.Set("ETag", tag)
+	if strings.Contains(r.Header.Get("If-None-Match"), tag) {
+		h.Del("Content-Encoding")
+		w.WriteHeader(http.StatusNotModified)
+		return true
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method == http.MethodGet {
+		_, _ = w.Write(body)
+	}
+	return true
 }

@@ -19,7 +19,9 @@ func get(method, url string, header ...string) *http.Response {
 		r.Header.Set(header[n], header[n+1])
 	}
 	w := httptest.NewRecorder()
-	Handler().ServeHTTP(w, r)
+	if !Serve(w, r) {
+		http.NotFound(w, r)
+	}
 	return w.Result()
 }
 

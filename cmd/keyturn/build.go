@@ -16,7 +16,6 @@ import (
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/spool"
 	"keyturn/handlers"
-	"keyturn/static"
 )
 
 // streamsShare is which part of all event streams one session may have.
@@ -95,7 +94,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	})
 	config := handlers.Config{
 		Providers: providers, Rotator: s.rotator, Grants: s.grants, Events: s.events, Vault: db, Callbacks: callbacks, BaseURL: base,
-		ExposeTokens: settings.ExposeTokens == "owner", Static: static.Handler(), Now: now, Log: log,
+		ExposeTokens: settings.ExposeTokens == "owner", Now: now, Log: log,
 		Ready: s.readiness(log, db), AccessLog: settings.AccessLog == "on", Meter: s.metrics, Tracer: tracer,
 		TrustedProxies: settings.TrustedProxies, Limits: settings.Limits, SessionsPerPerson: settings.SessionsPerPerson,
 		SecurityContact: settings.SecurityContact,
