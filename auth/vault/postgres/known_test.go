@@ -35,14 +35,7 @@ func TestAGrantIsOpenedOnceUntilItChanges(t *testing.T) {
 	if n := opened(1); n != 1 {
 		t.Errorf("opened %d times, want once", n)
 	}
-	leased, err := other.Lease(t.Context(), g.ID, "them", time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	next, record := vaulttest.Renewed(leased, other.Now())
-	if err := other.Replace(t.Context(), "them", next, record); err != nil {
-		t.Fatal(err)
-	}
+	renewIn(t, other, g.ID)
 	if n := opened(2); n != 1 {
 		t.Errorf("opened %d times after it changed, want once", n)
 	}
@@ -103,14 +96,7 @@ func TestAmendingLeavesTheConnectionAsItWas(t *testing.T) {
 	t.Parallel()
 	db := connect(t, pgtest.Database(t)+"&pool_max_conns=2", vaulttest.Keyset(t))
 	g := create(t, db)
-	leased, err := db.Lease(t.Context(), g.ID, "me", time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
-	next, record := vaulttest.Renewed(leased, db.Now())
-	if err := db.Replace(t.Context(), "me", next, record); err != nil {
-		t.Fatal(err)
-	}
+	next, record := renewIn(t, db, g.ID)
 	for range 4 {
 		if err := db.Amend(t.Context(), next, record); err != nil {
 			t.Fatal(err)

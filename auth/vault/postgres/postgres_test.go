@@ -88,6 +88,20 @@ func create(t testing.TB, db *DB) *auth.Grant {
 	return g
 }
 
+// renewIn renews a grant, and returns what it left.
+func renewIn(t *testing.T, db *DB, id string) (*auth.Grant, *auth.Renewal) {
+	t.Helper()
+	leased, err := db.Lease(t.Context(), id, "them", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, record := vaulttest.Renewed(leased, db.Now())
+	if err := db.Replace(t.Context(), "them", next, record); err != nil {
+		t.Fatal(err)
+	}
+	return next, record
+}
+
 func TestVault(t *testing.T) {
 	t.Parallel()
 	vaulttest.Run(t, func(t *testing.T, clock *vaulttest.Clock) vaulttest.Engine {
@@ -235,16 +249,7 @@ func TestReplicasHearOfRenewalsAndEnds(t *testing.T) {
 	one, two := connect(t, url, keys), connect(t, url, keys)
 	h := listenAt(t, two)
 	g := create(t, one)
-	renew := func() {
-		leased, err := one.Lease(t.Context(), g.ID, "me", time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
-		next, record := vaulttest.Renewed(leased, time.Now())
-		if err := one.Replace(t.Context(), "me", next, record); err != nil {
-			t.Fatal(err)
-		}
-	}
+	renew := func() { renewIn(t, one, g.ID) }
 	renew()
 	if got := soon(t, "the renewal", h.changed); got != g.ID {
 		t.Errorf("heard of %q, want %q", got, g.ID)
