@@ -207,7 +207,7 @@ func parseDatabase(text string) (databaseDSN, error) {
 			return databaseDSN{}, errors.New(known + " is not a valid URL (special characters of a password are " +
 				"percent-encoded); " + allowed)
 		}
-		for name, least := range map[string]int{"pool_max_conns": 1, "pool_min_conns": 0} {
+		for least, name := range []string{"pool_min_conns", "pool_max_conns"} {
 			value := u.Query().Get(name)
 			if n, err := strconv.ParseInt(value, 10, 32); u.Query().Has(name) && (err != nil || int(n) < least) {
 				return databaseDSN{}, fmt.Errorf("%s has %s=%s; allowed: a number of connections, at least %d", known, name, shown(value), least)

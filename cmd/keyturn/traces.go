@@ -21,26 +21,28 @@ const flushTimeout = 3 * time.Second
 
 // tracesWanted says whether the environment asks for traces. What the library would pass over in silence is an error.
 func tracesWanted() (bool, error) {
-	wanted := false
-	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"} {
-		text := os.Getenv(name)
-		if text == "" {
-			continue
-		}
-		if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return false, fmt.Errorf("%s: is no address; allowed: an http or https URL", name)
-		}
-		wanted = true
-	}
-	if os.Getenv("OTEL_SDK_DISABLED") == "true" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
+	const prefix = "OTEL_EXPORTER_OTLP_"
+	endpoint, address := firstSet(prefix+"TRACES_ENDPOINT", prefix+"ENDPOINT")
+	if address == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
 		return false, nil
 	}
-	for _, name := range []string{"OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"} {
-		if protocol := os.Getenv(name); wanted && protocol != "" && protocol != "http/protobuf" {
-			return false, fmt.Errorf("%s: %s is not known; allowed: http/protobuf", name, shown(protocol))
+	if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return false, fmt.Errorf("%s: is no address; allowed: an http or https URL", endpoint)
+	}
+	if name, protocol := firstSet(prefix+"TRACES_PROTOCOL", prefix+"PROTOCOL"); protocol != "" && protocol != "http/protobuf" {
+		return false, fmt.Errorf("%s: %s is not known; allowed: http/protobuf", name, shown(protocol))
+	}
+	return true, nil
+}
+
+// firstSet is the first of the environment's variables that is not empty.
+func firstSet(names ...string) (name, value string) {
+	for _, name := range names {
+		if value := os.Getenv(name); value != "" {
+			return name, value
 		}
 	}
-	return wanted, nil
+	return "", ""
 }
 
 // openTraces returns the tracer of the process, nil unless OpenTelemetry's own environment names where spans go, by
