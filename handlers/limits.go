@@ -111,7 +111,7 @@ func tooMany(c echo.Context, wait time.Duration, title string) *httpProblem {
 
 // limitedAddress is what a request's address is limited as. Those that a trusted proxy says nothing useful about share one bound.
 func (a *app) limitedAddress(c echo.Context) (address string, ok bool) {
-	address, ok = limitedAddress(c.RealIP())
+	address, ok = networkOf(c.RealIP())
 	if !ok && c.Request().Header.Get(echo.HeaderXForwardedFor) != "" {
 		if a.trusts(c.Request()) {
 			return "unknown", true
@@ -124,9 +124,9 @@ func (a *app) limitedAddress(c echo.Context) (address string, ok bool) {
 	return address, ok
 }
 
-// limitedAddress is what an address is limited as: itself, or its network, of which a home has one (RFC 6177). ok is false for the
-// machine itself, and where there is no address.
-func limitedAddress(text string) (address string, ok bool) {
+// networkOf is what stands for an address: itself, or its network, of which a home has one (RFC 6177). ok is false for the machine
+// itself, and where there is no address.
+func networkOf(text string) (address string, ok bool) {
 	ip, err := netip.ParseAddr(text)
 	if err != nil {
 		return "", false

@@ -30,7 +30,7 @@ type site struct {
 	grants   *auth.Grants
 	metrics  *metrics
 	draining atomic.Bool
-	keyset   keysetWatch
+	keyset   *keysetWatch
 	closers  []func() error
 }
 
@@ -69,7 +69,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	}
 	s.closers = append(s.closers, db.Close)
 
-	s.keyset.keys, s.keyset.db, s.keyset.log = keys, db, log
+	s.keyset = &keysetWatch{keys: keys, db: db, log: log}
 	sealer := vault.Sealer{Keys: keys}
 	unstored, err := spool.Open(settings.spoolDir(), sealer)
 	if err != nil {
