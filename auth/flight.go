@@ -100,7 +100,11 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	}
 	f.turnAt = time.Now()
 	leasing, gotLease := r.step(ctx, "lease")
-	leased, held, err := r.acquire(leasing, id, g.Generation, trigger.awaited())
+	a := attempt{flight: f, before: g, trigger: trigger, began: r.Now()}
+	leased, held, err := g, true, r.claim(leasing, &a)
+	if errors.Is(err, ErrStale) {
+		leased, held, err = r.acquire(leasing, id, g.Generation, trigger.awaited())
+	}
 	gotLease(err)
 	switch {
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnreadable):
@@ -120,7 +124,8 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		}
 	default:
 		defer r.keepLease(ctx, id)()
-		r.renew(ctx, f, leased, trigger)
+		a.before = leased
+		r.renew(ctx, a)
 	}
 }
 

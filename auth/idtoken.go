@@ -36,11 +36,10 @@ func (r *Rotator) settle(ctx context.Context, provider Provider, g *Grant, recor
 func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant, record *Renewal) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	claims, err := provider.VerifyIDToken(ctx, g, g.Pending)
+	claims, err := provider.VerifyIDToken(ctx, g, g.Pending, true)
 	switch {
 	case err == nil:
-		g.Tokens.ID, g.Pending = g.Pending, ""
-		g.Identity = g.Identity.updated(claims)
+		g.verified(claims)
 	case errors.Is(err, ErrKeysUnavailable):
 		r.Log.WarnContext(ctx, "new id token not checked yet", "grant", g.ID, "error", err)
 	case errors.Is(err, ErrOtherIdentity):
@@ -56,6 +55,26 @@ func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant, recor
 		g.Pending = ""
 		record.Warning = CodeIDTokenRejected
 	}
+}
+
+// verifyAtOnce verifies the pending id token of a grant that is about to be stored, where that takes no more than computing. One
+// write then does for the tokens and for what came with them. Anything but a good id token is judged after the tokens are stored.
+func (r *Rotator) verifyAtOnce(ctx context.Context, provider Provider, g *Grant) {
+	if g.Pending == "" {
+		return
+	}
+	ctx, verified := r.step(ctx, "verify")
+	claims, err := provider.VerifyIDToken(ctx, g, g.Pending, false)
+	verified(err)
+	if err == nil {
+		g.verified(claims)
+	}
+}
+
+// verified says that the pending id token is good.
+func (g *Grant) verified(claims map[string]any) {
+	g.Tokens.ID, g.Pending = g.Pending, ""
+	g.Identity = g.Identity.updated(claims)
 }
 
 // checkPending repeats, beside the request, a verification for which the keys were out of reach.

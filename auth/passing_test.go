@@ -53,7 +53,7 @@ func TestTheSchedulerPassesWhatAnotherProcessRenews(t *testing.T) {
 
 // busyOnce is a vault in which another process holds a grant for a moment: the first who wants it has to pass.
 type busyOnce struct {
-	auth.Vault
+	inSteps
 	wanted, passed chan bool
 	once           sync.Once
 }

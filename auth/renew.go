@@ -18,39 +18,68 @@ type attempt struct {
 	policy   Policy
 	trigger  Trigger
 	began    time.Time
+	marked   bool   // the refresh token is marked as being presented
 	replay   string // CodeReplayed… when the refresh token was presented a second time
 }
 
+// declined is why a grant is not renewed.
+type declined struct {
+	outcome Outcome
+	why     Failure
+}
+
+// prepare looks up what the attempt needs. What it returns is nil when there is something to do.
+func (r *Rotator) prepare(a *attempt) *declined {
+	g := a.before
+	var ok bool
+	if a.provider, ok = r.Providers.Lookup(g.Identity.Provider); !ok {
+		return &declined{OutcomeKept, Failure{Code: CodeProviderUnavailable, Party: PartyOperator}}
+	}
+	a.policy = a.provider.Policy()
+	switch {
+	case g.Standing.Refused:
+		return &declined{OutcomeRefused, g.Standing.Failure}
+	case !a.policy.Renewable(g):
+		return &declined{OutcomeKept, Failure{Code: CodeNotRenewable, Party: PartyPerson}}
+	case !a.trigger.Forced() && g.PresentingAt.IsZero() && !a.policy.Due(g, a.began):
+		return &declined{}
+	}
+	return nil
+}
+
+// claim takes the lease and marks the refresh token in one write, where nothing speaks against a renewal of the grant as it was read.
+// ErrStale says to take the lease first, and look again.
+func (r *Rotator) claim(ctx context.Context, a *attempt) error {
+	if !a.before.PresentingAt.IsZero() || r.prepare(a) != nil {
+		return ErrStale
+	}
+	ctx, cancel := context.WithTimeout(ctx, storageWait)
+	defer cancel()
+	err := r.Vault.Claim(ctx, a.before, r.owner, leaseTTL, a.began)
+	a.marked = err == nil
+	return err
+}
+
 // renew runs one renewal of a leased grant and ends the lease.
-func (r *Rotator) renew(ctx context.Context, f *flight, g *Grant, trigger Trigger) {
-	f.result, f.err = r.attempt(ctx, f, g, trigger)
+func (r *Rotator) renew(ctx context.Context, a attempt) {
+	f := a.flight
+	f.result, f.err = r.attempt(ctx, a)
 	f.idle = f.err == nil && f.result.Outcome == ""
 }
 
-func (r *Rotator) attempt(ctx context.Context, f *flight, g *Grant, trigger Trigger) (Result, error) {
-	a := attempt{flight: f, before: g, trigger: trigger, began: r.Now()}
-	var ok bool
-	if a.provider, ok = r.Providers.Lookup(g.Identity.Provider); !ok {
-		return r.decline(ctx, g, OutcomeKept, Failure{Code: CodeProviderUnavailable, Party: PartyOperator})
+func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
+	g := a.before
+	if no := r.prepare(&a); no != nil {
+		return r.decline(ctx, g, no.outcome, no.why)
 	}
-	a.policy = a.provider.Policy()
-	struck := !g.PresentingAt.IsZero()
-	switch {
-	case g.Standing.Refused:
-		return r.decline(ctx, g, OutcomeRefused, g.Standing.Failure)
-	case !a.policy.Renewable(g):
-		return r.decline(ctx, g, OutcomeKept, Failure{Code: CodeNotRenewable, Party: PartyPerson})
-	case !trigger.Forced() && !struck && !a.policy.Due(g, a.began):
-		return r.decline(ctx, g, "", Failure{})
-	}
-	if struck {
+	if !g.PresentingAt.IsZero() {
 		if u, err := r.Spool.Find(g.ID); err == nil && u.Record.From() == g.Generation {
 			// Whoever was struck has the answer, and could not store it.
 			defer func() { _ = r.Spool.Remove(g.ID) }()
 			return r.finish(ctx, u.Grant, u.Record)
 		}
 		a.replay = CodeReplayedAfterCrash
-		if !trigger.Forced() {
+		if !a.trigger.Forced() {
 			a.trigger = TriggerRecovery
 			if a.provider.OnUnknown() == RetryAtExpiry && g.Tokens.ValidAt(a.began) {
 				return r.failed(ctx, a, &ProviderError{Delivery: DeliveryUnknown, Failure: Failure{Code: CodeOutcomeUnknown}})
@@ -67,7 +96,7 @@ func (r *Rotator) attempt(ctx context.Context, f *flight, g *Grant, trigger Trig
 	case errors.Is(err, ErrStale):
 		return r.adopt(ctx, g.ID)
 	case errors.Is(err, errUnmarked):
-		r.Log.ErrorContext(ctx, "renewal could not begin", "grant", g.ID, "trigger", trigger, "error", err)
+		r.Log.ErrorContext(ctx, "renewal could not begin", "grant", g.ID, "trigger", a.trigger, "error", err)
 		kept, _ := r.decline(ctx, g, OutcomeKept, Failure{Code: CodeStorage, Party: PartyKeyturn}) // unreleased, the lease runs out
 		return kept, nil
 	default:
@@ -95,15 +124,17 @@ func (r *Rotator) adopt(ctx context.Context, id string) (Result, error) {
 // promise 6) or the provider refused the scope parameter. The mark in the vault comes before the call, so that whoever
 // comes after a crash knows.
 func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
-	for withScope := true; ; {
-		marking, marked := r.step(ctx, "present")
-		err := r.Vault.Present(marking, a.before.ID, r.owner, r.Now())
-		marked(err)
-		switch {
-		case errors.Is(err, ErrStale):
-			return Answer{}, err
-		case err != nil:
-			return Answer{}, fmt.Errorf("%w: %w", errUnmarked, err)
+	for withScope := true; ; a.marked = false {
+		if !a.marked {
+			marking, marked := r.step(ctx, "present")
+			err := r.Vault.Present(marking, a.before.ID, r.owner, r.Now())
+			marked(err)
+			switch {
+			case errors.Is(err, ErrStale):
+				return Answer{}, err
+			case err != nil:
+				return Answer{}, fmt.Errorf("%w: %w", errUnmarked, err)
+			}
 		}
 		a.flight.calling.Store(true)
 		r.Counters.presented(a.before.Identity.Provider, a.replay != "")
@@ -151,7 +182,7 @@ func (r *Rotator) replayNow(a attempt) bool {
 	return a.provider.OnUnknown() != RetryAtExpiry || !a.before.Tokens.ValidAt(r.Now())
 }
 
-// succeeded stores the new token set before anything else is judged, then checks what came with it.
+// succeeded stores the new token set before anything that came with it is judged against it.
 func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Result, error) {
 	now := r.Now()
 	g := *a.before
@@ -170,6 +201,7 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
 	record.Warning = a.replay
+	r.verifyAtOnce(ctx, a.provider, &g)
 	return r.finish(ctx, &g, &record)
 }
 

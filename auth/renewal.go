@@ -144,8 +144,9 @@ type Provider interface {
 	// second try. withScope says whether to send the scope parameter where the provider uses one. Its error is a *ProviderError.
 	Renew(ctx context.Context, tokens TokenSet, withScope bool) (Answer, error)
 	// VerifyIDToken checks the id token that came with a renewal: signature, iss, aud, azp, exp, iat, at_hash, and
-	// OpenID Connect Core 12.2 against the grant's identity and its former id token. It returns the claims.
-	VerifyIDToken(ctx context.Context, g *Grant, idToken Secret) (map[string]any, error)
+	// OpenID Connect Core 12.2 against the grant's identity and its former id token. It returns the claims. Only with fetch does
+	// it ask for keys that it does not have; without, they are ErrKeysUnavailable, and nothing is waited for.
+	VerifyIDToken(ctx context.Context, g *Grant, idToken Secret, fetch bool) (map[string]any, error)
 	// Revoke revokes the grant at the provider (RFC 7009), if it can; nil when there is nothing to do.
 	Revoke(ctx context.Context, tokens TokenSet) error
 	// Policy is when the provider's grants are due, and how they are renewed.

@@ -101,7 +101,7 @@ func TestTwoProcessesShareOneCall(t *testing.T) {
 
 // outrun is a vault in which another process renews the grant while a lease is being asked for.
 type outrun struct {
-	auth.Vault
+	inSteps
 	renew  func()
 	answer error // of the lease that was asked for; nil: it is given
 }
@@ -123,7 +123,7 @@ func TestAClickSharesARenewalThatWasQuicker(t *testing.T) {
 		h := newHouse(t, options{})
 		other := auth.NewRotator(h.config)
 		config := h.config
-		config.Vault = &outrun{Vault: h.config.Vault, answer: answer, renew: func() {
+		config.Vault = &outrun{inSteps: inSteps{h.config.Vault}, answer: answer, renew: func() {
 			if _, err := other.Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now()); err != nil {
 				t.Error(err)
 			}

@@ -72,7 +72,7 @@ func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 	if !ok || !record.Outcome.Succeeded() {
 		return
 	}
-	ctx, settled := r.step(ctx, "verify")
+	ctx, settled := r.step(ctx, "settle")
 	err := r.settle(ctx, provider, g, record)
 	settled(err)
 	if err != nil {

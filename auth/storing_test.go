@@ -27,6 +27,15 @@ func (v *failing) Present(ctx context.Context, id, owner string, at time.Time) e
 	return err
 }
 
+func (v *failing) Claim(ctx context.Context, seen *auth.Grant, owner string, ttl time.Duration, at time.Time) error {
+	if v.full.Load() {
+		return errDiskFull
+	}
+	err := v.Vault.Claim(ctx, seen, owner, ttl, at)
+	v.full.Store(!v.mended.Load())
+	return err
+}
+
 func (v *failing) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
 	if v.full.Load() {
 		return nil, errDiskFull
@@ -186,14 +195,19 @@ func TestARefusalThatTheDatabaseDoesNotTake(t *testing.T) {
 	}
 }
 
+// inSteps is a vault that takes no lease and mark in one write.
+type inSteps struct{ auth.Vault }
+
+func (inSteps) Claim(context.Context, *auth.Grant, string, time.Duration, time.Time) error { return auth.ErrStale }
+
 // unmarking is a vault that is full when a mark is due: a lease could be had, and nothing else.
-type unmarking struct{ auth.Vault }
+type unmarking struct{ inSteps }
 
 func (unmarking) Present(context.Context, string, string, time.Time) error { return errDiskFull }
 
 func TestWithoutTheMarkNothingIsPresented(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return unmarking{v} }})
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return unmarking{inSteps{v}} }})
 	result := h.renew(t)
 	h.expect(t, result, auth.OutcomeKept, 1)
 	if result.Failure.Code != auth.CodeStorage || h.idp.TokenCalls() != 0 {
@@ -204,10 +218,25 @@ func TestWithoutTheMarkNothingIsPresented(t *testing.T) {
 	}
 }
 
+// full is a vault that takes nothing.
+type full struct{ auth.Vault }
+
+func (full) Claim(context.Context, *auth.Grant, string, time.Duration, time.Time) error { return errDiskFull }
+
+func TestWithoutAClaimNothingIsPresented(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return full{v} }})
+	result := h.renew(t)
+	h.expect(t, result, auth.OutcomeKept, 1)
+	if result.Failure.Code != auth.CodeStorage || h.idp.TokenCalls() != 0 {
+		t.Errorf("%s after %d token calls, want %s after none", result.Failure.Code, h.idp.TokenCalls(), auth.CodeStorage)
+	}
+}
+
 // Whoever waited for a renewal that could not begin learns why the token has expired.
 func TestAnExpiredTokenSaysWhyNothingWasTried(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, options{lifetime: time.Second, vault: func(v auth.Vault) auth.Vault { return unmarking{v} }})
+	h := newHouse(t, options{lifetime: time.Second, vault: func(v auth.Vault) auth.Vault { return unmarking{inSteps{v}} }})
 	waitUntilExpired(t, h)
 	view, err := h.rotator.Fresh(t.Context(), h.grant.ID)
 	if err != nil || view.State != auth.StateExpired || view.Problem.Code != auth.CodeStorage {

@@ -26,6 +26,9 @@ type Vault interface {
 	// Lease gives owner the sole right to renew the grant for the time ttl, and returns the grant as it is under the
 	// lease. ErrLeased while another owner's lease runs, ErrNotFound when the grant is gone. An owner may lease again.
 	Lease(ctx context.Context, id, owner string, ttl time.Duration) (*Grant, error)
+	// Claim is Lease and Present in one write, for a grant that is as seen was read: at its revision, leased to nobody else and with no
+	// refresh token being presented. ErrStale, and nothing written, when it is not.
+	Claim(ctx context.Context, seen *Grant, owner string, ttl time.Duration, at time.Time) error
 	// Extend makes owner's lease run for ttl from now, also one that has run out and that nobody took since; ErrStale
 	// when another owner has.
 	Extend(ctx context.Context, id, owner string, ttl time.Duration) error

@@ -126,7 +126,7 @@ func (b *brand) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool)
 }
 
 // VerifyIDToken implements auth.Provider. Renew lets no id token through to it.
-func (b *brand) VerifyIDToken(context.Context, *auth.Grant, auth.Secret) (map[string]any, error) {
+func (b *brand) VerifyIDToken(context.Context, *auth.Grant, auth.Secret, bool) (map[string]any, error) {
 	return nil, errors.New("id tokens of this provider are not verified")
 }
 

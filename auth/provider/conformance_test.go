@@ -270,7 +270,7 @@ func renewed(t *testing.T, set func(c map[string]any)) error {
 	if err != nil || answer.Refresh == "" || answer.Refresh == before.Refresh {
 		t.Fatalf("%+v, %v", answer, err)
 	}
-	_, err = p.VerifyIDToken(t.Context(), &auth.Grant{Identity: done.Identity, Tokens: answer.TokenSet(before, time.Hour)}, answer.ID)
+	_, err = p.VerifyIDToken(t.Context(), &auth.Grant{Identity: done.Identity, Tokens: answer.TokenSet(before, time.Hour)}, answer.ID, true)
 	if idp.Calls("/userinfo") != 1 {
 		t.Errorf("userinfo was called %d times", idp.Calls("/userinfo"))
 	}

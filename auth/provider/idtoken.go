@@ -32,12 +32,12 @@ type verified struct {
 
 // verify checks an id token as far as that needs no knowledge of a particular sign-in (OpenID Connect Core 3.1.3.7).
 // The issuer is left to the caller, to whom a wrong one means different things.
-func (m *metadata) verify(ctx context.Context, config Config, idToken, accessToken auth.Secret, now time.Time) (_ verified, err error) {
+func (m *metadata) verify(
+	ctx context.Context, config Config, idToken, accessToken auth.Secret, now time.Time, use keyUse,
+) (_ verified, err error) {
 	defer calm(&err)
-	unavailable := false
-	ctx = context.WithValue(ctx, keysUnavailable{}, &unavailable)
-	token, err := m.verifier.Verify(ctx, idToken.Reveal())
-	if unavailable {
+	token, err := m.verifier.Verify(use.in(ctx), idToken.Reveal())
+	if use.unavailable {
 		return verified{}, auth.ErrKeysUnavailable
 	}
 	if err != nil {
@@ -122,12 +122,16 @@ func (v verified) isOf(s *Session, issuer string, config Config, now time.Time) 
 
 // VerifyIDToken implements auth.Provider: an id token of a renewal against the one of the sign-in (OpenID Connect Core
 // 12.2).
-func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Secret) (map[string]any, error) {
+func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Secret, fetch bool) (_ map[string]any, err error) {
+	defer calm(&err)
+	if !fetch && p.discovery.known() == nil {
+		return nil, auth.ErrKeysUnavailable
+	}
 	m, err := p.metadata(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
 	}
-	v, err := m.verify(ctx, p.config, idToken, g.Tokens.Access, p.options.Now())
+	v, err := m.verify(ctx, p.config, idToken, g.Tokens.Access, p.options.Now(), keyUse{known: !fetch})
 	if err != nil {
 		return nil, err
 	}

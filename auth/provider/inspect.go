@@ -76,13 +76,13 @@ func (p *OIDC) CheckSignature(ctx context.Context, token auth.Secret) error {
 	if err != nil {
 		return errors.Join(auth.ErrKeysUnavailable, err)
 	}
-	unavailable := false
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, keysUnavailable{}, &unavailable), inspectTimeout)
+	var use keyUse
+	ctx, cancel := context.WithTimeout(use.in(ctx), inspectTimeout)
 	defer cancel()
 	switch _, err := m.keys.VerifySignature(ctx, token.Reveal()); {
 	case err == nil:
 		return nil
-	case unavailable:
+	case use.unavailable:
 		return auth.ErrKeysUnavailable
 	default:
 		return ErrNoKeyFits

@@ -64,9 +64,18 @@ func newKeys(url string, client *http.Client, now func() time.Time) *keys {
 	return &keys{url: url, client: client, now: now, again: rate.NewLimiter(rate.Every(keysAgain), keysAgainBurst)}
 }
 
-// keysUnavailable marks, in the caller's context, a place for a note that the keys could not be fetched: go-oidc's
-// verifier does not pass that on as an error that can be told from a bad signature.
-type keysUnavailable struct{}
+// keyUse goes with the caller's context through go-oidc's verifier, which does not pass on an error that can be told from a bad
+// signature.
+type keyUse struct {
+	known       bool // only keys that are here already
+	unavailable bool // the answer: it is for want of keys that nothing is verified
+}
+
+type keyUseOf struct{}
+
+func (u *keyUse) in(ctx context.Context) context.Context {
+	return context.WithValue(ctx, keyUseOf{}, u)
+}
 
 // VerifySignature implements oidc.KeySet. The token is a JWS in compact form; a key comes from the provider's set and never
 // from the token's own header.
@@ -75,17 +84,25 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("not a signed token: %w", err)
 	}
-	payload, err := k.verify(ctx, jws)
-	if noted, ok := ctx.Value(keysUnavailable{}).(*bool); ok {
-		*noted = err != nil && !errors.Is(err, errNoKeyFits)
+	use, ok := ctx.Value(keyUseOf{}).(*keyUse)
+	if !ok {
+		use = &keyUse{}
 	}
+	payload, err := k.verify(ctx, jws, use.known)
+	use.unavailable = err != nil && !errors.Is(err, errNoKeyFits)
 	return payload, err
 }
 
-func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature) ([]byte, error) {
+func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, onlyKnown bool) ([]byte, error) {
 	k.mu.Lock()
 	known := k.found
 	k.mu.Unlock()
+	if onlyKnown {
+		if k.now().Sub(known.at) > keysStay {
+			return nil, errKeysResting
+		}
+		return known.verify(jws)
+	}
 	if known.at.IsZero() {
 		fetched, err := k.fetched(ctx)
 		if err != nil {

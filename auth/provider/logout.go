@@ -42,10 +42,10 @@ func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, err
 	if err != nil {
 		return auth.Logout{}, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
 	}
-	unavailable := false
-	verified, err := m.verifier.VerifyLogout(context.WithValue(ctx, keysUnavailable{}, &unavailable), token)
+	var use keyUse
+	verified, err := m.verifier.VerifyLogout(use.in(ctx), token)
 	switch {
-	case unavailable:
+	case use.unavailable:
 		return auth.Logout{}, auth.ErrKeysUnavailable
 	case err != nil:
 		return auth.Logout{}, err

@@ -164,7 +164,7 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	if answer.ID == "" {
 		return auth.Identity{}, signInError("no_id_token", "the token endpoint gave no id token; is the scope openid asked for?")
 	}
-	v, err := m.verify(ctx, p.config, answer.ID, answer.Access, p.options.Now())
+	v, err := m.verify(ctx, p.config, answer.ID, answer.Access, p.options.Now(), keyUse{})
 	if err == nil {
 		err = v.isOf(s, m.Issuer, p.config, p.options.Now())
 	}

@@ -70,7 +70,7 @@ func TestTracesShowARenewalAndItsSteps(t *testing.T) {
 	if string(renewal.GetParentSpanId()) != string(asked.GetSpanId()) {
 		t.Error("the renewal does not hang from the request that asked for it")
 	}
-	for _, step := range []string{"queue", "lease", "present", "token call", "store", "verify"} {
+	for _, step := range []string{"queue", "lease", "token call", "verify", "store", "settle"} {
 		if span := spans.named(step); span == nil || string(span.GetParentSpanId()) != string(renewal.GetSpanId()) {
 			t.Errorf("no step %q in the renewal: %v", step, span)
 		}

@@ -98,6 +98,13 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*
 	return nil, auth.ErrLeased
 }
 
+// Claim implements auth.Vault.
+func (db *DB) Claim(ctx context.Context, seen *auth.Grant, owner string, ttl time.Duration, at time.Time) error {
+	return db.underLease(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3, presenting_at = $4
+		WHERE id = $1 AND revision = $5 AND presenting_at = 0 AND lease_owner IN ('', $2)`,
+		seen.ID, owner, ttl.Microseconds(), vault.Micros(at), seen.Revision)
+}
+
 // Extend implements auth.Vault.
 func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) error {
 	return db.underLease(ctx, `UPDATE grants SET lease_until = keyturn_now() + $3 WHERE id = $1 AND lease_owner = $2`,

@@ -74,6 +74,16 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 	return g, nil
 }
 
+// Claim implements auth.Vault.
+func (db *DB) Claim(ctx context.Context, seen *auth.Grant, owner string, ttl time.Duration, at time.Time) error {
+	if err := db.owners.claim(owner); err != nil {
+		return err
+	}
+	return db.underLease(ctx, seen.ID, `UPDATE grants SET lease_owner = ?1, lease_until = ?2, presenting_at = ?3
+		WHERE id = ?4 AND revision = ?5 AND presenting_at = 0 AND lease_owner IN ('', ?1)`,
+		owner, vault.Micros(db.Now().Add(ttl)), vault.Micros(at), seen.ID, seen.Revision)
+}
+
 // Extend implements auth.Vault.
 func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) error {
 	return db.underLease(ctx, id, `UPDATE grants SET lease_until = ? WHERE id = ? AND lease_owner = ?`,

@@ -314,6 +314,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 			t.Errorf("shared by %d, want 5", history[0].Shared)
 		}
 	})
+	claim(test)
 	schedule(test)
 	logout(test)
 	keep(test)

@@ -1,0 +1,62 @@
+package vaulttest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+)
+
+// claim is the part of the suite about taking a grant in one write.
+func claim(test func(name string, run func(t *testing.T, f fixture))) {
+	test("a claim is a lease and a mark, of a grant that is as it was seen", func(t *testing.T, f fixture) {
+		at := f.clock.Now()
+		seen, err := f.Get(t.Context(), f.grant.ID)
+		must(t, err)
+		must(t, f.Claim(t.Context(), seen, "me", time.Minute, at))
+		_, err = f.Lease(t.Context(), seen.ID, "other", time.Minute)
+		is(t, err, auth.ErrLeased)
+		got, err := f.Get(t.Context(), seen.ID)
+		must(t, err)
+		if !got.PresentingAt.Equal(at) || !got.LeasedAt(f.clock.Now()) {
+			t.Errorf("presenting at %v, leased until %v", got.PresentingAt, got.LeasedUntil)
+		}
+		is(t, f.Claim(t.Context(), seen, "other", time.Minute, at), auth.ErrStale) // it is leased
+		is(t, f.Claim(t.Context(), seen, "me", time.Minute, at), auth.ErrStale)    // and marked
+		next, record := Renewed(seen, at)
+		must(t, f.Replace(t.Context(), "me", next, record))
+
+		is(t, f.Claim(t.Context(), seen, "me", time.Minute, at), auth.ErrStale) // it is another by now
+		now, err := f.Get(t.Context(), seen.ID)
+		must(t, err)
+		if !now.PresentingAt.IsZero() || !now.LeasedUntil.IsZero() {
+			t.Errorf("a claim that failed has left presenting %v, leased until %v", now.PresentingAt, now.LeasedUntil)
+		}
+		must(t, f.Claim(t.Context(), now, "me", time.Minute, at))
+		is(t, f.Claim(t.Context(), &auth.Grant{ID: "nobody"}, "me", time.Minute, at), auth.ErrStale)
+	})
+	test("of many who claim a grant one has it", func(t *testing.T, f fixture) {
+		seen, err := f.Get(t.Context(), f.grant.ID)
+		must(t, err)
+		var held atomic.Int32
+		var all sync.WaitGroup
+		for i := range 16 {
+			all.Go(func() {
+				err := f.Claim(t.Context(), seen, fmt.Sprint("owner ", i), time.Minute, f.clock.Now())
+				if err == nil {
+					held.Add(1)
+				} else if !errors.Is(err, auth.ErrStale) {
+					t.Errorf("claim: %v", err)
+				}
+			})
+		}
+		all.Wait()
+		if n := held.Load(); n != 1 {
+			t.Errorf("%d owners hold it", n)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package auth_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"keyturn/auth"
+)
+
+// counted is a vault that remembers what was written into it.
+type counted struct {
+	auth.Vault
+	mu      sync.Mutex
+	writes  []string
+	pending []bool // of each Replace: the id token was still to be verified
+}
+
+func (c *counted) wrote(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writes = append(c.writes, what)
+}
+
+func (c *counted) Claim(ctx context.Context, seen *auth.Grant, owner string, ttl time.Duration, at time.Time) error {
+	c.wrote("claim")
+	return c.Vault.Claim(ctx, seen, owner, ttl, at)
+}
+
+func (c *counted) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	c.wrote("lease")
+	return c.Vault.Lease(ctx, id, owner, ttl)
+}
+
+func (c *counted) Present(ctx context.Context, id, owner string, at time.Time) error {
+	c.wrote("present")
+	return c.Vault.Present(ctx, id, owner, at)
+}
+
+func (c *counted) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	c.wrote("replace")
+	c.pending = append(c.pending, g.Pending != "")
+	return c.Vault.Replace(ctx, owner, g, r)
+}
+
+func (c *counted) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
+	c.wrote("amend")
+	return c.Vault.Amend(ctx, g, r)
+}
+
+func (c *counted) Release(ctx context.Context, id, owner string) error {
+	c.wrote("release")
+	return c.Vault.Release(ctx, id, owner)
+}
+
+// expect compares the writes since the last call.
+func (c *counted) expect(t *testing.T, what string, writes ...string) {
+	t.Helper()
+	if !slices.Equal(c.writes, writes) {
+		t.Errorf("%s is written by %v, want %v", what, c.writes, writes)
+	}
+	c.writes = nil
+}
+
+// Each write costs a commit, and the last one a wait for the disk: a renewal in the ordinary case takes two.
+func TestWritesOfARenewal(t *testing.T) {
+	t.Parallel()
+	count := &counted{}
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { count.Vault = v; return count }})
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	count.expect(t, "a renewal", "claim", "replace")
+	if before, now := h.grant.Tokens.ID, h.stored(t); now.Tokens.ID == before || now.Pending != "" {
+		t.Error("the new id token has not taken the old one's place")
+	}
+
+	if _, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerAutomatic, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	count.expect(t, "a renewal that is not due", "lease", "release")
+
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := jose.JSONWebKey{Key: &key.PublicKey, KeyID: "next", Algorithm: string(jose.ES256), Use: "sig"}
+	h.idp.Rotate(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "next"}}, public)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 3)
+	count.expect(t, "a renewal whose id token needs a key that is not here", "claim", "replace", "amend")
+	if !count.pending[len(count.pending)-1] {
+		t.Error("the tokens waited for the key")
+	}
+	if now := h.stored(t); now.Pending != "" {
+		t.Error("the id token is not settled")
+	}
+}
