@@ -67,66 +67,85 @@ func (r *Rotator) lease(ctx context.Context, id string) (*Grant, error) {
 	return r.Vault.Lease(ctx, id, r.owner, leaseTTL)
 }
 
-// keepLease extends the lease until the returned function is called.
+// keepLease extends the lease until the returned function is called, which waits for an extension under way.
 func (r *Rotator) keepLease(ctx context.Context, id string) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	var extending sync.WaitGroup
-	extending.Go(func() {
-		ticker := time.NewTicker(leaseExtend)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			if err := r.Vault.Extend(ctx, id, r.owner, leaseTTL); errors.Is(err, ErrStale) {
-				return
-			}
+	var mu sync.Mutex
+	var timer *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(leaseExtend, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() != nil {
+			return
+		}
+		if err := r.Vault.Extend(ctx, id, r.owner, leaseTTL); !errors.Is(err, ErrStale) {
+			timer.Reset(leaseExtend)
 		}
 	})
-	return func() { cancel(); extending.Wait() }
+	return func() {
+		cancel()
+		timer.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+	}
 }
 
 // patience is a context that ends after a time in which this process ran. A process that was paused, or a machine that
 // slept, finds an answer that came meanwhile, and must not throw it away for its clock's sake.
 type patience struct {
 	context.Context
-	done chan struct{}
+	done  chan struct{}
+	every time.Duration
 
-	mu  sync.Mutex
-	err error
+	mu    sync.Mutex
+	timer *time.Timer
+	next  time.Time
+	left  int // ticks until it ends
+	err   error
 }
 
 // withPatience returns a context that ends with context.DeadlineExceeded when the process has run for d.
 func withPatience(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	const ticks = 40
-	p := &patience{Context: parent, done: make(chan struct{})}
-	stop := make(chan struct{})
-	go func() {
-		ticker := time.NewTicker(max(d/ticks, time.Millisecond))
-		defer ticker.Stop()
-		for range ticks {
-			select {
-			case <-ticker.C: // those that were missed do not count
-			case <-parent.Done():
-				p.end(parent.Err())
-				return
-			case <-stop:
-				p.end(context.Canceled)
-				return
-			}
-		}
-		p.end(context.DeadlineExceeded)
-	}()
-	return p, sync.OnceFunc(func() { close(stop) })
+	p := &patience{Context: parent, done: make(chan struct{}), every: max(d/ticks, time.Millisecond), left: ticks}
+	p.mu.Lock()
+	p.next = time.Now().Add(p.every)
+	p.timer = time.AfterFunc(p.every, p.tick)
+	p.mu.Unlock()
+	orphan := context.AfterFunc(parent, func() { p.end(parent.Err()) })
+	return p, func() { orphan(); p.end(context.Canceled) }
+}
+
+// tick counts one that the process was there for. Those that it missed do not count.
+func (p *patience) tick() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return
+	}
+	if p.left--; p.left == 0 {
+		p.endLocked(context.DeadlineExceeded)
+		return
+	}
+	now := time.Now()
+	p.next = p.next.Add(p.every * (1 + max(0, now.Sub(p.next))/p.every))
+	p.timer.Reset(p.next.Sub(now))
 }
 
 func (p *patience) end(err error) {
 	p.mu.Lock()
-	p.err = err
-	p.mu.Unlock()
-	close(p.done)
+	defer p.mu.Unlock()
+	p.endLocked(err)
+}
+
+func (p *patience) endLocked(err error) {
+	if p.err == nil {
+		p.timer.Stop()
+		p.err = err
+		close(p.done)
+	}
 }
 
 // Deadline implements context.Context: there is none on the clock.
