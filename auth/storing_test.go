@@ -198,7 +198,9 @@ func TestARefusalThatTheDatabaseDoesNotTake(t *testing.T) {
 // inSteps is a vault that takes no lease and mark in one write.
 type inSteps struct{ auth.Vault }
 
-func (inSteps) Claim(context.Context, *auth.Grant, string, time.Duration, time.Time) error { return auth.ErrStale }
+func (inSteps) Claim(context.Context, *auth.Grant, string, time.Duration, time.Time) error {
+	return auth.ErrStale
+}
 
 // unmarking is a vault that is full when a mark is due: a lease could be had, and nothing else.
 type unmarking struct{ inSteps }
@@ -221,7 +223,9 @@ func TestWithoutTheMarkNothingIsPresented(t *testing.T) {
 // full is a vault that takes nothing.
 type full struct{ auth.Vault }
 
-func (full) Claim(context.Context, *auth.Grant, string, time.Duration, time.Time) error { return errDiskFull }
+func (full) Claim(context.Context, *auth.Grant, string, time.Duration, time.Time) error {
+	return errDiskFull
+}
 
 func TestWithoutAClaimNothingIsPresented(t *testing.T) {
 	t.Parallel()

@@ -73,3 +73,12 @@ func share(from, to *auth.Grant) {
 	to.Identity.Provider, to.Identity.Subject = subject.Provider, subject.Subject
 	to.Kept, to.Tokens, to.Pending, to.Former, to.Standing = from.Kept, from.Tokens, from.Pending, from.Former, from.Standing
 }
+
+// asSealed makes the times of a grant what they are once it has been sealed and opened.
+func asSealed(g *auth.Grant) {
+	for _, t := range []*time.Time{
+		&g.Tokens.IssuedAt, &g.Tokens.ExpiresAt, &g.Tokens.RefreshExpiresAt, &g.Standing.TriedAt, &g.Standing.NextTry, &g.Standing.AutomaticAt,
+	} {
+		*t = t.UTC().Round(0) // without the monotonic reading
+	}
+}

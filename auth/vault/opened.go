@@ -32,9 +32,16 @@ func (o Opened) Known(id string) *auth.Grant {
 	return &auth.Grant{}
 }
 
-// Remember keeps a grant as it was read or written; its Revision is the row's.
+// Remember keeps a grant as it was read; its Revision is the row's.
 func (o Opened) Remember(g *auth.Grant) {
 	remembered := *g
+	o.grants.Add(g.ID, &remembered)
+}
+
+// Written keeps a grant as it was written; its Revision is the row's.
+func (o Opened) Written(g *auth.Grant) {
+	remembered := *g
+	asSealed(&remembered)
 	o.grants.Add(g.ID, &remembered)
 }
 

@@ -75,24 +75,42 @@ func GrantValues(g *auth.Grant, sealed []byte) []any {
 // presenting_at, created_at, seen_at, user_agent, ip, revision and, last, when its lease ends, which leasedUntil turns into a time.
 // The statement may leave sealed NULL where the row is still at the revision of known, the grant as it was read before.
 func (s Sealer) ScanGrant(row Row, leasedUntil func(us int64) time.Time, known *auth.Grant) (*auth.Grant, error) {
+	g, sealed, err := scanGrant(row, leasedUntil)
+	if err != nil {
+		return nil, err
+	}
+	if sealed == nil && known != nil && known.ID == g.ID && known.Revision == g.Revision {
+		share(known, g)
+		return g, nil
+	}
+	return g, s.Open(g, sealed)
+}
+
+// ScanWritten reads the row that a statement has just written of a grant, without what is sealed, which is the grant's own.
+func ScanWritten(row Row, leasedUntil func(us int64) time.Time, written *auth.Grant) (*auth.Grant, error) {
+	g, _, err := scanGrant(row, leasedUntil)
+	if err == nil {
+		share(written, g)
+		asSealed(g)
+	}
+	return g, err
+}
+
+func scanGrant(row Row, leasedUntil func(us int64) time.Time) (*auth.Grant, []byte, error) {
 	var g auth.Grant
 	var sealed []byte
 	var due, presenting, leased, created, seen int64
 	err := row.Scan(&g.ID, &g.SessionHash, &g.Identity.Provider, &g.Identity.Subject, &sealed, &g.Generation, &due, &presenting,
 		&created, &seen, &g.UserAgent, &g.IP, &g.Revision, &leased)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, auth.ErrNotFound
+		return nil, nil, auth.ErrNotFound
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read grant: %w", err)
+		return nil, nil, fmt.Errorf("read grant: %w", err)
 	}
 	g.DueAt, g.PresentingAt, g.LeasedUntil = FromMicros(due), FromMicros(presenting), leasedUntil(leased)
 	g.CreatedAt, g.SeenAt = FromMicros(created), FromMicros(seen)
-	if sealed == nil && known != nil && known.ID == g.ID && known.Revision == g.Revision {
-		share(known, &g)
-		return &g, nil
-	}
-	return &g, s.Open(&g, sealed)
+	return &g, sealed, nil
 }
 
 // RenewalValues are the values of RenewalColumns.

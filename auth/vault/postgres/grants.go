@@ -17,15 +17,15 @@ var (
 
 // grantColumns are what scan reads. The last is how long the lease still runs, not positive when it has run out.
 const (
-	grantColumns      = beforeSealed + `sealed` + behindSealed
-	grantColumnsSince = beforeSealed + `CASE WHEN id = $2 AND revision = $3 THEN NULL ELSE sealed END` + behindSealed
+	grantColumns = beforeSealed + `sealed` + behindSealed
+	sealedSince  = `CASE WHEN id = $2 AND revision = $3 THEN NULL ELSE sealed END`
 
 	beforeSealed = `id, session_hash, provider, subject, `
 	behindSealed = `, generation, due_at, presenting_at, created_at, seen_at, user_agent, ip, revision,
 		CASE WHEN lease_owner = '' THEN 0 ELSE lease_until - keyturn_now() END`
 )
 
-const selectGrant = `SELECT ` + grantColumnsSince + ` FROM grants WHERE id = $1`
+const selectGrant = `SELECT ` + beforeSealed + sealedSince + behindSealed + ` FROM grants WHERE id = $1`
 
 // Create implements auth.Vault.
 func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
@@ -136,13 +136,14 @@ func (db *DB) underLease(ctx context.Context, statement string, args ...any) err
 const replaceGrant = `WITH replaced AS (
 		UPDATE grants SET sealed = $19, generation = $20, state = $21, due_at = $22, issued_at = $23, sid = $28, revision = revision + 1,
 			presenting_at = 0, lease_owner = '', lease_until = 0
-		WHERE id = $24 AND generation = $25 AND lease_owner = $26 AND lease_until > keyturn_now() RETURNING id
+		WHERE id = $24 AND generation = $25 AND lease_owner = $26 AND lease_until > keyturn_now() RETURNING id, revision
 	), trimmed AS (
 		DELETE FROM renewals USING replaced WHERE grant_id = replaced.id AND renewals.id <=
 			(SELECT id FROM renewals WHERE grant_id = $24 ORDER BY id DESC LIMIT 1 OFFSET $27)
 	)
 	INSERT INTO renewals (` + vault.RenewalColumns + `)
-		SELECT $1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18 FROM replaced RETURNING id`
+		SELECT $1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18 FROM replaced
+		RETURNING id, (SELECT revision FROM replaced)`
 
 // Replace implements auth.Vault.
 func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
@@ -150,8 +151,12 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 	if err != nil {
 		return err
 	}
-	err = db.one(ctx, into(&r.ID), replaceGrant, append(vault.RenewalValues(r), sealed, g.Generation, vault.State(g),
+	stored := *g
+	err = db.one(ctx, into(&r.ID, &stored.Revision), replaceGrant, append(vault.RenewalValues(r), sealed, g.Generation, vault.State(g),
 		vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.ID, r.From(), owner, vault.KeepRenewals-1, g.SID())...)
+	if err == nil {
+		db.opened.Written(&stored)
+	}
 	return db.rewritten(ctx, g.ID, err)
 }
 

@@ -44,6 +44,14 @@ func TestAGrantIsOpenedOnceUntilItChanges(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrittenIsRemembered(t *testing.T) {
+	t.Parallel()
+	url, file := pgtest.Database(t), vaulttest.Keyset(t)
+	keys := &vaulttest.CountingKeys{Keys: file}
+	db, other := connect(t, url, keys), connect(t, url, file)
+	vaulttest.WritesWhatIsRead(t, create(t, other), db, other, keys)
+}
+
 // A session brings its grant along, for the first look that comes at once and for no other.
 func TestASessionBringsItsGrant(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -94,8 +95,8 @@ func (c *cache) begin() (before snapshot) {
 	return before
 }
 
-// end says that the transaction is over, which changed the given rows; all says that it may have changed any.
-func (c *cache) end(before snapshot, changed []key, all bool) {
+// end says that the transaction of the given writes is over, and whether it was committed.
+func (c *cache) end(before snapshot, writes []*write, committed bool) {
 	if c == nil {
 		return
 	}
@@ -103,11 +104,18 @@ func (c *cache) end(before snapshot, changed []key, all bool) {
 	defer c.mu.Unlock()
 	c.committing = false
 	now, whole := c.index.now()
-	if all || !whole || c.at != before || !now.follows(before) {
+	anyRow := slices.ContainsFunc(writes, func(w *write) bool { return len(w.rows) == 0 })
+	alone := whole && now.follows(before)
+	if anyRow || !alone || c.at != before {
 		c.rows.Purge()
 	}
-	for _, k := range changed {
-		c.rows.Remove(k)
+	for _, one := range writes {
+		for _, k := range one.rows {
+			c.rows.Remove(k)
+		}
+		if one.leaves != nil && committed && alone && !anyRow {
+			c.rows.Add(one.rows[0], *one.leaves)
+		}
 	}
 	c.at = now
 }

@@ -16,9 +16,13 @@ var (
 	_ auth.Journal = (*DB)(nil)
 )
 
-const selectGrant = `SELECT id, session_hash, provider, subject,
-	CASE WHEN id = ?2 AND revision = ?3 THEN NULL ELSE sealed END, generation, due_at, presenting_at,
-	created_at, seen_at, user_agent, ip, revision, lease_until FROM grants WHERE id = ?1`
+const (
+	beforeSealed = `id, session_hash, provider, subject, `
+	behindSealed = `, generation, due_at, presenting_at, created_at, seen_at, user_agent, ip, revision, lease_until`
+
+	selectGrant = `SELECT ` + beforeSealed + `CASE WHEN id = ?2 AND revision = ?3 THEN NULL ELSE sealed END` + behindSealed +
+		` FROM grants WHERE id = ?1`
+)
 
 // Create implements auth.Vault.
 func (db *DB) Create(ctx context.Context, g *auth.Grant) error {
@@ -37,10 +41,11 @@ func (db *DB) Get(ctx context.Context, id string) (*auth.Grant, error) {
 	found, ok, ticket := db.cache.get(key{grant: id})
 	if !ok {
 		known := db.opened.Known(id)
-		g, err := db.scan(db.get.QueryRowContext(ctx, id, known.ID, known.Revision), known)
+		g, err := db.Sealer.ScanGrant(db.get.QueryRowContext(ctx, id, known.ID, known.Revision), vault.FromMicros, known)
 		if err != nil {
 			return nil, err
 		}
+		db.opened.Remember(g)
 		found = row{grant: g}
 		db.cache.put(key{grant: id}, ticket, found)
 	}
@@ -71,6 +76,7 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 	if err != nil {
 		return nil, err
 	}
+	db.opened.Remember(g)
 	return g, nil
 }
 
@@ -118,17 +124,29 @@ func (db *DB) underLease(ctx context.Context, id, statement string, args ...any)
 
 // Replace implements auth.Vault.
 func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
-	return db.rewrite(ctx, g, db.inTx, func(tx *writer, sealed []byte) error {
-		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?, sid = ?,
+	var stored *auth.Grant
+	err := db.rewrite(ctx, g, db.inTx, func(tx *writer, sealed []byte) (err error) {
+		stored, err = vault.ScanWritten(tx.QueryRow(`UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?, sid = ?,
 			revision = revision + 1, presenting_at = 0, lease_owner = '', lease_until = 0
-			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ?`,
+			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ?
+			RETURNING `+beforeSealed+`NULL`+behindSealed,
 			sealed, g.Generation, vault.State(g), vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.SID(),
-			g.ID, r.From(), owner, vault.Micros(db.Now())))
-		if err != nil || n == 0 {
-			return noRow(err)
+			g.ID, r.From(), owner, vault.Micros(db.Now())), vault.FromMicros, g)
+		if errors.Is(err, auth.ErrNotFound) {
+			return auth.ErrStale
 		}
-		return addRenewal(tx, r)
+		if err == nil {
+			err = addRenewal(tx, r)
+		}
+		if err == nil {
+			tx.keep(row{grant: stored})
+		}
+		return err
 	})
+	if err == nil {
+		db.opened.Remember(stored)
+	}
+	return err
 }
 
 // Amend implements auth.Vault. With the machine goes what it writes at the most, and then the grant is as it was before: what was to be
@@ -199,19 +217,10 @@ func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) 
 	return g, nil
 }
 
-// readIn reads a grant in a transaction.
+// readIn reads a grant in a transaction. Only when that is over may the grant be remembered.
 func (db *DB) readIn(tx *writer, id string) (*auth.Grant, error) {
 	known := db.opened.Known(id)
-	return db.scan(tx.QueryRow(selectGrant, id, known.ID, known.Revision), known)
-}
-
-// scan reads a grant, opens it unless it is as known, and remembers it.
-func (db *DB) scan(row vault.Row, known *auth.Grant) (*auth.Grant, error) {
-	g, err := db.Sealer.ScanGrant(row, vault.FromMicros, known)
-	if err == nil {
-		db.opened.Remember(g)
-	}
-	return g, err
+	return db.Sealer.ScanGrant(tx.QueryRow(selectGrant, id, known.ID, known.Revision), vault.FromMicros, known)
 }
 
 // History implements auth.Vault.

@@ -23,6 +23,7 @@ type writer struct {
 	cache    *cache
 	prepared map[string]*sql.Stmt
 	light    bool // what is committed outlives the process, but perhaps not the machine
+	kept     *row // what the write that runs leaves of its only row
 	waiting  chan *write
 	closed   chan struct{} // ends the loop
 	ended    chan struct{} // the loop has ended
@@ -30,11 +31,12 @@ type writer struct {
 
 // write is one write that somebody waits for.
 type write struct {
-	run   func(tx *writer) error
-	rows  []key       // that it changes; none: any
-	light bool        // it need not outlive the machine, only the process
-	taken atomic.Bool // by the writer, or by whoever gave up waiting
-	done  chan error
+	run    func(tx *writer) error
+	rows   []key       // that it changes; none: any
+	leaves *row        // of its only row, if it says that
+	light  bool        // it need not outlive the machine, only the process
+	taken  atomic.Bool // by the writer, or by whoever gave up waiting
+	done   chan error
 }
 
 func newWriter(ctx context.Context, pool *sql.DB, rows *cache) (*writer, error) {
@@ -88,14 +90,11 @@ func (w *writer) together(batch []*write) {
 	results := make([]error, 0, len(batch))
 	err := w.begin(batch)
 	before := w.cache.begin()
-	var changed []key
-	every := false
 	for _, one := range batch {
 		if one.taken.Swap(true) {
 			continue // nobody waits for it any more
 		}
 		ran = append(ran, one)
-		changed, every = append(changed, one.rows...), every || len(one.rows) == 0
 		if err == nil {
 			var result error
 			if len(batch) == 1 {
@@ -115,7 +114,7 @@ func (w *writer) together(batch []*write) {
 	if err != nil {
 		_ = w.exec("ROLLBACK") // fails where SQLite has done it already
 	}
-	w.cache.end(before, changed, every)
+	w.cache.end(before, ran, err == nil)
 	for i, one := range ran {
 		if err != nil {
 			one.done <- err
@@ -161,9 +160,16 @@ func (w *writer) run(one *write) (err error) {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("write: panic: %v", p)
 		}
+		if err == nil {
+			one.leaves = w.kept
+		}
+		w.kept = nil
 	}()
 	return one.run(w)
 }
+
+// keep says what the write that runs leaves of the row that it changes.
+func (w *writer) keep(r row) { w.kept = &r }
 
 func (w *writer) exec(statement string) error {
 	_, err := w.Exec(statement)
