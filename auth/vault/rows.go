@@ -55,6 +55,15 @@ func IdleMicros(idle time.Duration) int64 {
 	return idle.Microseconds()
 }
 
+// SeenFrom is from when on, at the least, a session counts as seen that expires at expiry: one in which nobody is signed in, and
+// somebody is perhaps about to, does not idle away. 0 leaves that to when it is seen.
+func SeenFrom(grantID string, expiry time.Time, idle time.Duration) int64 {
+	if grantID != "" {
+		return 0
+	}
+	return max(0, Micros(expiry)-IdleMicros(idle))
+}
+
 // State is the grant's state in storage: active or refused.
 func State(g *auth.Grant) string {
 	if g.Standing.Refused {

@@ -46,12 +46,14 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
 	request := session.FromContext(ctx)
 	statement := `INSERT INTO sessions (token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject)
-		VALUES ($1, $2, $3, keyturn_now(), keyturn_now(), $4, $5, $6)`
+		VALUES ($1, $2, $3, keyturn_now(), greatest(keyturn_now(), $7), $4, $5, $6)`
 	if request.Loaded == hash {
-		statement = `UPDATE sessions SET data = $2, expires_at = $3, grant_id = $4, provider = $5, subject = $6 WHERE token_hash = $1`
+		statement = `UPDATE sessions SET data = $2, expires_at = $3, seen_at = greatest(seen_at, $7), grant_id = $4, provider = $5, subject = $6
+			WHERE token_hash = $1`
 	}
 	p := request.Person
-	if _, err := s.db.exec(ctx, statement, hash, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject); err != nil {
+	seen := vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle)
+	if _, err := s.db.exec(ctx, statement, hash, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject, seen); err != nil {
 		return fmt.Errorf("save session: %w", err)
 	}
 	request.Loaded = hash

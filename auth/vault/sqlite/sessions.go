@@ -66,15 +66,16 @@ func (db *DB) seenSince(now time.Time) int64 {
 func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
 	request := session.FromContext(ctx)
 	p, now := request.Person, vault.Micros(s.db.Now())
+	seen := vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle)
 	err := s.db.inTx(ctx, func(tx *writer) (err error) {
 		if request.Loaded == hash {
-			_, err = tx.Exec(`UPDATE sessions SET data = ?, expires_at = ?, grant_id = ?, provider = ?, subject = ?
-				WHERE token_hash = ?`, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject, hash)
+			_, err = tx.Exec(`UPDATE sessions SET data = ?, expires_at = ?, seen_at = max(seen_at, ?), grant_id = ?, provider = ?, subject = ?
+				WHERE token_hash = ?`, data, vault.Micros(expiry), seen, p.GrantID, p.Provider, p.Subject, hash)
 			return err
 		}
 		_, err = tx.Exec(`INSERT INTO sessions
 			(token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject) VALUES (?,?,?,?,?,?,?,?)`,
-			hash, data, vault.Micros(expiry), now, now, p.GrantID, p.Provider, p.Subject)
+			hash, data, vault.Micros(expiry), now, max(now, seen), p.GrantID, p.Provider, p.Subject)
 		return err
 	}, key{session: hash})
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 // keep is the part of the suite about sessions, and about what becomes of grants as time goes by.
 func keep(test func(name string, run func(t *testing.T, f fixture))) {
 	test("a session lives until it idles away", func(t *testing.T, f fixture) {
-		must(t, f.Sessions.CommitCtx(t.Context(), "h", []byte("{}"), f.clock.Now().Add(24*time.Hour)))
+		SignIn(t, f.Sessions, f.grant, "h", f.clock.Now().Add(24*time.Hour))
 		for _, step := range []struct {
 			wait  time.Duration
 			lives bool
@@ -38,8 +38,26 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 			t.Error("it outlives its expiry")
 		}
 	})
+	test("a session in which somebody is about to sign in does not idle away", func(t *testing.T, f fixture) {
+		ctx := session.NewContext(t.Context())
+		must(t, f.Sessions.CommitCtx(ctx, "h", []byte("{}"), f.clock.Now().Add(IdleLimit+time.Hour)))
+		f.clock.Advance(IdleLimit + 30*time.Minute)
+		must(t, f.Tidy(t.Context()))
+		if !f.found(t, "h") {
+			t.Error("it has idled away before it expires")
+		}
+		must(t, f.Sessions.CommitCtx(ctx, "h", []byte("{}"), f.clock.Now().Add(IdleLimit+time.Hour)))
+		f.clock.Advance(IdleLimit + 30*time.Minute)
+		if !f.found(t, "h") {
+			t.Error("it has idled away after it was written again")
+		}
+		f.clock.Advance(time.Hour)
+		if f.found(t, "h") {
+			t.Error("it outlives its expiry")
+		}
+	})
 	test("asking whether a session lives does not keep it alive", func(t *testing.T, f fixture) {
-		must(t, f.Sessions.CommitCtx(t.Context(), "h", []byte("{}"), f.clock.Now().Add(24*time.Hour)))
+		SignIn(t, f.Sessions, f.grant, "h", f.clock.Now().Add(24*time.Hour))
 		f.clock.Advance(7 * time.Hour)
 		ctx := session.NewContext(t.Context())
 		session.FromContext(ctx).Passive = true
