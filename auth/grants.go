@@ -50,7 +50,7 @@ func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 	policy := provider.Policy()
 	now := s.now()
 	g := &Grant{
-		ID: NewGrantID(), SessionHash: in.SessionHash, Identity: in.Identity, Generation: 1,
+		ID: NewGrantID(now), SessionHash: in.SessionHash, Identity: in.Identity, Generation: 1,
 		Tokens:    in.Answer.TokenSet(TokenSet{ID: in.IDToken}, policy.Assumed),
 		CreatedAt: now, SeenAt: now, UserAgent: in.UserAgent, IP: in.IP,
 	}

@@ -11,6 +11,7 @@ import (
 const (
 	checkTimeout = 5 * time.Second // bound on the verification of a new id token, keys included
 	checkAgain   = 30 * time.Second
+	maxAtOnce    = 16 << 10 // bytes of an id token; a larger one takes its time
 )
 
 // settle checks the id token that came with stored tokens, runs the Token callback and stores what follows.
@@ -60,7 +61,7 @@ func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant, recor
 // verifyAtOnce verifies the pending id token of a grant that is about to be stored, where that takes no more than computing. One
 // write then does for the tokens and for what came with them. Anything but a good id token is judged after the tokens are stored.
 func (r *Rotator) verifyAtOnce(ctx context.Context, provider Provider, g *Grant) {
-	if g.Pending == "" {
+	if g.Pending == "" || len(g.Pending) > maxAtOnce {
 		return
 	}
 	ctx, verified := r.step(ctx, "verify")

@@ -112,9 +112,9 @@ func (f *filled) figures(t *testing.T) []time.Duration {
 			return err
 		}),
 		f.median(t, func(i int) error {
-			g, err := f.Lease(ctx, f.ids[i], "me", time.Minute)
+			g, err := f.Get(ctx, f.ids[i])
 			if err == nil {
-				err = f.Present(ctx, g.ID, "me", time.Now())
+				err = f.Claim(ctx, g, "me", time.Minute, time.Now())
 			}
 			if err != nil {
 				return err

@@ -144,7 +144,7 @@ func TestOnAFullDiskTheReserveIsUsed(t *testing.T) {
 	}
 	u := unstored()
 	for range 20 {
-		u.Grant.ID = auth.NewGrantID()
+		u.Grant.ID = auth.NewGrantID(time.Now())
 		if err := d.Put(u); err != nil {
 			t.Fatal(err)
 		}

@@ -29,19 +29,19 @@ func BenchmarkFindSession(b *testing.B) {
 	}
 }
 
-// BenchmarkRenewal is what a renewal writes: the lease, the mark, and the new tokens with their record.
+// BenchmarkRenewal is what a renewal reads and writes: the grant, the claim, and the new tokens with their record.
 func BenchmarkRenewal(b *testing.B) {
 	db := open(b, vaulttest.NewClock())
 	g := create(b, db)
 	for b.Loop() {
-		leased, err := db.Lease(b.Context(), g.ID, "me", time.Minute)
+		seen, err := db.Get(b.Context(), g.ID)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := db.Present(b.Context(), g.ID, "me", db.clock.Now()); err != nil {
+		if err := db.Claim(b.Context(), seen, "me", time.Minute, db.clock.Now()); err != nil {
 			b.Fatal(err)
 		}
-		next, record := vaulttest.Renewed(leased, db.clock.Now())
+		next, record := vaulttest.Renewed(seen, db.clock.Now())
 		if err := db.Replace(b.Context(), "me", next, record); err != nil {
 			b.Fatal(err)
 		}

@@ -49,7 +49,7 @@ func (c *Clock) Advance(d time.Duration) {
 // Grant returns a grant as a sign-in makes it.
 func Grant(now time.Time) *auth.Grant {
 	return &auth.Grant{
-		ID: auth.NewGrantID(), SessionHash: "hash", Generation: 1, CreatedAt: now, SeenAt: now, UserAgent: "Browser/1", IP: "192.0.2.1",
+		ID: auth.NewGrantID(now), SessionHash: "hash", Generation: 1, CreatedAt: now, SeenAt: now, UserAgent: "Browser/1", IP: "192.0.2.1",
 		Identity: auth.Identity{
 			Provider: "work", Issuer: "https://id.example.com", Subject: "alice", Name: "Alice", Email: "alice@example.com",
 			Claims: map[string]any{"sub": "alice", "groups": []any{"a", "b"}},
