@@ -26,10 +26,7 @@ var siteRoutes = []string{
 }
 
 // badInput is one line of testdata/bad-requests.txt.
-type badInput struct {
-	name, raw string
-	allowed   string // the 5xx status that is right; empty: none
-}
+type badInput struct{ name, raw string }
 
 var repeated = regexp.MustCompile(`\{(\d+) times ([^}]+)\}`)
 
@@ -52,11 +49,7 @@ func badInputs(t *testing.T) (all []badInput) {
 			n, _ := strconv.Atoi(match[1])
 			return strings.Repeat(match[2], n)
 		})
-		input := badInput{name: parts[0], raw: raw}
-		if len(parts) > 2 {
-			input.allowed, _, _ = strings.Cut(parts[2], " ")
-		}
-		all = append(all, input)
+		all = append(all, badInput{name: parts[0], raw: raw})
 	}
 	return all
 }
@@ -77,7 +70,7 @@ func send(address, raw string) (answer string, err error) {
 }
 
 var (
-	serverError = regexp.MustCompile(`^HTTP/\d\.\d (5\d\d)`)
+	serverError = regexp.MustCompile(`^HTTP/\d\.\d 5\d\d`)
 	stackTrace  = regexp.MustCompile(`goroutine \d+ \[|\.go:\d+|runtime error|panic:`)
 )
 
@@ -115,7 +108,7 @@ func TestBadInputs(t *testing.T) {
 				if err != nil {
 					t.Errorf("%s, %s: %v", route, input.name, err)
 				}
-				if found := serverError.FindStringSubmatch(answer); found != nil && found[1] != input.allowed {
+				if serverError.MatchString(answer) {
 					t.Errorf("%s, %s: %.200s", route, input.name, answer)
 				}
 				if found := stackTrace.FindString(answer); found != "" {

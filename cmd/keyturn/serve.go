@@ -42,7 +42,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	public.WriteTimeout = 2*settings.RenewTimeout + time.Minute
 	admin := newServer(s.adminHandler(), log)
 	servers := []*http.Server{public}
-	listeners := []net.Listener{listener}
+	listeners := []net.Listener{faultListener{listener}}
 	if settings.AdminAddr != "" {
 		listener, err := net.Listen("tcp", settings.AdminAddr)
 		if err != nil {
