@@ -177,6 +177,9 @@ func textOf(claims map[string]any, name string) string {
 
 // sameClaim compares a claim's values as JSON.
 func sameClaim(a, b any) bool {
+	if text, ok := a.(string); ok {
+		return b == text
+	}
 	left, err := json.Marshal(a)
 	right, err2 := json.Marshal(b)
 	return err == nil && err2 == nil && string(left) == string(right)
