@@ -43,7 +43,7 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	code := authtest.Run(m, 6)
+	code := authtest.Run(m, 12)
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	for _, end := range leftovers.ends {
