@@ -83,6 +83,7 @@ func TestAnAilingProviderIsProbed(t *testing.T) {
 		if probes < 20 || probes > 60 {
 			t.Errorf("%d probes in ten minutes, want one in 15 to 30 s", probes)
 		}
+		l.report(time.Now(), down) // a rest that begins now, wherever the last one is
 		if _, err := l.enter(t.Context(), false); !errors.Is(err, errResting) {
 			t.Errorf("a request that waits: %v, want errResting", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -270,7 +271,19 @@ func renewed(t *testing.T, set func(c map[string]any)) error {
 	if err != nil || answer.Refresh == "" || answer.Refresh == before.Refresh {
 		t.Fatalf("%+v, %v", answer, err)
 	}
-	_, err = p.VerifyIDToken(t.Context(), &auth.Grant{Identity: done.Identity, Tokens: answer.TokenSet(before, time.Hour)}, answer.ID, true)
+	g := &auth.Grant{Identity: done.Identity, Tokens: answer.TokenSet(before, time.Hour)}
+	_, err = p.VerifyIDToken(t.Context(), g, answer.ID, true)
+	calls := idp.Calls("/keys")
+	if _, unasked := p.VerifyIDToken(t.Context(), g, answer.ID, false); fmt.Sprint(unasked) != fmt.Sprint(err) {
+		t.Errorf("with the keys that are here: %v, else %v", unasked, err)
+	}
+	other := newOIDC(t, idp, nil)
+	if _, unasked := other.VerifyIDToken(t.Context(), g, answer.ID, false); !errors.Is(unasked, auth.ErrKeysUnavailable) {
+		t.Errorf("without any keys: %v", unasked)
+	}
+	if now := idp.Calls("/keys"); now != calls {
+		t.Errorf("keys were fetched %d times without being asked to", now-calls)
+	}
 	if idp.Calls("/userinfo") != 1 {
 		t.Errorf("userinfo was called %d times", idp.Calls("/userinfo"))
 	}

@@ -38,6 +38,7 @@ var signingAlgs = []jose.SignatureAlgorithm{
 var (
 	errNoKeyFits   = errors.New("none of the provider's keys made the signature")
 	errKeysResting = errors.New("keys were fetched a moment ago")
+	errKeysUnasked = errors.New("the keys that are here may be old")
 )
 
 // keys is the provider's key set (RFC 7517), an oidc.KeySet. go-oidc's own takes any key for any algorithm, fetches the
@@ -98,10 +99,11 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, onlyKnown
 	known := k.found
 	k.mu.Unlock()
 	if onlyKnown {
-		if k.now().Sub(known.at) > keysStay {
-			return nil, errKeysResting
+		payload, err := known.verify(jws)
+		if err != nil || k.now().Sub(known.at) > keysStay {
+			return nil, errKeysUnasked
 		}
-		return known.verify(jws)
+		return payload, nil
 	}
 	if known.at.IsZero() {
 		fetched, err := k.fetched(ctx)

@@ -3,6 +3,9 @@ package vault
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
+
+	"keyturn/auth"
 )
 
 // Sealed is a grant's sealed blob.
@@ -68,21 +71,26 @@ func (id UnknownKeyError) Error() string {
 	return fmt.Sprintf("the keyset does not have key %d, which sealed grants in the database", uint32(id))
 }
 
-// looked is how many grants CheckKeys looks at.
+// looked is how many grants CheckKeys looks at in each place.
 const looked = 20
 
-// CheckKeys returns an UnknownKeyError if some of the first grants were sealed with a key that is not known: then the keyset is another
-// database's, or an old one. next is as for ResealAll.
-func CheckKeys(known func(id uint32) bool, next func(after string) (Sealed, error)) error {
-	after := ""
-	for range looked {
-		sealed, err := next(after)
-		if err != nil || sealed.ID == "" {
-			return err
-		}
-		after = sealed.ID
-		if id, ok := KeyOf(sealed.Blob); ok && !known(id) {
-			return UnknownKeyError(id)
+// CheckKeys returns an UnknownKeyError if some of the newest grants, or of those before the moment at, were sealed with a key that is
+// not known: then the keyset is another database's, or an old one, or another process seals with a key that is new. previous
+// returns the blob of the grant before an id, with an empty ID at the beginning.
+func CheckKeys(known func(id uint32) bool, previous func(before string) (Sealed, error), at time.Time) error {
+	for _, before := range []string{"Z", auth.NewGrantID(at)} { // no id has a Z in front
+		for range looked {
+			sealed, err := previous(before)
+			if err != nil {
+				return err
+			}
+			if sealed.ID == "" {
+				break
+			}
+			before = sealed.ID
+			if id, ok := KeyOf(sealed.Blob); ok && !known(id) {
+				return UnknownKeyError(id)
+			}
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ type database interface {
 	Census(ctx context.Context) (vault.Census, error)
 	Pool() vault.Pool
 	SealedAfter(ctx context.Context, after string) (vault.Sealed, error)
+	SealedBefore(ctx context.Context, before string) (vault.Sealed, error)
 	Reseal(ctx context.Context) (resealed, unreadable int, err error)
 	Close() error
 }
@@ -47,12 +49,21 @@ func openVault(ctx context.Context, settings Settings, log *slog.Logger) (databa
 	if err != nil {
 		return nil, nil, unusable(settings, err)
 	}
-	err = vault.CheckKeys(keys.Has, func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) })
-	if err != nil {
+	var unknown vault.UnknownKeyError
+	switch err = checkKeys(ctx, settings, keys, db); {
+	case errors.As(err, &unknown):
 		return nil, nil, errors.Join(oneLine(fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %s: %w; bring back the keyset of this database",
 			settings.KeysetFile, err)), db.Close())
+	case err != nil:
+		return nil, nil, errors.Join(unusable(settings, err), db.Close())
 	}
 	return db, keys, nil
+}
+
+// checkKeys looks whether the keyset opens what was sealed lately, and what was sealed for a session that is as old as may be.
+func checkKeys(ctx context.Context, settings Settings, keys *keyset.File, db database) error {
+	age := rand.N(max(settings.SessionLifetime, time.Second)) //nolint:gosec // a sample
+	return vault.CheckKeys(keys.Has, func(before string) (vault.Sealed, error) { return db.SealedBefore(ctx, before) }, time.Now().Add(-age))
 }
 
 func openDatabase(ctx context.Context, settings Settings, sealer vault.Sealer, log *slog.Logger) (database, error) {

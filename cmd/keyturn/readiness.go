@@ -43,10 +43,11 @@ const keysetEvery = 10 * time.Second
 // keysetWatch notices a keyset that has become another one than the grants need, be it that the file changed, or that another
 // replica seals with a key that is not in it.
 type keysetWatch struct {
-	keys    *keyset.File
-	db      database
-	log     *slog.Logger
-	unknown atomic.Uint32 // a key that sealed grants and is not in the keyset; 0: none that is known of
+	settings Settings
+	keys     *keyset.File
+	db       database
+	log      *slog.Logger
+	unknown  atomic.Uint32 // a key that sealed grants and is not in the keyset; 0: none that is known of
 }
 
 // run looks until ctx is done, and says what changes.
@@ -74,7 +75,7 @@ func (w *keysetWatch) run(ctx context.Context) {
 
 // look asks the database for what this keyset would not open. While it does not answer, what is known stays.
 func (w *keysetWatch) look(ctx context.Context) {
-	err := vault.CheckKeys(w.keys.Has, func(after string) (vault.Sealed, error) { return w.db.SealedAfter(ctx, after) })
+	err := checkKeys(ctx, w.settings, w.keys, w.db)
 	var unknown vault.UnknownKeyError
 	if errors.As(err, &unknown) {
 		w.unknown.Store(uint32(unknown))

@@ -79,6 +79,15 @@ func (db *DB) SealedAfter(ctx context.Context, after string) (s vault.Sealed, er
 	return s, err
 }
 
+// SealedBefore returns the blob of the grant that precedes the id before; none has an empty ID.
+func (db *DB) SealedBefore(ctx context.Context, before string) (s vault.Sealed, err error) {
+	err = db.one(ctx, into(&s.ID, &s.Blob), `SELECT id, sealed FROM grants WHERE id < $1 ORDER BY id DESC LIMIT 1`, before)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return s, err
+}
+
 // Reseal seals every grant anew with the primary key, and returns how many, and how many no key opens. A grant
 // that changes meanwhile keeps what was written then.
 func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) {
