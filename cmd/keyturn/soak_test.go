@@ -21,14 +21,14 @@ import (
 
 // figures are what a program uses.
 type figures struct {
-	memory, heap               float64 // MiB
-	goroutines, files          float64
-	sessions, grants, renewals int // rows
+	memory, heap                        float64 // MiB
+	goroutines, files                   float64
+	sessions, pending, grants, renewals int // rows; pending are sessions in which nobody has signed in yet
 }
 
 func (f figures) String() string {
-	return fmt.Sprintf("%.0f MiB resident, %.1f MiB heap, %.0f goroutines, %.0f files; rows: %d sessions, %d grants, %d renewals",
-		f.memory, f.heap, f.goroutines, f.files, f.sessions, f.grants, f.renewals)
+	return fmt.Sprintf("%.0f MiB resident, %.1f MiB heap, %.0f goroutines, %.0f files; rows: %d sessions, %d pending, %d grants, %d renewals",
+		f.memory, f.heap, f.goroutines, f.files, f.sessions, f.pending, f.grants, f.renewals)
 }
 
 // measure collects the program's garbage and reads its figures.
@@ -56,8 +56,9 @@ func measure(t *testing.T, p *program) (f figures) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	err = db.QueryRowContext(t.Context(), `SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM grants), (SELECT count(*) FROM renewals)`).
-		Scan(&f.sessions, &f.grants, &f.renewals)
+	err = db.QueryRowContext(t.Context(), `SELECT (SELECT count(*) FROM sessions WHERE grant_id <> ''),
+		(SELECT count(*) FROM sessions WHERE grant_id = ''), (SELECT count(*) FROM grants), (SELECT count(*) FROM renewals)`).
+		Scan(&f.sessions, &f.pending, &f.grants, &f.renewals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,6 +223,10 @@ func TestSoak(t *testing.T) {
 	}
 	if abandoned := int(tr.tried.Load() - tr.left.Load()); rows.grants > abandoned || lasts > 20*time.Minute && rows.grants > abandoned/2 {
 		t.Errorf("%d grants are left of at most %d people who did not sign out", rows.grants, abandoned)
+	}
+	// A sign-in that broke off stays for ten minutes.
+	if broken := int(tr.tried.Load() - tr.came.Load()); rows.pending > broken || lasts > 20*time.Minute && rows.pending > broken/2 {
+		t.Errorf("%d sessions without a person are left of %d sign-ins that broke off", rows.pending, broken)
 	}
 	t.Logf("and then:      %v", rows)
 	// Connections stay open for a while in case they are of use again; one leak for each sign-in would be hundreds.
