@@ -104,6 +104,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	leased, held, err := g, true, r.claim(leasing, &a)
 	if errors.Is(err, ErrStale) {
 		leased, held, err = r.acquire(leasing, id, g.Generation, trigger.awaited())
+		a.before, a.began = leased, r.Now()
 	}
 	gotLease(err)
 	switch {
@@ -124,7 +125,6 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		}
 	default:
 		defer r.keepLease(ctx, id)()
-		a.before = leased
 		r.renew(ctx, a)
 	}
 }

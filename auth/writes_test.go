@@ -100,3 +100,26 @@ func TestWritesOfARenewal(t *testing.T) {
 		t.Error("the id token is not settled")
 	}
 }
+
+// heldUp is a vault whose leases are long in coming.
+type heldUp struct{ inSteps }
+
+func (v heldUp) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	time.Sleep(300 * time.Millisecond)
+	return v.Vault.Lease(ctx, id, owner, ttl)
+}
+
+// What a renewal took is told from when it has the grant, not from when it began to wait for another process.
+func TestWaitingForALeaseIsNoPartOfTheRenewal(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return heldUp{inSteps{v}} }})
+	asked := time.Now()
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	list, err := h.db.History(t.Context(), h.grant.ID, 0, 1)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%d renewals, %v", len(list), err)
+	}
+	if waited := list[0].At.Sub(asked); waited < 300*time.Millisecond {
+		t.Errorf("it began %v after it was asked for, while the lease took 300 ms", waited)
+	}
+}
