@@ -258,6 +258,7 @@ func TestWithoutJavaScriptEverythingIsAPage(t *testing.T) {
 const observed = `window.shifted = 0; new PerformanceObserver((list) => { for (const e of list.getEntries()) if (!e.hadRecentInput) shifted += e.value }).observe({type: "layout-shift", buffered: true})`
 
 func TestThePageIsLightAndStill(t *testing.T) {
+	looksOnly(t)
 	t.Parallel()
 	looks := map[string]look{"tall": {width: 1440, height: 2400}}
 	if authtest.Soak(0, 1, 1) == 1 {

@@ -58,7 +58,16 @@ func (v *viewer) toGeneration(t *testing.T, n int) {
 	v.becomes(t, fmt.Sprintf("generation %d", n), fmt.Sprintf(`document.getElementById("generation").textContent === "%d"`, n))
 }
 
+// looksOnly leaves a test out under the race detector, for which it would only take long.
+func looksOnly(t *testing.T) {
+	t.Helper()
+	if authtest.Race {
+		t.Skip("how pages look is no matter of races")
+	}
+}
+
 func TestPages(t *testing.T) {
+	looksOnly(t)
 	t.Parallel()
 	axe, err := os.ReadFile(filepath.Join("..", "..", "static", "vendor", "axe-core", "axe.min.js"))
 	if err != nil {
