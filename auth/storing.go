@@ -10,6 +10,7 @@ import (
 const (
 	storeWait     = 2 * time.Second // for the database to take what a renewal left, before that goes on the shelf
 	storeInterval = 2 * time.Second // at most, between two tries to empty the shelf
+	settleWait    = 300 * time.Millisecond
 )
 
 // shelved is what a renewal left and the database has not taken yet. It is served from memory meanwhile.
@@ -66,18 +67,36 @@ func (r *Rotator) replace(ctx context.Context, g *Grant, record *Renewal) error 
 	return r.Vault.Replace(ctx, r.owner, g, record)
 }
 
-// settleStored checks what came with stored tokens.
+// settleStored checks what came with stored tokens. Where that needs the provider, whoever waits for the renewal waits for settleWait at
+// most: the tokens serve meanwhile.
 func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 	provider, ok := r.Providers.Lookup(g.Identity.Provider)
 	if !ok || !record.Outcome.Succeeded() {
 		return
 	}
-	ctx, settled := r.step(ctx, "settle")
-	err := r.settle(ctx, provider, g, record)
-	settled(err)
-	if err != nil {
-		// The tokens are stored. A pending id token is looked at again by whoever next reads the grant.
-		r.Log.ErrorContext(ctx, "what came with a renewal is not settled yet", "grant", g.ID, "error", err)
+	settle := func(g *Grant, record *Renewal) {
+		ctx, settled := r.step(ctx, "settle")
+		err := r.settle(ctx, provider, g, record)
+		settled(err)
+		if err != nil {
+			// The tokens are stored. A pending id token is looked at again by whoever next reads the grant.
+			r.Log.ErrorContext(ctx, "what came with a renewal is not settled yet", "grant", g.ID, "error", err)
+		}
+	}
+	if g.Pending == "" {
+		settle(g, record)
+		return
+	}
+	own, ownRecord, done := clone(g), *record, make(chan struct{})
+	r.running.Go(func() {
+		settle(own, &ownRecord)
+		close(done)
+		r.Events.Publish(own.ID)
+	})
+	select {
+	case <-done:
+		*g, *record = *own, ownRecord
+	case <-time.After(settleWait):
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
+	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
 )
 
 // counted is a vault that remembers what was written into it.
@@ -63,6 +66,8 @@ func (c *counted) Release(ctx context.Context, id, owner string) error {
 // expect compares the writes since the last call.
 func (c *counted) expect(t *testing.T, what string, writes ...string) {
 	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if !slices.Equal(c.writes, writes) {
 		t.Errorf("%s is written by %v, want %v", what, c.writes, writes)
 	}
@@ -85,19 +90,50 @@ func TestWritesOfARenewal(t *testing.T) {
 	}
 	count.expect(t, "a renewal that is not due", "lease", "release")
 
+	signsAnew(t, h.idp)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 3)
+	waitFor(t, "the id token is settled", func() bool { return h.stored(t).Pending == "" })
+	count.expect(t, "a renewal whose id token needs a key that is not here", "claim", "replace", "amend")
+	if !count.pending[len(count.pending)-1] {
+		t.Error("the tokens waited for the key")
+	}
+}
+
+// signsAnew has the provider sign with a key that nobody has seen.
+func signsAnew(t *testing.T, idp *scripted.Provider) jose.JSONWebKeySet {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	public := jose.JSONWebKey{Key: &key.PublicKey, KeyID: "next", Algorithm: string(jose.ES256), Use: "sig"}
-	h.idp.Rotate(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "next"}}, public)
-	h.expect(t, h.renew(t), auth.OutcomeRotated, 3)
-	count.expect(t, "a renewal whose id token needs a key that is not here", "claim", "replace", "amend")
-	if !count.pending[len(count.pending)-1] {
-		t.Error("the tokens waited for the key")
+	idp.Rotate(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "next"}}, public)
+	return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{public}}
+}
+
+// Nobody waits for keys that are long in coming: the stored tokens serve, and their id token is settled beside.
+func TestStoredTokensDoNotWaitForKeys(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(release)
+	published := signsAnew(t, h.idp)
+	h.idp.Change(func() {
+		h.idp.Keys = func(w http.ResponseWriter, _ *http.Request) {
+			<-hold
+			_ = json.NewEncoder(w).Encode(published)
+		}
+	})
+	result := h.renew(t)
+	h.expect(t, result, auth.OutcomeRotated, 2)
+	if result.Failure.Code != "" || h.stored(t).Pending == "" {
+		t.Errorf("%q, the id token is pending: %v", result.Failure.Code, h.stored(t).Pending != "")
 	}
-	if now := h.stored(t); now.Pending != "" {
-		t.Error("the id token is not settled")
+	release()
+	waitFor(t, "the id token is settled", func() bool { return h.stored(t).Pending == "" })
+	if now := h.stored(t); now.Tokens.ID == h.grant.Tokens.ID {
+		t.Error("the new id token has not taken the old one's place")
 	}
 }
 
