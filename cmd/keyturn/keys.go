@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"keyturn/auth/vault"
@@ -16,11 +18,15 @@ import (
 // manageKeys runs the keys commands. They are safe while a server runs on the same files: it notices a rotated keyset by
 // itself, and a grant that changes while it is resealed keeps what was written then.
 func manageKeys(ctx context.Context, settings Settings, what command, log *slog.Logger, stdout io.Writer) (err error) {
+	_, missing := os.Stat(settings.KeysetFile)
 	db, keys, err := openVault(ctx, settings, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	if errors.Is(missing, fs.ErrNotExist) {
+		fmt.Fprintf(stdout, "There was no keyset: %s is new.\n", settings.KeysetFile)
+	}
 	switch what {
 	case commandKeysRotate:
 		key, err := keys.Rotate()

@@ -65,6 +65,18 @@ func TestKeysRetireWhatSealsNothing(t *testing.T) {
 	}
 }
 
+// A mistyped data dir does not look like a rotation.
+func TestKeysSayThatTheKeysetIsNew(t *testing.T) {
+	t.Parallel()
+	p := &program{dir: filepath.Join(t.TempDir(), "nothing-there")}
+	if output := runKeys(t, p, "rotate"); !strings.Contains(output, keysetOf(p)+" is new") {
+		t.Errorf("at first: %s", output)
+	}
+	if output := runKeys(t, p, "list"); strings.Contains(output, "is new") || strings.Count(output, "\n") != 2 {
+		t.Errorf("then: %s", output)
+	}
+}
+
 func TestAKeysetThatCannotBeUsedStopsTheStart(t *testing.T) {
 	t.Parallel()
 	_, p := atScripted(t, nil)

@@ -48,7 +48,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 		if err != nil {
 			return fmt.Errorf("--admin-addr (KEYTURN_ADMIN_ADDR): cannot listen on %q: %w", settings.AdminAddr, err)
 		}
-		servers, listeners = append(servers, admin), append(listeners, listener)
+		servers, listeners = append(servers, admin), append(listeners, faultListener{listener})
 		log.Info("admin listener", "address", listener.Addr().String())
 	}
 	failed := make(chan error, len(servers))
