@@ -26,9 +26,15 @@ func (r *Rotator) settle(ctx context.Context, provider Provider, g *Grant, recor
 	if reflect.DeepEqual(&stored, g) {
 		return nil
 	}
+	return r.amend(ctx, g, record)
+}
+
+// amend stores what was settled. That it comes too late is no error: a newer generation brings its own id token, and a grant that is
+// gone needs none.
+func (r *Rotator) amend(ctx context.Context, g *Grant, record *Renewal) error {
 	err := r.Vault.Amend(ctx, g, record)
-	if errors.Is(err, ErrStale) {
-		return nil // a newer generation brings its own id token
+	if errors.Is(err, ErrStale) || errors.Is(err, ErrNotFound) {
+		return nil
 	}
 	return err
 }
@@ -115,7 +121,7 @@ func (r *Rotator) recheck(ctx context.Context, provider Provider, id string) err
 		return err
 	}
 	r.verify(ctx, provider, g, &latest[0])
-	if err := r.Vault.Amend(ctx, g, &latest[0]); err != nil && !errors.Is(err, ErrStale) {
+	if err := r.amend(ctx, g, &latest[0]); err != nil {
 		return err
 	}
 	r.Events.Publish(id)

@@ -69,7 +69,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	}
 	s.closers = append(s.closers, db.Close)
 
-	s.keyset = &keysetWatch{settings: settings, keys: keys, db: db, log: log}
+	s.keyset = &keysetWatch{lifetime: settings.SessionLifetime, keys: keys, db: db, log: log}
 	sealer := vault.Sealer{Keys: keys}
 	unstored, err := spool.Open(settings.spoolDir(), sealer)
 	if err != nil {

@@ -50,7 +50,7 @@ func openVault(ctx context.Context, settings Settings, log *slog.Logger) (databa
 		return nil, nil, unusable(settings, err)
 	}
 	var unknown vault.UnknownKeyError
-	switch err = checkKeys(ctx, settings, keys, db); {
+	switch err = checkKeys(ctx, settings.SessionLifetime, keys, db); {
 	case errors.As(err, &unknown):
 		return nil, nil, errors.Join(oneLine(fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %s: %w; bring back the keyset of this database",
 			settings.KeysetFile, err)), db.Close())
@@ -61,8 +61,8 @@ func openVault(ctx context.Context, settings Settings, log *slog.Logger) (databa
 }
 
 // checkKeys looks whether the keyset opens what was sealed lately, and what was sealed for a session that is as old as may be.
-func checkKeys(ctx context.Context, settings Settings, keys *keyset.File, db database) error {
-	age := rand.N(max(settings.SessionLifetime, time.Second)) //nolint:gosec // a sample
+func checkKeys(ctx context.Context, lifetime time.Duration, keys *keyset.File, db database) error {
+	age := rand.N(max(lifetime, time.Second)) //nolint:gosec // a sample
 	return vault.CheckKeys(keys.Has, func(before string) (vault.Sealed, error) { return db.SealedBefore(ctx, before) }, time.Now().Add(-age))
 }
 

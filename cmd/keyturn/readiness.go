@@ -43,7 +43,7 @@ const keysetEvery = 10 * time.Second
 // keysetWatch notices a keyset that has become another one than the grants need, be it that the file changed, or that another
 // replica seals with a key that is not in it.
 type keysetWatch struct {
-	settings Settings
+	lifetime time.Duration // of sessions
 	keys     *keyset.File
 	db       database
 	log      *slog.Logger
@@ -75,7 +75,7 @@ func (w *keysetWatch) run(ctx context.Context) {
 
 // look asks the database for what this keyset would not open. While it does not answer, what is known stays.
 func (w *keysetWatch) look(ctx context.Context) {
-	err := checkKeys(ctx, w.settings, w.keys, w.db)
+	err := checkKeys(ctx, w.lifetime, w.keys, w.db)
 	var unknown vault.UnknownKeyError
 	if errors.As(err, &unknown) {
 		w.unknown.Store(uint32(unknown))
