@@ -56,19 +56,8 @@ func (s *Grants) EndAll(
 	}
 	// What has begun is done to its end: a provider that hangs up has said all.
 	ctx = context.WithoutCancel(ctx)
-	for {
-		list, err := s.vault.Concerned(ctx, logout.Session, endBatch)
-		if err != nil {
-			return ended, err
-		}
-		if len(list) == 0 {
-			break
-		}
-		n, err := s.endEach(ctx, list, endSession)
-		ended += n
-		if err != nil {
-			return ended, err
-		}
+	if ended, err = s.EndSessions(ctx, logout.Session, endSession); err != nil {
+		return ended, err
 	}
 	switch first, err := s.vault.Use(ctx, fingerprint, logout.Until); {
 	case err != nil:
@@ -77,6 +66,43 @@ func (s *Grants) EndAll(
 		return ended, ErrReplayed
 	}
 	return ended, nil
+}
+
+// EndSessions ends the grants that the given session of a provider, or person, is about, and their sessions, as EndAll does. When it
+// cannot be done to the end, the error is the storage's, and ended says how many are.
+func (s *Grants) EndSessions(
+	ctx context.Context, at ProviderSession, endSession func(ctx context.Context, hash string) error,
+) (ended int, err error) {
+	for {
+		list, err := s.vault.Concerned(ctx, at, endBatch)
+		if err != nil || len(list) == 0 {
+			return ended, err
+		}
+		n, err := s.endEach(ctx, list, endSession)
+		ended += n
+		if err != nil {
+			return ended, err
+		}
+	}
+}
+
+// EndEveryone ends all grants and their sessions, as EndAll does, and calls batch after each hundred: revocations run beside, and
+// whoever does not want thousands at once waits for them there.
+func (s *Grants) EndEveryone(
+	ctx context.Context, endSession func(ctx context.Context, hash string) error, batch func(),
+) (ended int, err error) {
+	for after := ""; ; batch() {
+		list, err := s.vault.Everyone(ctx, after, endBatch)
+		if err != nil || len(list) == 0 {
+			return ended, err
+		}
+		n, err := s.endEach(ctx, list, endSession)
+		ended += n
+		if err != nil {
+			return ended, err
+		}
+		after = list[len(list)-1].ID
+	}
 }
 
 // EndOldest ends those of a person's grants that have more than keep newer ones, and their sessions as EndAll does. The error is the

@@ -52,6 +52,9 @@ type Vault interface {
 
 	// Person lists the grants of a person's live sessions, the latest seen first. Their tokens and claims are not filled.
 	Person(ctx context.Context, provider, subject string) ([]*Grant, error)
+	// Everyone lists grants by ID, those that follow after, which is empty for the first, at most limit, whether or not their
+	// sessions live. They are filled as Person's.
+	Everyone(ctx context.Context, after string, limit int) ([]*Grant, error)
 
 	// Beyond lists grants of a person that follow the newest keep of them, at most limit. Only their ID and SessionHash are filled.
 	Beyond(ctx context.Context, provider, subject string, keep, limit int) ([]*Grant, error)

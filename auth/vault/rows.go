@@ -152,12 +152,12 @@ func ScanCandidates(rows Rows) ([]auth.Candidate, error) {
 	})
 }
 
-// ScanPerson reads rows of id, session_hash, generation, created_at, seen_at, user_agent and ip of a person's grants.
-func ScanPerson(rows Rows, provider, subject string) ([]*auth.Grant, error) {
-	return scanAll(rows, "list a person's sessions", func(into **auth.Grant) error {
-		g := &auth.Grant{Identity: auth.Identity{Provider: provider, Subject: subject}}
+// ScanSessions reads rows of id, session_hash, provider, subject, generation, created_at, seen_at, user_agent and ip.
+func ScanSessions(rows Rows) ([]*auth.Grant, error) {
+	return scanAll(rows, "list sessions", func(into **auth.Grant) error {
+		g := &auth.Grant{}
 		var created, seen int64
-		err := rows.Scan(&g.ID, &g.SessionHash, &g.Generation, &created, &seen, &g.UserAgent, &g.IP)
+		err := rows.Scan(&g.ID, &g.SessionHash, &g.Identity.Provider, &g.Identity.Subject, &g.Generation, &created, &seen, &g.UserAgent, &g.IP)
 		g.CreatedAt, g.SeenAt = FromMicros(created), FromMicros(seen)
 		*into = g
 		return err

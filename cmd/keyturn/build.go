@@ -48,20 +48,17 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 		return nil, err
 	}
 	s.closers = append(s.closers, closeTraces)
-	configs := providerConfigs(settings, base)
-	dev, err := s.openDevProvider(ctx, settings, base, log)
+	client, err := devClient(settings, base)
 	if err != nil {
 		return nil, err
 	}
-	if dev != nil {
-		configs = append([]provider.Config{dev.client}, configs...)
-	}
-	for i := range configs {
-		configs[i].Spread = settings.RenewMode != modeOnDemand
-	}
-	providers, err := provider.New(configs, provider.Options{RenewTimeout: settings.RenewTimeout, Now: now, Log: log})
+	dev, err := s.openDevProvider(ctx, settings, client, base, log)
 	if err != nil {
-		return nil, settingsError{err}
+		return nil, err
+	}
+	providers, err := newProviders(settings, client, base, log)
+	if err != nil {
+		return nil, err
 	}
 	db, keys, err := openVault(ctx, settings, log)
 	if err != nil {
@@ -100,7 +97,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 		SecurityContact: settings.SecurityContact,
 	}
 	if dev != nil {
-		config.DevPrefix, config.DevProvider = devPath, dev.handler
+		config.DevPrefix, config.DevProvider = devPath, dev
 	}
 	config.Sessions = session.New(session.Options{
 		Store: db.Sessions(), Sealer: sealer, Lifetime: settings.SessionLifetime, Secure: isHTTPS(base), Now: now,
@@ -117,6 +114,22 @@ func (s *site) close() error {
 		errs = append(errs, closer())
 	}
 	return errors.Join(errs...)
+}
+
+// newProviders are the configured providers, and the embedded one first, if there is a client for it.
+func newProviders(settings Settings, dev *provider.Config, base string, log *slog.Logger) (*provider.Set, error) {
+	configs := providerConfigs(settings, base)
+	if dev != nil {
+		configs = append([]provider.Config{*dev}, configs...)
+	}
+	for i := range configs {
+		configs[i].Spread = settings.RenewMode != modeOnDemand
+	}
+	providers, err := provider.New(configs, provider.Options{RenewTimeout: settings.RenewTimeout, Now: time.Now, Log: log})
+	if err != nil {
+		return nil, settingsError{err}
+	}
+	return providers, nil
 }
 
 // providerConfigs are the configured providers, with the callbacks that they have here.

@@ -34,10 +34,7 @@ type checked struct {
 // checkProviders asks each provider of the settings whether it will work, and says so. It returns the exit code: 1 when
 // something will not work, 2 when the settings are wrong. No database is opened, and nothing that is sent is secret.
 func checkProviders(ctx context.Context, settings Settings, asJSON bool, log *slog.Logger, stdout, stderr io.Writer) int {
-	base := settings.BaseURL
-	if base == "" {
-		base = deriveBaseURL(settings.Addr, nil)
-	}
+	base := settings.publicURL(nil)
 	if _, err := settings.devProviderOn(base); err != nil {
 		fmt.Fprintf(stderr, "keyturn: %v\n", err)
 		return 2

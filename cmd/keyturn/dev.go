@@ -22,14 +22,8 @@ import (
 
 const devPath = "/dev-provider"
 
-// dev is the embedded provider, and Keyturn as its client.
-type dev struct {
-	handler http.Handler
-	client  provider.Config
-}
-
-// openDevProvider opens the embedded provider if it is on, else it returns nil. Keyturn reaches it over HTTP like any other.
-func (s *site) openDevProvider(ctx context.Context, settings Settings, base string, log *slog.Logger) (*dev, error) {
+// devClient is Keyturn as the client of the embedded provider, or nil if that is off.
+func devClient(settings Settings, base string) (*provider.Config, error) {
 	on, err := settings.devProviderOn(base)
 	if err != nil {
 		return nil, settingsError{err}
@@ -41,13 +35,20 @@ func (s *site) openDevProvider(ctx context.Context, settings Settings, base stri
 	if err != nil {
 		return nil, fmt.Errorf("--data-dir (KEYTURN_DATA_DIR): %w", err)
 	}
-	client := provider.Config{
+	return &provider.Config{
 		Name: devProviderName, Type: "oidc", Label: "Dev provider", Issuer: base + devPath, ClientID: "keyturn", ClientSecret: secret,
 		Scopes: settings.Scopes, GrantType: auth.GrantRefreshToken, MaxAge: settings.MaxAge, Leeway: settings.Leeway,
 		OnUnknown: auth.RetryNow, CallbackURL: callbackURL(base, devProviderName),
+	}, nil
+}
+
+// openDevProvider opens the embedded provider if it is on, else it returns nil. Keyturn reaches it over HTTP like any other.
+func (s *site) openDevProvider(ctx context.Context, settings Settings, client *provider.Config, base string, log *slog.Logger) (http.Handler, error) {
+	if client == nil {
+		return nil, nil
 	}
 	p, err := devprovider.Open(ctx, devprovider.Config{
-		Issuer: client.Issuer, ClientID: client.ClientID, ClientSecret: secret.Reveal(), RedirectURIs: []string{client.CallbackURL},
+		Issuer: client.Issuer, ClientID: client.ClientID, ClientSecret: client.ClientSecret.Reveal(), RedirectURIs: []string{client.CallbackURL},
 		PostLogoutRedirectURIs: []string{base + "/"}, TokenLifetime: settings.DevTokenLifetime, ReuseInterval: settings.DevReuseInterval,
 		Dir: settings.DataDir, Log: log, SignInPage: devSignInPage, ErrorPage: devErrorPage, SignedOutPage: devSignedOutPage,
 	})
@@ -55,7 +56,7 @@ func (s *site) openDevProvider(ctx context.Context, settings Settings, base stri
 		return nil, fmt.Errorf("embedded provider: %w", err)
 	}
 	s.closers = append(s.closers, p.Close)
-	return &dev{handler: p.Handler(), client: client}, nil
+	return p.Handler(), nil
 }
 
 // devClientSecret is made once and kept: the embedded provider must know its client again after a restart.

@@ -17,16 +17,12 @@ import (
 
 // manageKeys runs the keys commands. They are safe while a server runs on the same files: it notices a rotated keyset by
 // itself, and a grant that changes while it is resealed keeps what was written then.
-func manageKeys(ctx context.Context, settings Settings, what command, log *slog.Logger, stdout io.Writer) (err error) {
-	_, missing := os.Stat(settings.KeysetFile)
-	db, keys, err := openVault(ctx, settings, log)
+func manageKeys(ctx context.Context, settings Settings, what string, log *slog.Logger, stdout io.Writer) (err error) {
+	db, keys, err := openVaultFor(ctx, settings, log, stdout)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if errors.Is(missing, fs.ErrNotExist) {
-		fmt.Fprintf(stdout, "There was no keyset: %s is new.\n", settings.KeysetFile)
-	}
 	switch what {
 	case commandKeysRotate:
 		key, err := keys.Rotate()
@@ -56,6 +52,16 @@ func manageKeys(ctx context.Context, settings Settings, what command, log *slog.
 		}
 	}
 	return nil
+}
+
+// openVaultFor opens the vault for a command, and says when there was none: a mistyped data dir is easily taken for the right one.
+func openVaultFor(ctx context.Context, settings Settings, log *slog.Logger, stdout io.Writer) (database, *keyset.File, error) {
+	_, missing := os.Stat(settings.KeysetFile)
+	db, keys, err := openVault(ctx, settings, log)
+	if err == nil && errors.Is(missing, fs.ErrNotExist) {
+		fmt.Fprintf(stdout, "There was no keyset: %s is new.\n", settings.KeysetFile)
+	}
+	return db, keys, err
 }
 
 // settleTime is how long a running server may take to store what it sealed with the key that was primary before.

@@ -192,6 +192,20 @@ func (s *stream) next() (e sent, ok bool) {
 	return e, false
 }
 
+// ends reads until it is told that the session is over.
+func (s *stream) ends(t testing.TB) {
+	t.Helper()
+	for {
+		e, ok := s.next()
+		if !ok {
+			t.Fatal("the open page was not told")
+		}
+		if e.event == "signedout" {
+			return
+		}
+	}
+}
+
 func TestAProgramIsToldOfRenewals(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)

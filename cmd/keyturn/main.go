@@ -40,16 +40,18 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	for _, warning := range settings.Warnings {
 		log.Warn(warning)
 	}
-	if what == commandCheck || what == commandCheckJSON {
-		return checkProviders(ctx, settings, what == commandCheckJSON, log, stdout, stderr)
+	if what.name == commandCheck {
+		return checkProviders(ctx, settings, what.json, log, stdout, stderr)
 	}
-	switch what {
+	switch what.name {
 	case commandServe:
 		err = serve(ctx, settings, log, stdout)
 	case commandReady:
 		err = askReady(ctx, settings, stdout)
+	case commandSessionsList, commandSessionsEnd:
+		err = manageSessions(ctx, settings, what, log, stdout)
 	default:
-		err = manageKeys(ctx, settings, what, log, stdout)
+		err = manageKeys(ctx, settings, what.name, log, stdout)
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "keyturn: %v\n", err)

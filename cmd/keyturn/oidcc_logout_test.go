@@ -232,15 +232,7 @@ func TestAProviderEndsTheRightSessions(t *testing.T) {
 			t.Errorf("after %s: %v, want %v", step.name, got, step.want)
 		}
 	}
-	for {
-		e, ok := stream.next()
-		if !ok {
-			t.Fatal("the open page was not told")
-		}
-		if e.event == "signedout" {
-			break
-		}
-	}
+	stream.ends(t)
 	eventually(t, "three refresh tokens are revoked", func() bool { return len(idp.Revoked()) == 3 })
 	idp.Change(func() { idp.Subject = "alice" })
 	phone.do(t, "GET", "/auth/oidc", nil)

@@ -117,17 +117,8 @@ func launch(t testing.TB, p *program, addr string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"--addr", addr, "--data-dir", p.dir, "--log-level", "debug"}
-	environment := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	for _, arg := range p.args {
-		if strings.Contains(arg, "=") && !strings.HasPrefix(arg, "-") {
-			environment = append(environment, arg)
-		} else {
-			args = append(args, arg)
-		}
-	}
-	p.cmd = exec.Command(path, args...)
-	p.cmd.Env, p.cmd.Stderr = environment, p.log
+	p.cmd = p.command(t, path, addr)
+	p.cmd.Stderr = p.log
 	stdout := &authtest.Buffer{}
 	p.cmd.Stdout = stdout
 	began := time.Now()
@@ -157,6 +148,22 @@ func launch(t testing.TB, p *program, addr string) *program {
 			t.Fatalf("keyturn is not ready:\n%s", p.log)
 		}
 	}
+}
+
+// command is a command of Keyturn with the program's settings: to serve, if there are no words.
+func (p *program) command(t testing.TB, path, addr string, words ...string) *exec.Cmd {
+	args := append(words, "--addr", addr, "--data-dir", p.dir, "--log-level", "debug")
+	environment := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	for _, arg := range p.args {
+		if strings.Contains(arg, "=") && !strings.HasPrefix(arg, "-") {
+			environment = append(environment, arg)
+		} else {
+			args = append(args, arg)
+		}
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = environment
+	return cmd
 }
 
 // again starts the program once more on the same port and files.

@@ -27,10 +27,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 		return fmt.Errorf("--addr (KEYTURN_ADDR): cannot listen on %q: %w", settings.Addr, err)
 	}
 	defer listener.Close()
-	base := settings.BaseURL
-	if base == "" {
-		base = deriveBaseURL(settings.Addr, listener.Addr())
-	}
+	base := settings.publicURL(listener.Addr())
 	s, err := build(ctx, settings, base, log)
 	if err != nil {
 		return err

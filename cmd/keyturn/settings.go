@@ -21,7 +21,7 @@ import (
 type Settings struct {
 	Config    string // path of the YAML file; empty without one
 	Addr      string // host:port, port 0 for any free one
-	BaseURL   string // scheme://host[:port]; empty if not set, see deriveBaseURL
+	BaseURL   string // scheme://host[:port]; empty if not set, see publicURL
 	AdminAddr string // host:port of the second listener; empty: none
 
 	TrustedProxies  []netip.Prefix
@@ -221,15 +221,15 @@ func (s *Settings) list() []setting {
 // the YAML file that they name. done says that what was asked for (--help, --version, the version command) has been
 // written to stdout and the program should end. An error is one line without the program's name; it names the setting,
 // the value unless it is secret, and what is allowed.
-func parseSettings(args, environ []string, stdout io.Writer) (s Settings, cmd command, done bool, err error) {
-	flags, cmd, done, err := parseCommandLine(args, stdout)
+func parseSettings(args, environ []string, stdout io.Writer) (s Settings, what command, done bool, err error) {
+	flags, what, done, err := parseCommandLine(args, stdout)
 	if err != nil || done {
-		return Settings{}, cmd, done, oneLine(err)
+		return Settings{}, what, done, oneLine(err)
 	}
 	if err := s.read(&sources{flags: flags, env: environment(environ)}); err != nil {
-		return Settings{}, cmd, false, oneLine(err)
+		return Settings{}, what, false, oneLine(err)
 	}
-	return s, cmd, false, nil
+	return s, what, false, nil
 }
 
 // read fills the settings from the sources and checks them.

@@ -11,20 +11,34 @@ import (
 )
 
 // command is what the program was asked to do.
-type command string
+type command struct {
+	name     string
+	json     bool // answer for programs
+	provider string
+	subject  string
+	everyone bool
+}
 
-// The commands. Without one the program serves; parseSettings answers version itself.
+// The names of commands. Without one the program serves; parseSettings answers version itself.
 const (
-	commandServe      command = "serve"
-	commandCheck      command = "check"
-	commandCheckJSON  command = "check --json"
-	commandKeysList   command = "keys list"
-	commandKeysRotate command = "keys rotate"
-	commandKeysReseal command = "keys reseal"
-	commandKeysRetire command = "keys retire"
-	commandReady      command = "ready"
-	commandVersion    command = "version"
+	commandServe        = "serve"
+	commandCheck        = "check"
+	commandKeysList     = "keys list"
+	commandKeysRotate   = "keys rotate"
+	commandKeysReseal   = "keys reseal"
+	commandKeysRetire   = "keys retire"
+	commandSessionsList = "sessions list"
+	commandSessionsEnd  = "sessions end"
+	commandReady        = "ready"
+	commandVersion      = "version"
 )
+
+// whose names a person by provider and subject, or everybody.
+type whose struct {
+	Provider string `arg:"" optional:""`
+	Subject  string `arg:"" optional:""`
+	All      bool   `name:"all"`
+}
 
 // grammar is the commands as kong wants them; the flags are added to it from the list of settings.
 type grammar struct {
@@ -38,6 +52,10 @@ type grammar struct {
 		Reseal struct{} `cmd:"" help:"Seal every grant with the newest key."`
 		Retire struct{} `cmd:"" help:"Remove the keys that seal nothing any more."`
 	} `cmd:"" help:"Look after the keyset."`
+	Sessions struct {
+		List whose `cmd:"" help:"List the sessions of one person, by PROVIDER and SUBJECT, or --all."`
+		End  whose `cmd:"" help:"End the sessions of one person, by PROVIDER and SUBJECT, or --all; revokes their tokens."`
+	} `cmd:"" help:"Look after people's sessions."`
 	Ready   struct{} `cmd:"" help:"Ask the server that runs here with these settings whether it is ready."`
 	Version struct {
 		JSON bool `name:"json"`
@@ -60,7 +78,7 @@ func (versionFlag) BeforeReset(k *kong.Kong) error {
 
 // parseCommandLine returns the flags that were given, by name and still as text: what they mean is not kong's business,
 // because the same text may come from the environment or the file.
-func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string, cmd command, done bool, err error) {
+func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string, what command, done bool, err error) {
 	flags = map[string]string{}
 	var asked grammar
 	parser, err := kong.New(&asked,
@@ -74,26 +92,39 @@ func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string,
 		}),
 	)
 	if err != nil {
-		return nil, "", false, fmt.Errorf("command line: %w", err)
+		return nil, command{}, false, fmt.Errorf("command line: %w", err)
 	}
 	ctx, err := parser.Parse(args)
 	var own *flagError
 	switch {
 	case done: // whatever kong found fault with after it had answered
-		return nil, "", true, nil
+		return nil, command{}, true, nil
 	case errors.As(err, &own):
-		return nil, "", false, own
+		return nil, command{}, false, own
 	case err != nil:
-		return nil, "", false, errors.New(usageError(err.Error()))
+		return nil, command{}, false, errors.New(usageError(err.Error()))
 	}
-	cmd = command(ctx.Command())
-	if cmd == commandCheck && asked.Check.JSON {
-		cmd = commandCheckJSON
+	what.name = ctx.Selected().Path()
+	switch what.name {
+	case commandCheck:
+		what.json = asked.Check.JSON
+	case commandSessionsList:
+		err = what.about(asked.Sessions.List)
+	case commandSessionsEnd:
+		err = what.about(asked.Sessions.End)
+	case commandVersion:
+		return nil, what, true, writeVersion(stdout, asked.Version.JSON)
 	}
-	if cmd == commandVersion {
-		return nil, cmd, true, writeVersion(stdout, asked.Version.JSON)
+	return flags, what, false, err
+}
+
+// about makes it a command about one person, or about everybody.
+func (c *command) about(who whose) error {
+	c.provider, c.subject, c.everyone = who.Provider, who.Subject, who.All
+	if named := who.Provider != "" && who.Subject != ""; named == who.All || who.All && who != (whose{All: true}) {
+		return errors.New(usageError(c.name + ": whose? PROVIDER SUBJECT, or --all"))
 	}
-	return flags, cmd, false, nil
+	return nil
 }
 
 // addFlags gives kong a flag for each setting, and --no-dev-provider. Their texts go into the map.

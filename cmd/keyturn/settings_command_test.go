@@ -17,28 +17,36 @@ func TestCommands(t *testing.T) {
 		args string
 		want command
 	}{
-		{"", commandServe},
-		{"--addr=:1", commandServe},
-		{"serve", commandServe},
-		{"serve --addr=:1", commandServe},
-		{"check --addr :1", commandCheck},
-		{"check --json", commandCheckJSON},
-		{"keys list", commandKeysList},
-		{"--addr=:1 keys rotate", commandKeysRotate},
-		{"keys reseal --addr :1", commandKeysReseal},
-		{"keys retire", commandKeysRetire},
-		{"ready --addr :1", commandReady},
+		{"", command{name: commandServe}},
+		{"--addr=:1", command{name: commandServe}},
+		{"serve", command{name: commandServe}},
+		{"serve --addr=:1", command{name: commandServe}},
+		{"check --addr :1", command{name: commandCheck}},
+		{"check --json", command{name: commandCheck, json: true}},
+		{"keys list", command{name: commandKeysList}},
+		{"--addr=:1 keys rotate", command{name: commandKeysRotate}},
+		{"keys reseal --addr :1", command{name: commandKeysReseal}},
+		{"keys retire", command{name: commandKeysRetire}},
+		{"sessions list --all", command{name: commandSessionsList, everyone: true}},
+		{"sessions list work 42 --addr :1", command{name: commandSessionsList, provider: "work", subject: "42"}},
+		{"sessions end work auth0|42", command{name: commandSessionsEnd, provider: "work", subject: "auth0|42"}},
+		{"sessions end --all", command{name: commandSessionsEnd, everyone: true}},
+		{"ready --addr :1", command{name: commandReady}},
 	} {
 		s, got, done, err := parseSettings(strings.Fields(c.args), nil, &bytes.Buffer{})
 		if err != nil || done || got != c.want || strings.Contains(c.args, "addr") && s.Addr != ":1" {
-			t.Errorf("%q: got %q, done %t, addr %s, error %v", c.args, got, done, s.Addr, err)
+			t.Errorf("%q: got %+v, done %t, addr %s, error %v", c.args, got, done, s.Addr, err)
 		}
 	}
 	for args, want := range map[string]string{
-		"keys":                     `expected one of "list", "rotate", "reseal", "retire" (keyturn --help shows what is allowed)`,
-		"keys lst":                 `unknown command lst, did you mean "list"? (keyturn --help shows what is allowed)`,
-		"serve again":              "unknown command again (keyturn --help shows what is allowed)",
-		"https://u:hush@h/?q=hush": "unknown command https://…@h/?… (keyturn --help shows what is allowed)",
+		"keys":                      `expected one of "list", "rotate", "reseal", "retire" (keyturn --help shows what is allowed)`,
+		"sessions end":              "sessions end: whose? PROVIDER SUBJECT, or --all (keyturn --help shows what is allowed)",
+		"sessions end work":         "sessions end: whose? PROVIDER SUBJECT, or --all (keyturn --help shows what is allowed)",
+		"sessions end work 1 --all": "sessions end: whose? PROVIDER SUBJECT, or --all (keyturn --help shows what is allowed)",
+		"sessions list":             "sessions list: whose? PROVIDER SUBJECT, or --all (keyturn --help shows what is allowed)",
+		"keys lst":                  `unknown command lst, did you mean "list"? (keyturn --help shows what is allowed)`,
+		"serve again":               "unknown command again (keyturn --help shows what is allowed)",
+		"https://u:hush@h/?q=hush":  "unknown command https://…@h/?… (keyturn --help shows what is allowed)",
 	} {
 		if _, err := parseWith(strings.Fields(args), nil); err == nil || err.Error() != want {
 			t.Errorf("%q: got %v\nwant %s", args, err, want)
@@ -84,7 +92,7 @@ func TestHelpShowsEverySetting(t *testing.T) {
 				t.Errorf("%s: %s is not explained", args, set.name)
 			}
 		}
-		for _, name := range []string{"serve", "keys list", "keys rotate", "keys reseal", "keys retire", "ready", "version", "--help", "--version"} {
+		for _, name := range []string{"serve", "keys list", "keys rotate", "keys reseal", "keys retire", "sessions list", "sessions end", "ready", "version", "--help", "--version"} {
 			if !strings.Contains(help, "  "+name) {
 				t.Errorf("%s: %s is missing", args, name)
 			}

@@ -77,6 +77,14 @@ func origin(scheme, host, port string) string {
 	return scheme + "://" + host + ":" + port
 }
 
+// publicURL is the base URL, whether it is set or not. opened is nil where nothing listens.
+func (s Settings) publicURL(opened net.Addr) string {
+	if s.BaseURL != "" {
+		return s.BaseURL
+	}
+	return deriveBaseURL(s.Addr, opened)
+}
+
 // deriveBaseURL is the base URL to use when none is set: the configured listen address with the port that was really
 // opened. An address that means every interface becomes localhost. opened may be nil before listening.
 func deriveBaseURL(addr string, opened net.Addr) string {

@@ -51,10 +51,16 @@ func (db *DB) candidates(ctx context.Context, query, provider string, args ...an
 
 // Person implements auth.Vault.
 func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
-	read := func(rows vault.Rows) ([]*auth.Grant, error) { return vault.ScanPerson(rows, provider, subject) }
-	return many(ctx, db, read, `SELECT g.id, g.session_hash, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
+	return many(ctx, db, vault.ScanSessions, `SELECT g.id, g.session_hash, g.provider, g.subject, g.generation, g.created_at, s.seen_at,
+			g.user_agent, g.ip
 		FROM sessions s JOIN grants g ON g.id = s.grant_id
 		WHERE s.provider = $1 AND s.subject = $2 AND s.grant_id <> ''
 			AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $3
 		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, vault.IdleMicros(db.SessionIdle))
+}
+
+// Everyone implements auth.Vault.
+func (db *DB) Everyone(ctx context.Context, after string, limit int) ([]*auth.Grant, error) {
+	return many(ctx, db, vault.ScanSessions, `SELECT id, session_hash, provider, subject, generation, created_at, seen_at, user_agent, ip
+		FROM grants WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
 }

@@ -34,11 +34,17 @@ func (db *DB) Changes(ctx context.Context, last int64) (grants []string, newest 
 // Person implements auth.Vault.
 func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
 	now := db.Now()
-	read := func(rows vault.Rows) ([]*auth.Grant, error) { return vault.ScanPerson(rows, provider, subject) }
-	return many(ctx, db, read, `SELECT g.id, g.session_hash, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
+	return many(ctx, db, vault.ScanSessions, `SELECT g.id, g.session_hash, g.provider, g.subject, g.generation, g.created_at, s.seen_at,
+			g.user_agent, g.ip
 		FROM sessions s INDEXED BY sessions_person JOIN grants g ON g.id = s.grant_id
 		WHERE s.provider = ? AND s.subject = ? AND s.grant_id <> '' AND s.expires_at > ? AND s.seen_at > ?
 		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, vault.Micros(now), db.seenSince(now))
+}
+
+// Everyone implements auth.Vault.
+func (db *DB) Everyone(ctx context.Context, after string, limit int) ([]*auth.Grant, error) {
+	return many(ctx, db, vault.ScanSessions, `SELECT id, session_hash, provider, subject, generation, created_at, seen_at, user_agent, ip
+		FROM grants WHERE id > ? ORDER BY id LIMIT ?`, after, limit)
 }
 
 // Missing implements auth.Journal.

@@ -2,6 +2,8 @@ package vaulttest
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -31,6 +33,34 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 		must(t, err)
 		if list[0].ID != ids[1] || list[0].SessionHash != "hash 1" || list[2].ID != f.grant.ID {
 			t.Error("they are not in the order of their sign-in")
+		}
+	})
+	test("everybody's grants are listed page by page", func(t *testing.T, f fixture) {
+		ids := []string{f.grant.ID}
+		for n := range 4 {
+			g := Grant(f.clock.Now())
+			g.Identity.Subject, g.SessionHash = fmt.Sprint("person ", n), fmt.Sprint("hash ", n)
+			must(t, f.Create(t.Context(), g))
+			ids = append(ids, g.ID)
+		}
+		slices.Sort(ids)
+		var got []string
+		for after := ""; ; after = got[len(got)-1] {
+			list, err := f.Everyone(t.Context(), after, 2)
+			must(t, err)
+			if len(list) == 0 {
+				break
+			}
+			for _, g := range list {
+				got = append(got, g.ID)
+				if g.ID != f.grant.ID && g.SessionHash != "hash "+strings.TrimPrefix(g.Identity.Subject, "person ") ||
+					g.Identity.Provider != "work" || g.UserAgent != "Browser/1" || !g.CreatedAt.Equal(f.grant.CreatedAt) {
+					t.Errorf("%+v", g)
+				}
+			}
+		}
+		if !slices.Equal(got, ids) {
+			t.Errorf("got %v\nwant %v", got, ids)
 		}
 	})
 	test("sessions and grants are counted, those of nobody aside", func(t *testing.T, f fixture) {

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// runs runs a command with the program's settings and returns what it says.
+func (p *program) runs(t testing.TB, words ...string) string {
+	t.Helper()
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := p.command(t, path, "localhost:"+parsedURL(t, p.base).Port(), words...)
+	said, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", words, err, said)
+	}
+	return string(said)
+}
+
+func TestAnOperatorEndsSessions(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	phone, laptop, bob := p.person(), p.person(), p.person()
+	phone.do(t, "GET", "/auth/oidc", nil, "User-Agent", "Phone \u202e")
+	laptop.do(t, "GET", "/auth/oidc", nil)
+	idp.Change(func() { idp.Subject = "bob" })
+	bob.do(t, "GET", "/auth/oidc", nil)
+	signedIn := func() [3]bool { return [3]bool{phone.signedIn(t), laptop.signedIn(t), bob.signedIn(t)} }
+	everybodys := p.runs(t, "sessions", "list", "--all")
+	if strings.Count(everybodys, "\n") != 4 || !strings.Contains(everybodys, "bob") || strings.Contains(everybodys, "\u202e") {
+		t.Errorf("everybody's: %q", everybodys)
+	}
+	if said := p.runs(t, "sessions", "list", "oidc", "alice"); strings.Count(said, "alice") != 2 || strings.Contains(said, "bob") {
+		t.Errorf("alice's: %s", said)
+	}
+	for _, token := range idp.Issued() {
+		if strings.Contains(everybodys, token) {
+			t.Error("a token is listed")
+		}
+	}
+	stream := laptop.listen(t)
+	if said := p.runs(t, "sessions", "end", "oidc", "alice"); said != "Sessions ended: 2.\n" {
+		t.Errorf("ending alice's: %s", said)
+	}
+	if got := signedIn(); got != [3]bool{false, false, true} {
+		t.Errorf("after alice's end: %v", got)
+	}
+	stream.ends(t)
+	if n := len(idp.Revoked()); n != 2 { // by the command, which waits for it
+		t.Errorf("%d refresh tokens are revoked", n)
+	}
+	phone.do(t, "GET", "/auth/oidc", nil)
+	if said := p.runs(t, "sessions", "end", "--all"); said != "Sessions ended: 2.\n" || signedIn() != [3]bool{} || len(idp.Revoked()) != 4 {
+		t.Errorf("ending everybody's: %s: %v, %d revoked", said, signedIn(), len(idp.Revoked()))
+	}
+	if said := p.runs(t, "sessions", "end", "oidc", "alice"); said != "Sessions ended: 0.\n" {
+		t.Errorf("ending nothing: %s", said)
+	}
+}
+
+func TestAnOperatorEndsSessionsOfAllReplicas(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	r := startReplicas(t, idp, "")
+	people := r.people(t, 3)
+	if said := r.programs[0].runs(t, "sessions", "end", "--all"); said != "Sessions ended: 3.\n" {
+		t.Errorf("it said: %s", said)
+	}
+	for _, b := range people {
+		for _, p := range r.programs {
+			if b.at(p).signedIn(t) {
+				t.Errorf("still signed in at %s", p.base)
+			}
+		}
+	}
+}
+
+func TestAnOperatorEndsSessionsOfTheEmbeddedProvider(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	posted := func() int { return strings.Count(p.log.String(), "method=POST route=/dev-provider/* status=200") }
+	before := posted()
+	if said := p.runs(t, "sessions", "end", "dev", "alice"); said != "Sessions ended: 1.\n" || alice.signedIn(t) {
+		t.Errorf("%s, signed in: %v", said, alice.signedIn(t))
+	}
+	eventually(t, "it revokes at the embedded provider", func() bool { return posted() == before+1 })
+}
