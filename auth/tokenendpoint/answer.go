@@ -19,7 +19,7 @@ const maxDetail = 200
 
 // read turns a response into tokens, or an *auth.ProviderError. The error code counts, not the status.
 func read(r *response, now time.Time) (auth.Answer, error) {
-	params := parse(r)
+	params, readable := parse(r)
 	answer := auth.Answer{
 		Access: auth.Secret(params.text("access_token")), Refresh: auth.Secret(params.text("refresh_token")),
 		ID: auth.Secret(params.text("id_token")), Type: params.text("token_type"), Scope: params.scope(),
@@ -46,17 +46,20 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 		return refuse(auth.DeliveryAnswered, auth.CodeRedirect)
 	case r.status == http.StatusTooManyRequests:
 		return refuse(auth.DeliveryAnswered, auth.CodeRateLimited)
-	case r.status/100 != 2 && len(params) == 0, r.status/100 != 2 && answer.Access == "":
+	case r.status/100 != 2 && answer.Access == "":
 		failure.Detail = "HTTP status " + strconv.Itoa(r.status)
 		return refuse(auth.DeliveryAnswered, auth.CodeHTTPStatus)
-	case len(params) == 0 && r.err != nil:
+	case !readable && r.err != nil:
 		return refuse(auth.DeliveryUnknown, auth.CodeCutOff)
-	case len(params) == 0:
+	case !readable:
 		return refuse(auth.DeliveryUnknown, auth.CodeUnreadable)
 	case answer.Access == "":
 		return refuse(auth.DeliveryAnswered, auth.CodeNoAccessToken)
 	case answer.Type != "" && !strings.EqualFold(answer.Type, "Bearer") && !strings.EqualFold(answer.Type, "DPoP"):
 		failure.Detail = "token_type " + clean(answer.Type)
+		return refuse(auth.DeliveryAnswered, auth.CodeTokenType)
+	case !params.textOrNone("token_type"):
+		failure.Detail = "token_type is no text"
 		return refuse(auth.DeliveryAnswered, auth.CodeTokenType)
 	default:
 		return answer, nil
@@ -67,34 +70,53 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 type parameters map[string]any
 
 // parse reads a body by what it is, not by what its label says: JSON comes as text/plain, GitHub answers with a form.
-// Without any known member it returns nil.
-func parse(r *response) parameters {
-	body := bytes.TrimLeftFunc(bytes.TrimPrefix(r.body, []byte("\uFEFF")), unicode.IsSpace)
-	var params parameters
+func parse(r *response) (params parameters, readable bool) {
+	body := bytes.TrimFunc(bytes.TrimPrefix(r.body, []byte("\uFEFF")), unicode.IsSpace)
 	if bytes.HasPrefix(body, []byte("{")) {
 		decoder := json.NewDecoder(bytes.NewReader(body))
 		decoder.UseNumber()
 		if decoder.Decode(&params) != nil {
-			return nil
+			return nil, false
 		}
-	} else if form, err := url.ParseQuery(strings.TrimSpace(string(body))); err == nil && r.err == nil {
-		params = parameters{}
-		for name := range form {
-			params[name] = form.Get(name)
-		}
+		return params, true
+	}
+	if r.err != nil || r.status/100 == 3 || r.status/100 == 5 || !isForm(body) {
+		return nil, false
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, false
+	}
+	params = parameters{}
+	for name := range form {
+		params[name] = form.Get(name)
 	}
 	for _, name := range []string{"access_token", "refresh_token", "id_token", "error"} {
-		if params.text(name) != "" {
-			return params
-		}
+		readable = readable || params.text(name) != ""
 	}
-	return nil
+	return params, readable
+}
+
+// isForm tells a form from a page or a line of text, in which a link may stand that would read like one.
+func isForm(body []byte) bool {
+	name, _, pair := bytes.Cut(body, []byte("="))
+	odd := func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-.", c)
+	}
+	return pair && len(name) > 0 && !bytes.ContainsFunc(name, odd) &&
+		!bytes.ContainsFunc(body, func(c rune) bool { return c == '<' || c == '>' || unicode.IsSpace(c) || unicode.IsControl(c) })
 }
 
 // text is a member that is a string, else "".
 func (p parameters) text(name string) string {
 	s, _ := p[name].(string)
 	return strings.TrimSpace(s)
+}
+
+// textOrNone says that a member is a string, null, or not there.
+func (p parameters) textOrNone(name string) bool {
+	_, text := p[name].(string)
+	return text || p[name] == nil
 }
 
 // scope is the member scope, which Twitch writes as a list.
@@ -122,10 +144,10 @@ func (p parameters) number(name string) (float64, bool) {
 	return f, err == nil && !math.IsInf(f, 0) && !math.IsNaN(f)
 }
 
-// seconds is a positive duration given in seconds, 0 if it is absent, unreadable or absurd.
+// seconds is a duration of at least one second, given in seconds, 0 if it is absent, unreadable or absurd.
 func (p parameters) seconds(name string) time.Duration {
 	f, ok := p.number(name)
-	if !ok || f <= 0 {
+	if !ok || f < 1 {
 		return 0
 	}
 	const most = 100 * 365 * 24 * time.Hour

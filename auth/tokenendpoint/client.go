@@ -74,14 +74,17 @@ func NewHTTPClient(timeout time.Duration) *http.Client {
 // *auth.ProviderError; neither it nor a log line ever holds what was sent.
 func (c *Client) Exchange(ctx context.Context, form url.Values) (auth.Answer, error) {
 	began := c.Now()
+	var answer auth.Answer
 	response, err := c.post(ctx, c.TokenURL, form)
-	if err != nil {
-		return auth.Answer{}, err
+	if err == nil {
+		answer, err = read(response, c.Now())
+		answer.RequestedAt = began
 	}
-	answer, err := read(response, c.Now())
-	answer.RequestedAt = began
 	var refusal *auth.ProviderError
 	if errors.As(err, &refusal) {
+		if refusal.Delivery == auth.DeliveryUnknown {
+			c.HTTP.CloseIdleConnections() // whatever is wrong with this one, the next try has a fresh one
+		}
 		secrets := c.secretsOf(form)
 		refusal.Failure.Code = auth.Redact(refusal.Failure.Code, secrets...)
 		refusal.Failure.Detail = clean(auth.Redact(refusal.Failure.Detail, secrets...))

@@ -76,6 +76,24 @@ func TestADrippingAnswerEndsWithTheDeadline(t *testing.T) {
 	}
 }
 
+// A connection over which nothing readable came may be a dying one.
+func TestAfterAnUnreadableAnswerComesAFreshConnection(t *testing.T) {
+	t.Parallel()
+	var from []string
+	client := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, r *http.Request) {
+		from = append(from, r.RemoteAddr)
+		if len(from) == 2 {
+			fmt.Fprint(w, `{"access_token":"a"}`)
+		}
+	})
+	for range 3 {
+		_, _ = client.Exchange(t.Context(), refresh)
+	}
+	if len(from) != 3 || from[0] == from[1] || from[1] != from[2] {
+		t.Errorf("asked from %v", from)
+	}
+}
+
 func TestACompressedAnswerIsNotInflated(t *testing.T) {
 	t.Parallel()
 	var bomb bytes.Buffer
