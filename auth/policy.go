@@ -53,7 +53,7 @@ func (p Policy) NextAt(g *Grant) time.Time {
 		return time.Time{}
 	}
 	next := p.RipeAt(g.Tokens)
-	if g.Standing.NextTry.After(next) {
+	if g.Standing.InvalidRequests > 0 || g.Standing.NextTry.After(next) { // the former: only one more try tells what it means
 		next = g.Standing.NextTry
 	}
 	if last := g.Standing.AutomaticAt; g.Tokens.Assumed && !last.IsZero() && next.Before(last.Add(minInterval)) {

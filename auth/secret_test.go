@@ -64,8 +64,8 @@ func TestTokenSetOfAnAnswer(t *testing.T) {
 		jwt(`not JSON`):       DefaultAssumedLifetime,
 		"opaque":              DefaultAssumedLifetime,
 	} {
-		if got := (Answer{Access: token, RequestedAt: now}).TokenSet(TokenSet{}, 0).Lifetime(); got != want {
-			t.Errorf("%s: %v, want %v", token.Reveal(), got, want)
+		if got := (Answer{Access: token, RequestedAt: now}).TokenSet(TokenSet{}, 0); got.Lifetime() != want || !got.Assumed {
+			t.Errorf("%s: %v, want %v", token.Reveal(), got.Lifetime(), want)
 		}
 	}
 }

@@ -24,7 +24,7 @@ type TokenSet struct {
 
 	IssuedAt  time.Time // when the request that brought the access token began
 	ExpiresAt time.Time // of the access token
-	Assumed   bool      // the provider did not say when the access token expires
+	Assumed   bool      // the provider's answer did not say when the access token expires
 
 	RefreshExpiresAt    time.Time // zero: unknown, or never when RefreshNeverExpires
 	RefreshNeverExpires bool
@@ -87,9 +87,8 @@ func (a Answer) TokenSet(previous TokenSet, assumed time.Duration) TokenSet {
 		next.Scope = previous.Scope
 	}
 	lifetime := a.Lifetime
-	if lifetime <= 0 {
+	if next.Assumed = lifetime <= 0; next.Assumed {
 		lifetime = jwtLifetime(a.Access, a.RequestedAt)
-		next.Assumed = lifetime <= 0
 	}
 	if lifetime <= 0 {
 		lifetime = assumed

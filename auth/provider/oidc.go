@@ -231,7 +231,12 @@ func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) 
 	if err != nil {
 		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: discoveryCode(err), Detail: short(err.Error())}}
 	}
-	return p.client(m, tokens.ClientAuth).Exchange(ctx, renewalForm(p.config, tokens, withScope))
+	form := renewalForm(p.config, tokens, withScope)
+	answer, err := p.client(m, tokens.ClientAuth).Exchange(ctx, form)
+	if err == nil && answer.Scope == "" {
+		answer.Scope = form.Get("scope") // RFC 6749 section 5.1: left out, it is what was asked for
+	}
+	return answer, err
 }
 
 // renewalForm is the token request of a renewal. With a refresh token no scope is sent: that means the same scope

@@ -300,6 +300,9 @@ func TestClientCredentials(t *testing.T) {
 	if form := <-asked; form.Get("grant_type") != "client_credentials" || form.Get("audience") != "https://api.example/" || form.Get("scope") != "read:things" || form.Has("refresh_token") {
 		t.Errorf("asked with %v", form)
 	}
+	if scope := alice.token(t)["scope"]; scope != "read:things" {
+		t.Errorf("its scope is %v", scope)
+	}
 }
 
 func TestWithoutARefreshToken(t *testing.T) {
