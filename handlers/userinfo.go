@@ -9,6 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"keyturn/auth"
 	"keyturn/auth/provider"
 	"keyturn/views"
 )
@@ -34,6 +35,10 @@ func (a *app) callUserInfo(c echo.Context) error {
 		shown.Error = a.label(view.Grant) + " has no userinfo endpoint."
 	case err != nil:
 		shown.Error = a.unanswered(c, view.Grant, "userinfo", err)
+	case ofSomebodyElse(view.Grant.Identity, answer.Body):
+		a.Log.ErrorContext(c.Request().Context(), "security: userinfo is about somebody else", "grant", view.Grant.ID)
+		shown.Error = "The answer is about somebody else (its sub is not the one that signed in), and is not shown. " +
+			"Nothing that uses this endpoint may use it either (OpenID Connect Core section 5.3.2)."
 	default:
 		shown = views.Exchange{
 			Method: answer.Method, URL: answer.URL, Status: answer.Status, StatusText: http.StatusText(answer.Status), Took: answer.Took,
@@ -42,6 +47,13 @@ func (a *app) callUserInfo(c echo.Context) error {
 		}
 	}
 	return a.part(c, view, "Try it", views.ExchangeAnswer(shown))
+}
+
+// ofSomebodyElse says that an answer names another person than the one who signed in at an OpenID provider.
+func ofSomebodyElse(signedIn auth.Identity, body string) bool {
+	claims, _ := auth.ParseClaims(body)
+	subject, ok := claims["sub"].(string)
+	return ok && signedIn.Issuer != "" && subject != signedIn.Subject
 }
 
 // readable is a body as people read it: JSON is indented.

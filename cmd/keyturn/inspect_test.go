@@ -239,6 +239,14 @@ func TestTryItShowsTheAnswerAsItIs(t *testing.T) {
 		}
 	}
 	idp.Change(func() {
+		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+			writeJSON(w, map[string]any{"sub": "mallory", "email": "mallory@example.com"})
+		}
+	})
+	if said := try(); !strings.Contains(said, "about somebody else") || strings.Contains(said, "mallory") {
+		t.Errorf("somebody else's: %s", said)
+	}
+	idp.Change(func() {
 		idp.UserInfo = func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	})
 	if said := try(); !strings.Contains(said, "No answer.") {
