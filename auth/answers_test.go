@@ -94,6 +94,19 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 			w.WriteHeader(429)
 		}, outcome: kept, code: auth.CodeRateLimited, party: auth.PartyProvider, calls: 1, next: 10 * time.Minute, heals: true},
 		{name: "HTML with 200", script: says(200, "<html>Welcome to the hotel's network"), outcome: rotated, calls: 2, heals: true},
+		{name: "HTML with a link that reads like a refusal", script: says(200, `<a href="/login?x=1&error=invalid_grant&y=2">`), outcome: rotated, calls: 2, heals: true},
+		{name: "HTML with a link that reads like tokens", script: says(200, `<a href="/?x=1&access_token=a&refresh_token=b&y=2">`), outcome: rotated, calls: 2, heals: true},
+		{name: "an address that reads like tokens", script: says(200, `http://other.example/?access_token=a&refresh_token=b`), outcome: rotated, calls: 2, heals: true},
+		{name: "a line of text with a link", script: says(502, "Retry at http://gw/retry?to=token&error=invalid_grant&n=1"), outcome: kept, code: auth.CodeHTTPStatus, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
+		{name: "a form with 503", script: says(503, "error=invalid_grant&n=1"), outcome: kept, code: auth.CodeHTTPStatus, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
+		{name: "a form with 302", script: says(302, "error=login_required&n=1"), outcome: kept, code: auth.CodeRedirect, party: auth.PartyOperator, calls: 1, next: time.Second, heals: true},
+		{name: "a form with an error", script: says(200, "error=bad_refresh_token&error_description=The+refresh+token+passed+is+incorrect+or+expired."), outcome: refused, code: "bad_refresh_token", party: auth.PartyPerson, calls: 1},
+		{name: "an empty object", script: says(200, "{}"), outcome: kept, code: auth.CodeNoAccessToken, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
+		{name: "an object without tokens", script: says(200, `{"token_type":"Bearer","expires_in":3600}`), outcome: kept, code: auth.CodeNoAccessToken, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
+		{name: "invalid_grant with an echo", script: func(w http.ResponseWriter, r *http.Request, _ func() map[string]any) {
+			w.WriteHeader(400)
+			fmt.Fprintf(w, `{"error":"invalid_grant","refresh_token":%q}`, r.PostFormValue("refresh_token"))
+		}, outcome: refused, code: "invalid_grant", party: auth.PartyPerson, calls: 1},
 		{name: "empty with 200", script: says(200, ""), outcome: rotated, calls: 2, heals: true},
 		{name: "cut off in the middle", script: cutOff(`{"access_token":"abc","refr`), outcome: rotated, calls: 2, heals: true},
 		{name: "reset before an answer", script: cutOff(""), outcome: rotated, calls: 2, heals: true},
@@ -103,6 +116,8 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 		{name: "redirect 308", script: redirect(308), outcome: kept, code: auth.CodeRedirect, party: auth.PartyOperator, calls: 1, next: time.Second, heals: true},
 		{name: "no access token", script: edited(func(t map[string]any) { delete(t, "access_token") }), outcome: kept, code: auth.CodeNoAccessToken, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true, used: true},
 		{name: "token_type mac", script: edited(func(t map[string]any) { t["token_type"] = "mac" }), outcome: kept, code: auth.CodeTokenType, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true, used: true},
+		{name: "token_type a number", script: edited(func(t map[string]any) { t["token_type"] = 123 }), outcome: kept, code: auth.CodeTokenType, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true, used: true},
+		{name: "token_type null", script: edited(func(t map[string]any) { t["token_type"] = nil }), outcome: rotated, calls: 1, heals: true, used: true},
 		{name: "error and a refresh token", script: edited(func(t map[string]any) { t["error"] = "server_error"; delete(t, "access_token") }), outcome: kept, code: "server_error", party: auth.PartyProvider, calls: 1, next: time.Second, heals: true, used: true},
 		{name: "token_type bEARER", script: edited(func(t map[string]any) { t["token_type"] = "bEARER" }), outcome: rotated, calls: 1, heals: true, used: true},
 		{name: "no refresh token", script: says(200, `{"access_token":"new","token_type":"Bearer","expires_in":60}`), outcome: auth.OutcomeRenewed, calls: 1, heals: true},
@@ -181,7 +196,7 @@ func TestLifetimes(t *testing.T) {
 	for said, want := range map[string]time.Duration{
 		`3600`: time.Hour, `"3600"`: time.Hour, `3600.0`: time.Hour, `36e2`: time.Hour, `" 3600 "`: time.Hour, `99999999999`: 24 * time.Hour,
 		`0`: auth.DefaultAssumedLifetime, `null`: auth.DefaultAssumedLifetime, `""`: auth.DefaultAssumedLifetime, `"soon"`: auth.DefaultAssumedLifetime,
-		`true`: auth.DefaultAssumedLifetime, `-1`: auth.DefaultAssumedLifetime, `1e400`: auth.DefaultAssumedLifetime,
+		`true`: auth.DefaultAssumedLifetime, `-1`: auth.DefaultAssumedLifetime, `1e400`: auth.DefaultAssumedLifetime, `0.05`: auth.DefaultAssumedLifetime,
 	} {
 		t.Run(said, func(t *testing.T) {
 			t.Parallel()
@@ -236,6 +251,16 @@ func TestNoAnswerAtAll(t *testing.T) {
 		}
 		if g := h.stored(t); !g.Standing.NextTry.Equal(g.Tokens.ExpiresAt) || h.idp.TokenCalls() != 1 {
 			t.Errorf("next try %v, expiry %v, %d calls", g.Standing.NextTry, g.Tokens.ExpiresAt, h.idp.TokenCalls())
+		}
+	})
+	t.Run("waits for the expiry, and is replayed once then", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t, options{lifetime: 2 * time.Second, onUnknown: auth.RetryAtExpiry, idp: scriptedBy(cutOff(""))})
+		h.renew(t)
+		waitUntilExpired(t, h)
+		result := h.renew(t)
+		if result.Failure.Replay != auth.CodeReplayed || h.idp.TokenCalls() != 2 {
+			t.Errorf("%+v after %d calls", result.Failure, h.idp.TokenCalls())
 		}
 	})
 	t.Run("unreachable is not sent", func(t *testing.T) {

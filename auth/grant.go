@@ -18,6 +18,7 @@ type Grant struct {
 	Former      Former         // what the tokens before these said
 	Standing    Standing
 	Pending     Secret    // a new id token whose verification could not be done yet
+	PendingFor  Secret    // the access token that Pending came with, if later renewals have replaced it since
 	Revision    int64     // the vault's: ascends with each change of what it stores about the tokens and of the history
 	DueAt       time.Time // next automatic renewal; zero: never
 	CreatedAt   time.Time
@@ -39,6 +40,23 @@ func (g *Grant) SID() string { sid, _ := g.Identity.Claims["sid"].(string); retu
 // tells its session why, and goes with it.
 func (g *Grant) Ended() bool {
 	return g.Standing.Refused && g.Standing.Failure.Code == CodeIdentityChanged
+}
+
+// PendingAccess is the access token that Pending came with.
+func (g *Grant) PendingAccess() Secret {
+	if g.PendingFor != "" {
+		return g.PendingFor
+	}
+	return g.Tokens.Access
+}
+
+// end takes from the grant what is somebody else's, and says why.
+func (g *Grant) end(now time.Time) {
+	g.Tokens = TokenSet{IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.IssuedAt}
+	g.Pending, g.PendingFor, g.DueAt = "", "", time.Time{}
+	st := &g.Standing
+	st.Outcome, st.Refused, st.TriedAt = OutcomeRefused, true, now
+	st.Failure = Failure{Code: CodeIdentityChanged, Party: PartyPerson}
 }
 
 // StruckAt says whether, at now, a call for the grant was struck in the middle: its refresh token is marked as being
@@ -77,6 +95,16 @@ type Failure struct {
 	Party  Party  // whose matter it is
 	Status int    // HTTP status of the answer; 0: none came
 	Replay string // CodeReplayed or CodeReplayedAfterCrash when the refresh token had to be presented again
+}
+
+// unknown says that nobody knows whether the provider took the refresh token that was presented.
+func (f Failure) unknown() bool {
+	switch f.Code {
+	case CodeTimeout, CodeCutOff, CodeUnreadable, CodeOutcomeUnknown:
+		return true
+	default:
+		return false
+	}
 }
 
 // Party is whose matter a failure is.

@@ -41,7 +41,7 @@ func NewGrants(vault Vault, providers Providers, callbacks Callbacks, events *Ev
 	}
 }
 
-// Begin stores the grant of a finished sign-in as generation 1.
+// Begin stores the grant of a finished sign-in as generation 1. If it cannot, the tokens are revoked: nobody has them.
 func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 	provider, ok := s.providers.Lookup(in.Identity.Provider)
 	if !ok {
@@ -58,21 +58,47 @@ func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 	account := g.Tokens
 	s.callbacks.token(ctx, s.log, TokenEvent{Account: &account, Profile: in.Identity.Profile(), Grant: g})
 	if err := s.vault.Create(ctx, g); err != nil {
+		s.Discard(ctx, in)
 		return nil, fmt.Errorf("begin grant: %w", err)
 	}
 	s.log.InfoContext(ctx, "signed in", "grant", g.ID, "provider", in.Identity.Provider, "tokens", g.Tokens)
 	return g, nil
 }
 
+// Discard revokes, beside the caller, the tokens of a sign-in that comes to nothing.
+func (s *Grants) Discard(ctx context.Context, in SignedIn) {
+	s.revokeBeside(ctx, &Grant{Identity: in.Identity}, in.Answer.TokenSet(TokenSet{}, 0))
+}
+
 // Forget deletes a grant that a newer sign-in of the same person at the same provider takes the place of. Its tokens are not
 // revoked: to many providers the two are one grant, and with any token of it they would revoke the new ones.
 func (s *Grants) Forget(ctx context.Context, id string) error {
-	if _, err := s.vault.Delete(context.WithoutCancel(ctx), id); err != nil && !errors.Is(err, ErrNotFound) {
+	ctx = context.WithoutCancel(ctx)
+	// Before it is gone: a renewal that is under way, perhaps in another process, has to know.
+	if _, err := s.vault.Use(ctx, replacedMark(id), s.now().Add(replacedFor)); err != nil {
+		return fmt.Errorf("forget grant: %w", err)
+	}
+	if _, err := s.vault.Delete(ctx, id); err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("forget grant: %w", err)
 	}
 	s.log.InfoContext(ctx, "grant replaced by a new sign-in", "grant", id)
 	s.events.End(id)
 	return nil
+}
+
+// replacedFor is for how long it is remembered that a new sign-in took a grant's place: longer than a renewal takes, and its wait for a
+// database that is away.
+const replacedFor = time.Hour
+
+func replacedMark(id string) string { return "replaced " + id }
+
+// replaced says whether a new sign-in took the grant's place. If nobody can say, the grant counts as ended.
+func (s *Grants) replaced(ctx context.Context, id string) bool {
+	replaced, err := s.vault.Used(ctx, replacedMark(id))
+	if err != nil {
+		s.log.WarnContext(ctx, "it is not known whether a new sign-in has replaced the grant", "grant", id, "error", err)
+	}
+	return replaced
 }
 
 func waitGroup(ctx context.Context, group *sync.WaitGroup) error {

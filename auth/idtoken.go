@@ -14,54 +14,128 @@ const (
 	maxAtOnce    = 16 << 10 // bytes of an id token; a larger one takes its time
 )
 
+// finding is what the verification of a pending id token found (spec section 5.1, last paragraph).
+type finding struct {
+	token  Secret
+	claims map[string]any
+	err    error // nil: it is good
+}
+
 // settle checks the id token that came with stored tokens, runs the Token callback and stores what follows.
 func (r *Rotator) settle(ctx context.Context, provider Provider, g *Grant, record *Renewal) error {
-	stored := *g
-	if g.Pending != "" {
-		r.verify(ctx, provider, g, record)
-	}
-	if !g.Standing.Refused {
-		r.Callbacks.token(ctx, r.Log, TokenEvent{Trigger: record.Trigger, Grant: g})
-	}
-	if reflect.DeepEqual(&stored, g) {
-		return nil
-	}
-	return r.amend(ctx, g, record)
+	found := r.verify(ctx, provider, g)
+	return r.conclude(ctx, found, g, record, func() {
+		if !g.Standing.Refused {
+			r.Callbacks.token(ctx, r.Log, TokenEvent{Trigger: record.Trigger, Grant: g})
+		}
+	})
 }
 
-// amend stores what was settled. That it comes too late is no error: a newer generation brings its own id token, and a grant that is
-// gone needs none.
-func (r *Rotator) amend(ctx context.Context, g *Grant, record *Renewal) error {
-	err := r.Vault.Amend(ctx, g, record)
-	if errors.Is(err, ErrStale) || errors.Is(err, ErrNotFound) {
-		return nil
+// conclude stores what follows from a finding, and what then changes besides. Others may have written to the grant meanwhile, a renewal
+// too: then it goes into what they left. That the grant is gone is no error.
+func (r *Rotator) conclude(ctx context.Context, found finding, g *Grant, record *Renewal, then func()) error {
+	read := *g
+	foreign := []TokenSet{found.apply(g, record, r.Now())}
+	then()
+	for before, now := &read, g; !reflect.DeepEqual(before, now); {
+		err := r.Vault.Amend(ctx, now, record)
+		if err == nil || errors.Is(err, ErrNotFound) {
+			break
+		}
+		if !errors.Is(err, ErrStale) {
+			return err
+		}
+		current, err := r.Vault.Get(ctx, g.ID)
+		if errors.Is(err, ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		before, now = clone(current), current
+		if now.Generation == g.Generation {
+			now.Kept = g.Kept
+		}
+		foreign = append(foreign, found.apply(now, record, r.Now()))
 	}
-	return err
+	for _, tokens := range foreign {
+		if tokens.Access != "" || tokens.Refresh != "" {
+			r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, tokens)
+		}
+	}
+	return nil
 }
 
-// verify judges the pending id token of a grant (spec section 5.1, last paragraph).
-func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant, record *Renewal) {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	claims, err := provider.VerifyIDToken(ctx, g, g.Pending, true)
+// apply makes of a grant what follows from the finding, if it still has the id token that this is about. It returns tokens that are
+// somebody else's: the grant is over then, whatever has become of it since.
+func (f finding) apply(g *Grant, record *Renewal, now time.Time) (foreign TokenSet) {
 	switch {
-	case err == nil:
-		g.verified(claims)
-	case errors.Is(err, ErrKeysUnavailable):
-		r.Log.WarnContext(ctx, "new id token not checked yet", "grant", g.ID, "error", err)
-	case errors.Is(err, ErrOtherIdentity):
-		r.Log.ErrorContext(ctx, "security: renewal brought another identity; grant ended", "grant", g.ID, "provider", g.Identity.Provider)
-		r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, g.Tokens)
-		g.Tokens = TokenSet{IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.IssuedAt}
-		g.Pending, g.DueAt = "", time.Time{}
-		why := Failure{Code: CodeIdentityChanged, Party: PartyPerson}
-		g.Standing.Outcome, g.Standing.Refused, g.Standing.Failure, g.Standing.TriedAt = OutcomeRefused, true, why, r.Now()
+	case f.token == "", errors.Is(f.err, ErrKeysUnavailable), g.Ended():
+	case errors.Is(f.err, ErrOtherIdentity):
+		foreign = g.Tokens
+		g.end(now)
 		record.Outcome, record.Code = OutcomeRefused, CodeIdentityChanged
+	case g.Pending != f.token:
+	case f.err == nil:
+		g.verified(f.claims)
 	default:
-		r.Log.ErrorContext(ctx, "security: new id token rejected; the old one stays", "grant", g.ID, "provider", g.Identity.Provider, "error", err)
-		g.Pending = ""
+		g.Pending, g.PendingFor = "", ""
 		record.Warning = CodeIDTokenRejected
 	}
+	return foreign
+}
+
+// verify judges the pending id token of a grant, if there is one.
+func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant) finding {
+	if g.Pending == "" {
+		return finding{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	found := finding{token: g.Pending}
+	if g.Identity.differs(g.Pending) {
+		found.err = ErrOtherIdentity
+	} else {
+		found.claims, found.err = provider.VerifyIDToken(ctx, g, g.Pending, true)
+	}
+	switch {
+	case found.err == nil:
+	case errors.Is(found.err, ErrKeysUnavailable):
+		r.Log.WarnContext(ctx, "new id token not checked yet", "grant", g.ID, "error", found.err)
+	case errors.Is(found.err, ErrOtherIdentity):
+		r.sayEnded(ctx, g)
+	default:
+		r.Log.ErrorContext(ctx, "security: new id token rejected; the old one stays", "grant", g.ID, "provider", g.Identity.Provider, "error", found.err)
+	}
+	return found
+}
+
+func (r *Rotator) sayEnded(ctx context.Context, g *Grant) {
+	r.Log.ErrorContext(ctx, "security: renewal brought another identity; grant ended", "grant", g.ID, "provider", g.Identity.Provider)
+}
+
+// differs says that an id token names somebody else, or another issuer. No key is needed to know that: it came from the token
+// endpoint itself (OpenID Connect Core section 3.1.3.7, item 6), and whoever it is of, what came with it is not to be shown.
+func (i Identity) differs(idToken Secret) bool {
+	jwt, _ := ParseJWT(idToken)
+	issuer, hasIssuer := jwt.Claims["iss"].(string)
+	subject, hasSubject := jwt.Claims["sub"].(string)
+	return hasIssuer && issuer != i.Issuer || hasSubject && subject != i.Subject
+}
+
+// endOther ends the grant of a renewal that brought the tokens of somebody else. They are never stored.
+func (r *Rotator) endOther(ctx context.Context, a attempt, g *Grant, record *Renewal) (Result, error) {
+	r.sayEnded(ctx, g)
+	foreign := g.Tokens
+	g.Generation, record.Generation = a.before.Generation, a.before.Generation
+	g.end(record.At.Add(record.Duration))
+	record.Outcome, record.Code = OutcomeRefused, CodeIdentityChanged
+	result, err := r.finish(ctx, g, record)
+	select {
+	case <-r.Grants.revokeBeside(ctx, g, foreign):
+	case <-time.After(settleWait):
+	}
+	return result, err
 }
 
 // verifyAtOnce verifies the pending id token of a grant that is about to be stored, where that takes no more than computing. One
@@ -82,7 +156,7 @@ func (r *Rotator) verifyAtOnce(ctx context.Context, provider Provider, g *Grant)
 
 // verified says that the pending id token is good.
 func (g *Grant) verified(claims map[string]any) {
-	g.Tokens.ID, g.Pending = g.Pending, ""
+	g.Tokens.ID, g.Pending, g.PendingFor = g.Pending, "", ""
 	g.Identity = g.Identity.updated(claims)
 }
 
@@ -120,8 +194,7 @@ func (r *Rotator) recheck(ctx context.Context, provider Provider, id string) err
 	if err != nil || len(latest) == 0 {
 		return err
 	}
-	r.verify(ctx, provider, g, &latest[0])
-	if err := r.amend(ctx, g, &latest[0]); err != nil {
+	if err := r.conclude(ctx, r.verify(ctx, provider, g), g, &latest[0], func() {}); err != nil {
 		return err
 	}
 	r.Events.Publish(id)

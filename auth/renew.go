@@ -86,6 +86,9 @@ func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
 			}
 		}
 	}
+	if a.replay == "" && g.Standing.Failure.unknown() {
+		a.replay = CodeReplayed // this time is the one more
+	}
 	answer, err := r.present(ctx, &a)
 	var refusal *ProviderError
 	switch {
@@ -143,6 +146,9 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 		if err != nil && !errors.As(err, &refusal) {
 			return answer, err
 		}
+		if refusal != nil && refusal.Salvage != nil && refusal.Salvage.Refresh == a.before.Tokens.Refresh {
+			refusal.Salvage = nil // an echo
+		}
 		r.lane(a.before.Identity.Provider).report(a.flight.turnAt, refusal)
 		if refusal == nil || refusal.Salvage != nil {
 			return answer, err
@@ -184,11 +190,17 @@ func (r *Rotator) replayNow(a attempt) bool {
 
 // succeeded stores the new token set before anything that came with it is judged against it.
 func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Result, error) {
+	r.bringUpToDate(ctx, &a)
 	now := r.Now()
 	g := *a.before
 	g.Generation++
 	g.Tokens = answer.TokenSet(a.before.Tokens, a.policy.Assumed)
-	g.Pending = answer.ID
+	switch {
+	case answer.ID != "":
+		g.Pending, g.PendingFor = answer.ID, ""
+	case g.Pending != "": // it is still to be verified, against what it came with
+		g.PendingFor = a.before.PendingAccess()
+	}
 	g.Former = formerOf(a.before.Tokens)
 	g.PresentingAt, g.LeasedUntil = time.Time{}, time.Time{}
 	g.Standing = Standing{Outcome: OutcomeRenewed, TriedAt: now, AutomaticAt: a.before.Standing.AutomaticAt}
@@ -201,8 +213,21 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
 	record.Warning = a.replay
+	if g.Identity.differs(answer.ID) {
+		return r.endOther(ctx, a, &g, &record)
+	}
 	r.verifyAtOnce(ctx, a.provider, &g)
 	return r.finish(ctx, &g, &record)
+}
+
+// bringUpToDate takes up what was settled of an earlier renewal while this one ran.
+func (r *Rotator) bringUpToDate(ctx context.Context, a *attempt) {
+	if a.before.Pending == "" {
+		return
+	}
+	if stored, err := r.Vault.Get(ctx, a.before.ID); err == nil && stored.Generation == a.before.Generation {
+		a.before = stored
+	}
 }
 
 // finish stores what a renewal left, and answers with it.
@@ -219,6 +244,7 @@ func (r *Rotator) finish(ctx context.Context, g *Grant, record *Renewal) (Result
 
 // failed records a try that brought no tokens; the existing ones stay.
 func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError) (Result, error) {
+	r.bringUpToDate(ctx, &a)
 	now := r.Now()
 	g := *a.before
 	g.PresentingAt, g.LeasedUntil = time.Time{}, time.Time{}

@@ -19,20 +19,23 @@ type shelved struct {
 	spooled bool // it is on disk as well
 }
 
+// errEnded says that the grant has Ended while its renewal ran.
+var errEnded = errors.New("the grant has ended")
+
 // store writes what a renewal left, the tokens first, then checks what came with them. What the database does not take
 // goes on the shelf, and that is no error: ErrNotFound says that the grant is gone, and its new tokens revoked; ErrStale
-// that somebody else's successor is there already.
+// that somebody else's successor is there already, or the grant has Ended.
 func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
 	storing, stored := r.step(ctx, "store")
 	err := r.replace(storing, g, record)
 	stored(err)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		// Ending wins: the tokens that arrive for an ended grant are revoked.
-		if record.Outcome.Succeeded() {
-			r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, g.Tokens)
-		}
+		r.tooLate(ctx, g, record)
 		return err
+	case errors.Is(err, errEnded):
+		r.tooLate(ctx, g, record)
+		return ErrStale
 	case errors.Is(err, ErrStale):
 		return err
 	case err != nil:
@@ -63,8 +66,18 @@ func (r *Rotator) replace(ctx context.Context, g *Grant, record *Renewal) error 
 		return ErrStale
 	case current.Generation != record.From():
 		return errors.Join(ErrStale, r.Vault.Release(ctx, g.ID, r.owner))
+	case current.Ended():
+		return errors.Join(errEnded, r.Vault.Release(ctx, g.ID, r.owner))
 	}
 	return r.Vault.Replace(ctx, r.owner, g, record)
+}
+
+// tooLate revokes the tokens that arrive for a grant that is over: ending wins. Those of one that a new sign-in has replaced it leaves
+// alone, as Grants.Forget does.
+func (r *Rotator) tooLate(ctx context.Context, g *Grant, record *Renewal) {
+	if record.Outcome.Succeeded() && !r.Grants.replaced(ctx, g.ID) {
+		r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, g.Tokens)
+	}
 }
 
 // settleStored checks what came with stored tokens. Where that needs the provider, whoever waits for the renewal waits for settleWait at
@@ -205,12 +218,13 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 	current, err := r.Vault.Lease(short, u.Grant.ID, r.owner, leaseTTL)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		if u.Record.Outcome.Succeeded() {
-			r.Grants.Revoke(ctx, u.Grant.Identity.Provider, u.Grant.ID, u.Grant.Tokens)
-		}
+		r.tooLate(ctx, u.Grant, u.Record)
 		return nil
 	case err != nil:
 		return err
+	case current.Ended():
+		r.tooLate(ctx, u.Grant, u.Record)
+		return r.Vault.Release(short, u.Grant.ID, r.owner)
 	case current.Generation != u.Record.From():
 		r.Log.WarnContext(ctx, "a renewal came too late to be stored", "grant", u.Grant.ID, "generation", u.Grant.Generation)
 		return r.Vault.Release(short, u.Grant.ID, r.owner)

@@ -40,11 +40,11 @@ type Vault interface {
 
 	// Replace stores what a renewal left, together with its record, in one transaction, and ends the lease. It
 	// replaces exactly the generation that it came from (Renewal.From). ErrStale when the stored generation is another
-	// or owner's lease has run out, ErrNotFound when the grant is gone. It sets the record's ID, and clears the mark of
-	// Present.
+	// or owner's lease has run out, or the grant has Ended, ErrNotFound when it is gone. It sets the grant's Revision and the record's
+	// ID, and clears the mark of Present.
 	Replace(ctx context.Context, owner string, g *Grant, r *Renewal) error
-	// Amend stores a grant again at its generation, and the record of the renewal that made it, without a lease.
-	// ErrStale and ErrNotFound as with Replace.
+	// Amend stores a grant again, and the record of a renewal of it, without a lease, if it is still at the revision that g has.
+	// ErrStale and ErrNotFound as with Replace. It sets the grant's Revision.
 	Amend(ctx context.Context, g *Grant, r *Renewal) error
 	// Shared adds n to the count of those who shared the renewal that brought the grant's generation. No error if its
 	// record is gone.

@@ -5,8 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"encoding/json"
-	"net/http"
 	"slices"
 	"sync"
 	"testing"
@@ -115,16 +113,7 @@ func signsAnew(t *testing.T, idp *scripted.Provider) jose.JSONWebKeySet {
 func TestStoredTokensDoNotWaitForKeys(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, options{})
-	hold := make(chan struct{})
-	release := sync.OnceFunc(func() { close(hold) })
-	t.Cleanup(release)
-	published := signsAnew(t, h.idp)
-	h.idp.Change(func() {
-		h.idp.Keys = func(w http.ResponseWriter, _ *http.Request) {
-			<-hold
-			_ = json.NewEncoder(w).Encode(published)
-		}
-	})
+	release := holdKeys(t, h)
 	result := h.renew(t)
 	h.expect(t, result, auth.OutcomeRotated, 2)
 	if result.Failure.Code != "" || h.stored(t).Pending == "" {

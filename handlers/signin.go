@@ -222,6 +222,7 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	before, had := a.Sessions.SignedIn(ctx)
 	hash, err := a.Sessions.Renew(ctx)
 	if err != nil {
+		a.Grants.Discard(ctx, signedIn)
 		return storageProblem(err)
 	}
 	signedIn.SessionHash, signedIn.IP = hash, c.RealIP()

@@ -131,7 +131,7 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
 	}
-	v, err := m.verify(ctx, p.config, idToken, g.Tokens.Access, p.options.Now(), keyUse{known: !fetch})
+	v, err := m.verify(ctx, p.config, idToken, g.PendingAccess(), p.options.Now(), keyUse{known: !fetch})
 	if err != nil {
 		return nil, err
 	}

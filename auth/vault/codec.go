@@ -20,6 +20,7 @@ type sealedGrant struct {
 	Refresh             string    `json:"refresh_token,omitempty"`
 	ID                  string    `json:"id_token,omitempty"`
 	Pending             string    `json:"pending_id_token,omitempty"`
+	PendingFor          string    `json:"pending_for,omitempty"`
 	Type                string    `json:"token_type"`
 	Scope               string    `json:"scope,omitempty"`
 	IssuedAt            time.Time `json:"issued_at"`
@@ -41,7 +42,7 @@ func encode(g *auth.Grant) ([]byte, error) {
 	return json.Marshal(sealedGrant{
 		Issuer: g.Identity.Issuer, Name: g.Identity.Name, Email: g.Identity.Email, Picture: g.Identity.Picture,
 		Claims: g.Identity.Claims, Kept: g.Kept,
-		Access: t.Access.Reveal(), Refresh: t.Refresh.Reveal(), ID: t.ID.Reveal(), Pending: g.Pending.Reveal(),
+		Access: t.Access.Reveal(), Refresh: t.Refresh.Reveal(), ID: t.ID.Reveal(), Pending: g.Pending.Reveal(), PendingFor: g.PendingFor.Reveal(),
 		Type: t.Type, Scope: t.Scope, IssuedAt: t.IssuedAt.UTC(), ExpiresAt: t.ExpiresAt.UTC(), Assumed: t.Assumed,
 		RefreshExpiresAt: t.RefreshExpiresAt.UTC(), RefreshNeverExpires: t.RefreshNeverExpires, ClientAuth: t.ClientAuth,
 		FormerAccess: g.Former.Access, FormerRefresh: g.Former.Refresh, FormerID: g.Former.ID, Standing: g.Standing,
@@ -60,7 +61,7 @@ func decode(plain []byte, g *auth.Grant) error {
 		IssuedAt: s.IssuedAt, ExpiresAt: s.ExpiresAt, Assumed: s.Assumed,
 		RefreshExpiresAt: s.RefreshExpiresAt, RefreshNeverExpires: s.RefreshNeverExpires, ClientAuth: s.ClientAuth,
 	}
-	g.Pending = auth.Secret(s.Pending)
+	g.Pending, g.PendingFor = auth.Secret(s.Pending), auth.Secret(s.PendingFor)
 	g.Former = auth.Former{Access: s.FormerAccess, Refresh: s.FormerRefresh, ID: s.FormerID}
 	g.Standing = s.Standing
 	return nil
@@ -71,7 +72,8 @@ func share(from, to *auth.Grant) {
 	subject := to.Identity
 	to.Identity = from.Identity
 	to.Identity.Provider, to.Identity.Subject = subject.Provider, subject.Subject
-	to.Kept, to.Tokens, to.Pending, to.Former, to.Standing = from.Kept, from.Tokens, from.Pending, from.Former, from.Standing
+	to.Kept, to.Tokens, to.Former, to.Standing = from.Kept, from.Tokens, from.Former, from.Standing
+	to.Pending, to.PendingFor = from.Pending, from.PendingFor
 }
 
 // asSealed makes the times of a grant what they are once it has been sealed and opened.

@@ -64,12 +64,16 @@ func SeenFrom(grantID string, expiry time.Time, idle time.Duration) int64 {
 	return max(0, Micros(expiry)-IdleMicros(idle))
 }
 
-// State is the grant's state in storage: active or refused.
+// State is the grant's state in storage: active, refused or ended.
 func State(g *auth.Grant) string {
-	if g.Standing.Refused {
+	switch {
+	case g.Ended():
+		return "ended"
+	case g.Standing.Refused:
 		return "refused"
+	default:
+		return "active"
 	}
-	return "active"
 }
 
 // GrantValues are the values of GrantColumns.

@@ -136,7 +136,8 @@ func (db *DB) underLease(ctx context.Context, statement string, args ...any) err
 const replaceGrant = `WITH replaced AS (
 		UPDATE grants SET sealed = $19, generation = $20, state = $21, due_at = $22, issued_at = $23, sid = $28, revision = revision + 1,
 			presenting_at = 0, lease_owner = '', lease_until = 0
-		WHERE id = $24 AND generation = $25 AND lease_owner = $26 AND lease_until > keyturn_now() RETURNING id, revision
+		WHERE id = $24 AND generation = $25 AND lease_owner = $26 AND lease_until > keyturn_now() AND state <> 'ended'
+		RETURNING id, revision
 	), trimmed AS (
 		DELETE FROM renewals USING replaced WHERE grant_id = replaced.id AND renewals.id <=
 			(SELECT id FROM renewals WHERE grant_id = $24 ORDER BY id DESC LIMIT 1 OFFSET $27)
@@ -156,6 +157,7 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 		vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.ID, r.From(), owner, vault.KeepRenewals-1, g.SID())...)
 	if err == nil {
 		db.opened.Written(&stored)
+		g.Revision = stored.Revision
 	}
 	return db.rewritten(ctx, g.ID, err)
 }
@@ -167,17 +169,22 @@ func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 	if err != nil {
 		return err
 	}
-	var id string
-	err = db.one(ctx, into(&id), `WITH unhurried AS (
+	var revision int64
+	err = db.one(ctx, into(&revision), `WITH unhurried AS (
 			SELECT set_config('synchronous_commit', 'off', true)
 		), amended AS (
-			UPDATE grants SET sealed = $3, state = $4, due_at = $5, sid = $11, revision = revision + 1 WHERE id = $1 AND generation = $2 RETURNING id
+			UPDATE grants SET sealed = $3, state = $4, due_at = $5, sid = $11, revision = revision + 1,
+				presenting_at = CASE $4 WHEN 'ended' THEN 0 ELSE presenting_at END
+			WHERE id = $1 AND revision = $2 RETURNING id, revision
 		), noted AS (
 			UPDATE renewals SET outcome = $7, code = $8, detail = $9, warning = $10 FROM amended
 			WHERE grant_id = amended.id AND renewals.id = $6
 		)
-		SELECT id FROM amended, unhurried`, g.ID, g.Generation, sealed, vault.State(g), vault.Micros(g.DueAt),
+		SELECT revision FROM amended, unhurried`, g.ID, g.Revision, sealed, vault.State(g), vault.Micros(g.DueAt),
 		r.ID, r.Outcome, r.Code, r.Detail, r.Warning, g.SID())
+	if err == nil {
+		g.Revision = revision
+	}
 	return db.rewritten(ctx, g.ID, err)
 }
 

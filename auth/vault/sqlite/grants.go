@@ -128,7 +128,7 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 	err := db.rewrite(ctx, g, db.inTx, func(tx *writer, sealed []byte) (err error) {
 		stored, err = vault.ScanWritten(tx.QueryRow(`UPDATE grants SET sealed = ?, generation = ?, state = ?, due_at = ?, issued_at = ?, sid = ?,
 			revision = revision + 1, presenting_at = 0, lease_owner = '', lease_until = 0
-			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ?
+			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ? AND state <> 'ended'
 			RETURNING `+beforeSealed+`NULL`+behindSealed,
 			sealed, g.Generation, vault.State(g), vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.SID(),
 			g.ID, r.From(), owner, vault.Micros(db.Now())), vault.FromMicros, g)
@@ -145,6 +145,7 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 	})
 	if err == nil {
 		db.opened.Remember(stored)
+		g.Revision = stored.Revision
 	}
 	return err
 }
@@ -152,9 +153,10 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 // Amend implements auth.Vault. With the machine goes what it writes at the most, and then the grant is as it was before: what was to be
 // settled is settled again.
 func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
-	return db.rewrite(ctx, g, db.inLightTx, func(tx *writer, sealed []byte) error {
-		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?, state = ?, due_at = ?, sid = ?, revision = revision + 1
-			WHERE id = ? AND generation = ?`, sealed, vault.State(g), vault.Micros(g.DueAt), g.SID(), g.ID, g.Generation))
+	err := db.rewrite(ctx, g, db.inLightTx, func(tx *writer, sealed []byte) error {
+		n, err := affected(tx.Exec(`UPDATE grants SET sealed = ?1, state = ?2, due_at = ?3, sid = ?4, revision = revision + 1,
+			presenting_at = CASE ?2 WHEN 'ended' THEN 0 ELSE presenting_at END
+			WHERE id = ?5 AND revision = ?6`, sealed, vault.State(g), vault.Micros(g.DueAt), g.SID(), g.ID, g.Revision))
 		if err != nil || n == 0 {
 			return noRow(err)
 		}
@@ -162,6 +164,10 @@ func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 			r.Outcome, r.Code, r.Detail, r.Warning, r.ID)
 		return err
 	})
+	if err == nil {
+		g.Revision++
+	}
+	return err
 }
 
 // rewrite seals the grant and runs the write in a transaction; a write that met no row is ErrStale, or ErrNotFound when the

@@ -256,7 +256,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 			t.Errorf("generation %d, failures %d; want 1 and 1", got.Generation, got.Standing.Failures)
 		}
 	})
-	test("an amendment needs no lease, and its generation", func(t *testing.T, f fixture) {
+	test("an amendment needs no lease, and replaces what it was made from only", func(t *testing.T, f fixture) {
 		next, record := Renewed(f.lease(t, "me", time.Minute), f.clock.Now())
 		must(t, f.Replace(t.Context(), "me", next, record))
 		next.Tokens.ID, record.Warning = "id-2", auth.CodeIDTokenRejected
@@ -268,8 +268,26 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 		if got.Tokens.ID != "id-2" || history[0].Warning != auth.CodeIDTokenRejected {
 			t.Errorf("id token %v, warning %q", got.Tokens.ID, history[0].Warning)
 		}
-		next.Generation = 1
-		is(t, f.Amend(t.Context(), next, record), auth.ErrStale)
+		kept := f.lease(t, "me", time.Minute)
+		late := *kept
+		kept.Tokens.Refresh = "salvaged"
+		must(t, f.Replace(t.Context(), "me", kept, &auth.Renewal{GrantID: kept.ID, Generation: kept.Generation, Outcome: auth.OutcomeKept}))
+		is(t, f.Amend(t.Context(), &late, record), auth.ErrStale)
+		if got, err := f.Get(t.Context(), late.ID); err != nil || got.Tokens.Refresh != "salvaged" {
+			t.Errorf("refresh token %v, %v", got.Tokens.Refresh, err)
+		}
+	})
+	test("a grant that has ended is not replaced, whoever holds its lease", func(t *testing.T, f fixture) {
+		next, record := Renewed(f.lease(t, "me", time.Minute), f.clock.Now())
+		must(t, f.Present(t.Context(), f.grant.ID, "me", f.clock.Now()))
+		ended, err := f.Get(t.Context(), f.grant.ID)
+		must(t, err)
+		ended.Standing = auth.Standing{Outcome: auth.OutcomeRefused, Refused: true, Failure: auth.Failure{Code: auth.CodeIdentityChanged}}
+		must(t, f.Amend(t.Context(), ended, &auth.Renewal{}))
+		is(t, f.Replace(t.Context(), "me", next, record), auth.ErrStale)
+		if got := f.lease(t, "me", time.Minute); !got.Ended() || !got.PresentingAt.IsZero() {
+			t.Errorf("it is over: %v, its refresh token is being presented: %v", got.Ended(), !got.PresentingAt.IsZero())
+		}
 	})
 	test("ending wins over a renewal that is under way", func(t *testing.T, f fixture) {
 		next, record := Renewed(f.lease(t, "me", time.Minute), f.clock.Now())
@@ -355,7 +373,8 @@ func plain(g *auth.Grant) map[string]any {
 	return map[string]any{
 		"identity": g.Identity, "kept": g.Kept, "generation": g.Generation, "hash": g.SessionHash, "standing": g.Standing,
 		"access": g.Tokens.Access.Reveal(), "refresh": g.Tokens.Refresh.Reveal(), "id": g.Tokens.ID.Reveal(), "pending": g.Pending.Reveal(),
-		"type": g.Tokens.Type, "scope": g.Tokens.Scope, "client auth": g.Tokens.ClientAuth, "issued": g.Tokens.IssuedAt.UnixMicro(), "expires": g.Tokens.ExpiresAt.UnixMicro(),
+		"pending for": g.PendingFor.Reveal(),
+		"type":        g.Tokens.Type, "scope": g.Tokens.Scope, "client auth": g.Tokens.ClientAuth, "issued": g.Tokens.IssuedAt.UnixMicro(), "expires": g.Tokens.ExpiresAt.UnixMicro(),
 		"refresh expires": g.Tokens.RefreshExpiresAt.UnixMicro(), "due": g.DueAt.UnixMicro(), "presenting": g.PresentingAt.UnixMicro(),
 		"created": g.CreatedAt.UnixMicro(), "seen": g.SeenAt.UnixMicro(), "agent": g.UserAgent, "ip": g.IP,
 	}
