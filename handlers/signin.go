@@ -130,6 +130,9 @@ func loopback(host string) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
+// onceMore marks the second try of a callback.
+const onceMore = "once_more"
+
 // finishSignIn takes the provider's answer, by query or by form_post.
 func (a *app) finishSignIn(c echo.Context) error {
 	p, ok := a.Providers.Get(c.Param("provider"))
@@ -146,6 +149,10 @@ func (a *app) finishSignIn(c echo.Context) error {
 	}
 	ctx := c.Request().Context()
 	pending, ok := a.Sessions.Take(ctx, answer.Get("state"), p.Name())
+	if !ok && a.Sessions.Outdated(c.Request()) && !c.QueryParams().Has(onceMore) {
+		// Another tab has signed in meanwhile, and so renamed the session. The browser knows its new name by the time it is here again.
+		return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+answer.Encode()+"&"+onceMore+"=1")
+	}
 	if !ok {
 		a.Meter.SignIn(p.Name(), SignInFailed)
 		return problem(http.StatusBadRequest, "unknown_state", "This sign-in was not begun in this browser, is too old, or has been used.",

@@ -78,6 +78,12 @@ func (m *Manager) SignedIn(ctx context.Context) (person Person, ok bool) {
 // Has says whether the request came with a session of any kind.
 func (m *Manager) Has(ctx context.Context) bool { return m.scs.Token(ctx) != "" }
 
+// Outdated says whether the request names a session that is not there, or not any more.
+func (m *Manager) Outdated(r *http.Request) bool {
+	_, err := r.Cookie(m.scs.Cookie.Name)
+	return err == nil && !m.Has(r.Context())
+}
+
 // Renew gives the session a new token and returns its hash, by which the store knows it. It comes before SignIn, so that a token
 // that somebody planted is worth nothing.
 func (m *Manager) Renew(ctx context.Context) (hash string, err error) {
