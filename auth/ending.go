@@ -6,12 +6,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 )
 
 const (
-	// endBatch is how many grants of one logout are looked up at a time.
+	// endBatch is how many grants to end are looked up at a time.
 	endBatch = 100
 	// revokeTimeout bounds one try to revoke the tokens of an ended grant at its provider.
 	revokeTimeout = 10 * time.Second
@@ -56,7 +58,7 @@ func (s *Grants) EndAll(
 	}
 	// What has begun is done to its end: a provider that hangs up has said all.
 	ctx = context.WithoutCancel(ctx)
-	if ended, err = s.EndSessions(ctx, logout.Session, endSession); err != nil {
+	if ended, err = s.endSessions(ctx, logout.Session, endSession); err != nil {
 		return ended, err
 	}
 	switch first, err := s.vault.Use(ctx, fingerprint, logout.Until); {
@@ -68,9 +70,8 @@ func (s *Grants) EndAll(
 	return ended, nil
 }
 
-// EndSessions ends the grants that the given session of a provider, or person, is about, and their sessions, as EndAll does. When it
-// cannot be done to the end, the error is the storage's, and ended says how many are.
-func (s *Grants) EndSessions(
+// endSessions ends the grants that the given session of a provider, or person, is about, and their sessions, as EndAll does.
+func (s *Grants) endSessions(
 	ctx context.Context, at ProviderSession, endSession func(ctx context.Context, hash string) error,
 ) (ended int, err error) {
 	for {
@@ -78,7 +79,7 @@ func (s *Grants) EndSessions(
 		if err != nil || len(list) == 0 {
 			return ended, err
 		}
-		n, err := s.endEach(ctx, list, endSession)
+		n, err := s.endEach(ctx, list, endSession, s.revokeRefresh)
 		ended += n
 		if err != nil {
 			return ended, err
@@ -86,20 +87,42 @@ func (s *Grants) EndSessions(
 	}
 }
 
-// EndEveryone ends all grants and their sessions, as EndAll does, and calls batch after each hundred: revocations run beside, and
-// whoever does not want thousands at once waits for them there.
-func (s *Grants) EndEveryone(
-	ctx context.Context, endSession func(ctx context.Context, hash string) error, batch func(),
+// EndFor ends all grants of a person, and their sessions as EndAll does. Their tokens are the caller's to revoke: revoke is given
+// each grant as it was, and may hold up the next.
+func (s *Grants) EndFor(
+	ctx context.Context, whose Person, endSession func(ctx context.Context, hash string) error, revoke func(ctx context.Context, gone *Grant),
 ) (ended int, err error) {
-	for after := ""; ; batch() {
-		list, err := s.vault.Everyone(ctx, after, endBatch)
-		if err != nil || len(list) == 0 {
-			return ended, err
-		}
-		n, err := s.endEach(ctx, list, endSession)
+	err = s.each(ctx, whose, func(list []*Grant) error {
+		n, err := s.endEach(ctx, list, endSession, revoke)
 		ended += n
-		if err != nil {
-			return ended, err
+		return err
+	})
+	return ended, err
+}
+
+// Unconfigured lists the providers of a person's grants that are not configured, by name: nothing can be revoked there.
+func (s *Grants) Unconfigured(ctx context.Context, whose Person) ([]string, error) {
+	unknown := map[string]bool{}
+	err := s.each(ctx, whose, func(list []*Grant) error {
+		for _, g := range list {
+			if _, ok := s.providers.Lookup(g.Identity.Provider); !ok {
+				unknown[g.Identity.Provider] = true
+			}
+		}
+		return nil
+	})
+	return slices.Sorted(maps.Keys(unknown)), err
+}
+
+// each calls do with all grants of a person, some at a time, until it fails.
+func (s *Grants) each(ctx context.Context, whose Person, do func([]*Grant) error) error {
+	for after := ""; ; {
+		list, err := s.vault.All(ctx, whose, after, endBatch)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		if err := do(list); err != nil {
+			return err
 		}
 		after = list[len(list)-1].ID
 	}
@@ -115,16 +138,16 @@ func (s *Grants) EndOldest(
 	if err != nil {
 		return err
 	}
-	n, err := s.endEach(ctx, list, endSession)
+	n, err := s.endEach(ctx, list, endSession, s.revokeRefresh)
 	if n > 0 {
 		s.log.InfoContext(ctx, "the oldest sessions of a person ended: there were too many", "ended", n)
 	}
 	return err
 }
 
-// endEach ends grants and their sessions, and says how many grants there still were.
+// endEach ends grants and their sessions, and says how many grants there still were. revoke is given each of those.
 func (s *Grants) endEach(
-	ctx context.Context, list []*Grant, endSession func(ctx context.Context, hash string) error,
+	ctx context.Context, list []*Grant, endSession func(ctx context.Context, hash string) error, revoke func(ctx context.Context, gone *Grant),
 ) (ended int, err error) {
 	for _, g := range list {
 		if err := endSession(ctx, g.SessionHash); err != nil {
@@ -136,10 +159,15 @@ func (s *Grants) endEach(
 		}
 		if gone != nil {
 			ended++
-			s.revokeBeside(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
+			revoke(ctx, gone)
 		}
 	}
 	return ended, nil
+}
+
+// revokeRefresh revokes a grant's refresh token beside the caller.
+func (s *Grants) revokeRefresh(ctx context.Context, gone *Grant) {
+	s.revokeBeside(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
 }
 
 // End deletes the grant, returns it as it was, and revokes its tokens at the provider. Deletion is what counts: it is
@@ -189,11 +217,7 @@ func (s *Grants) Revoke(ctx context.Context, providerName, grantID string, token
 	if !ok {
 		return
 	}
-	try := func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
-		defer cancel()
-		return provider.Revoke(ctx, tokens)
-	}
+	try := func() error { return tryRevoking(context.WithoutCancel(ctx), provider, tokens) }
 	log := s.log.With("grant", grantID, "provider", providerName)
 	err := try()
 	if err == nil {
@@ -229,6 +253,13 @@ func (s *Grants) Revoke(ctx context.Context, providerName, grantID string, token
 			log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", err)
 		}
 	})
+}
+
+// tryRevoking tries once to revoke tokens, within a bound of its own.
+func tryRevoking(ctx context.Context, provider Provider, tokens TokenSet) error {
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	return provider.Revoke(ctx, tokens)
 }
 
 // passes says whether a failed revocation may succeed later. To revoke twice does no harm (RFC 7009 section 2.2).

@@ -14,6 +14,9 @@ var (
 	ErrUnreadable = errors.New("the grant does not open with the present keyset")
 )
 
+// Person names a person at a provider. The zero Person is everybody.
+type Person struct{ Provider, Subject string }
+
 // Vault is where grants are kept, sealed. Implementations are safe for concurrent use, by several processes too. What
 // they return is the caller's own, but the maps in a grant are for reading only. Writes are on disk when they
 // return; leases and marks of an engine on one machine need not outlive that machine.
@@ -52,9 +55,9 @@ type Vault interface {
 
 	// Person lists the grants of a person's live sessions, the latest seen first. Their tokens and claims are not filled.
 	Person(ctx context.Context, provider, subject string) ([]*Grant, error)
-	// Everyone lists grants by ID, those that follow after, which is empty for the first, at most limit, whether or not their
-	// sessions live. They are filled as Person's.
-	Everyone(ctx context.Context, after string, limit int) ([]*Grant, error)
+	// All lists the grants of a person by ID, those that follow after, which is empty for the first, at most limit, whether or not
+	// their sessions live. They are filled as Person's.
+	All(ctx context.Context, whose Person, after string, limit int) ([]*Grant, error)
 
 	// Beyond lists grants of a person that follow the newest keep of them, at most limit. Only their ID and SessionHash are filled.
 	Beyond(ctx context.Context, provider, subject string, keep, limit int) ([]*Grant, error)

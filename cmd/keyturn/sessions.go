@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -44,7 +46,7 @@ func listSessions(ctx context.Context, db database, what command, stdout io.Writ
 		return errors.Join(err, table.Flush())
 	}
 	for after := ""; ; {
-		list, err := db.Everyone(ctx, after, sessionsPage)
+		list, err := db.All(ctx, auth.Person{}, after, sessionsPage)
 		write(list)
 		if err = errors.Join(err, table.Flush()); err != nil || len(list) == 0 {
 			return err
@@ -53,7 +55,8 @@ func listSessions(ctx context.Context, db database, what command, stdout io.Writ
 	}
 }
 
-// endSessions ends sessions and their grants, and revokes the tokens as a sign-out does.
+// endSessions ends sessions and their grants, and revokes the tokens as a sign-out does. It fails if anybody's are left alive that were
+// to be revoked.
 func endSessions(ctx context.Context, settings Settings, db database, what command, log *slog.Logger, stdout io.Writer) error {
 	base := settings.publicURL(nil)
 	client, err := devClient(settings, base)
@@ -65,12 +68,38 @@ func endSessions(ctx context.Context, settings Settings, db database, what comma
 		return err
 	}
 	grants := auth.NewGrants(db, providers, auth.DefaultCallbacks(), &auth.Events{}, time.Now, log)
-	var ended int
-	if what.everyone {
-		ended, err = grants.EndEveryone(ctx, db.Sessions().DeleteCtx, func() { _ = grants.Wait(ctx) })
-	} else {
-		ended, err = grants.EndSessions(ctx, auth.ProviderSession{Provider: what.provider, Subject: what.subject}, db.Sessions().DeleteCtx)
+	revocations := auth.NewRevocations(providers, log)
+	revoke := revocations.Begin
+	if what.withoutRevoking {
+		revoke = func(context.Context, *auth.Grant) {}
+	} else if unknown, err := grants.Unconfigured(ctx, what.whose()); err != nil || len(unknown) > 0 {
+		return errors.Join(err, cannotRevoke(unknown))
 	}
+	ended, err := grants.EndFor(ctx, what.whose(), db.Sessions().DeleteCtx, revoke)
+	left := revocations.Wait()
 	fmt.Fprintf(stdout, "Sessions ended: %d.\n", ended)
-	return errors.Join(err, grants.Wait(ctx))
+	return errors.Join(err, notRevoked(left, stdout))
+}
+
+// cannotRevoke is the error that there are providers at which the settings do not let the command revoke; nil if there are none.
+func cannotRevoke(unknown []string) error {
+	if len(unknown) == 0 {
+		return nil
+	}
+	return fmt.Errorf("nothing is ended: there are sessions of providers that are not among the settings, so that their tokens cannot be "+
+		"revoked: %s; give the server's settings, or --without-revoking to end the sessions and leave the tokens", strings.Join(unknown, ", "))
+}
+
+// notRevoked says whose tokens are not revoked, and is an error if there are any.
+func notRevoked(left []auth.NotRevoked, stdout io.Writer) error {
+	if len(left) == 0 {
+		return nil
+	}
+	total, why := 0, make([]string, len(left))
+	for i, some := range left {
+		total += some.Grants
+		why[i] = fmt.Sprintf("%d of provider %s: %s", some.Grants, cmp.Or(some.Provider, "unknown"), printable(some.Reason.Error()))
+	}
+	fmt.Fprintf(stdout, "Not revoked: %d; %s.\n", total, strings.Join(why, "; "))
+	return errors.New("tokens of ended sessions are still good at their provider: end those people's sessions there as well")
 }

@@ -1,23 +1,42 @@
 package main
 
 import (
+	"net/http"
+	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"keyturn/auth/provider/scripted"
 )
 
-// runs runs a command with the program's settings and returns what it says.
-func (p *program) runs(t testing.TB, words ...string) string {
+// operates is a command with the program's settings.
+func (p *program) operates(t testing.TB, words ...string) *exec.Cmd {
 	t.Helper()
 	path, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := p.command(t, path, "localhost:"+parsedURL(t, p.base).Port(), words...)
-	said, err := cmd.Output()
+	return p.command(t, path, "localhost:"+parsedURL(t, p.base).Port(), words...)
+}
+
+// runs runs a command with the program's settings and returns what it says.
+func (p *program) runs(t testing.TB, words ...string) string {
+	t.Helper()
+	said, err := p.operates(t, words...).Output()
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", words, err, said)
+	}
+	return string(said)
+}
+
+// fails runs a command with the program's settings, which cannot do what it is asked for, and returns what it says.
+func (p *program) fails(t testing.TB, words ...string) string {
+	t.Helper()
+	cmd := p.operates(t, words...)
+	said, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("%v: %v\n%s", words, err, said)
 	}
 	return string(said)
 }
@@ -51,7 +70,7 @@ func TestAnOperatorEndsSessions(t *testing.T) {
 		t.Errorf("after alice's end: %v", got)
 	}
 	stream.ends(t)
-	if n := len(idp.Revoked()); n != 2 { // by the command, which waits for it
+	if n := len(idp.Revoked()); n != 2 { // by the command, which waits for that
 		t.Errorf("%d refresh tokens are revoked", n)
 	}
 	phone.do(t, "GET", "/auth/oidc", nil)
@@ -60,6 +79,59 @@ func TestAnOperatorEndsSessions(t *testing.T) {
 	}
 	if said := p.runs(t, "sessions", "end", "oidc", "alice"); said != "Sessions ended: 0.\n" {
 		t.Errorf("ending nothing: %s", said)
+	}
+}
+
+// A provider that has left the settings is one whose tokens nobody would revoke: the operator hears of it before anything ends.
+func TestEndingSessionsOfAProviderThatIsNotSet(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	without := *p
+	without.args = []string{"KEYTURN_DEV_PROVIDER=on"}
+	for _, whose := range [][]string{{"--all"}, {"oidc", "alice"}} {
+		said := without.fails(t, append([]string{"sessions", "end"}, whose...)...)
+		if !strings.Contains(said, "nothing is ended") || !strings.Contains(said, "revoked: oidc; give the server's settings") || !alice.signedIn(t) {
+			t.Errorf("%v: signed in: %v; %s", whose, alice.signedIn(t), said)
+		}
+	}
+	if said := without.runs(t, "sessions", "end", "--all", "--without-revoking"); said != "Sessions ended: 1.\n" || alice.signedIn(t) {
+		t.Errorf("signed in: %v; %s", alice.signedIn(t), said)
+	}
+	if n := len(idp.Revoked()); n != 0 {
+		t.Errorf("%d tokens are revoked", n)
+	}
+}
+
+func TestEndingSessionsWaitsForRevocationsAndSaysWhichFailed(t *testing.T) {
+	t.Parallel()
+	var asked, status atomic.Int32
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Revocation = func(w http.ResponseWriter) bool {
+			if asked.Add(1) > 2 && status.Load() == http.StatusServiceUnavailable {
+				return false
+			}
+			w.WriteHeader(int(status.Load()))
+			return true
+		}
+	})
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	status.Store(http.StatusServiceUnavailable)
+	if said := p.runs(t, "sessions", "end", "--all"); said != "Sessions ended: 1.\n" || len(idp.Revoked()) != 1 {
+		t.Errorf("a provider that is away for a moment: %d revoked; %s", len(idp.Revoked()), said)
+	}
+	alice.do(t, "GET", "/auth/oidc", nil)
+	status.Store(http.StatusBadRequest)
+	said := p.fails(t, "sessions", "end", "oidc", "alice")
+	for _, want := range []string{"Sessions ended: 1.\n", "Not revoked: 1; 1 of provider oidc: revocation_refused: status 400.\n", "are still good"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("a provider that refuses: not %q in %s", want, said)
+		}
+	}
+	if alice.signedIn(t) {
+		t.Error("still signed in")
 	}
 }
 

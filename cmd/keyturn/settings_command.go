@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"keyturn/auth"
 )
 
 // command is what the program was asked to do.
@@ -17,7 +19,12 @@ type command struct {
 	provider string
 	subject  string
 	everyone bool
+
+	withoutRevoking bool
 }
+
+// whose says whom a command about sessions is about.
+func (c command) whose() auth.Person { return auth.Person{Provider: c.provider, Subject: c.subject} }
 
 // The names of commands. Without one the program serves; parseSettings answers version itself.
 const (
@@ -54,7 +61,10 @@ type grammar struct {
 	} `cmd:"" help:"Look after the keyset."`
 	Sessions struct {
 		List whose `cmd:"" help:"List the sessions of one person, by PROVIDER and SUBJECT, or --all."`
-		End  whose `cmd:"" help:"End the sessions of one person, by PROVIDER and SUBJECT, or --all; revokes their tokens."`
+		End  struct {
+			whose
+			WithoutRevoking bool `name:"without-revoking"`
+		} `cmd:"" help:"End the sessions of one person, by PROVIDER and SUBJECT, or --all; revokes their tokens, unless --without-revoking."`
 	} `cmd:"" help:"Look after people's sessions."`
 	Ready   struct{} `cmd:"" help:"Ask the server that runs here with these settings whether it is ready."`
 	Version struct {
@@ -111,7 +121,8 @@ func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string,
 	case commandSessionsList:
 		err = what.about(asked.Sessions.List)
 	case commandSessionsEnd:
-		err = what.about(asked.Sessions.End)
+		err = what.about(asked.Sessions.End.whose)
+		what.withoutRevoking = asked.Sessions.End.WithoutRevoking
 	case commandVersion:
 		return nil, what, true, writeVersion(stdout, asked.Version.JSON)
 	}

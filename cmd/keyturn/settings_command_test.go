@@ -31,6 +31,7 @@ func TestCommands(t *testing.T) {
 		{"sessions list work 42 --addr :1", command{name: commandSessionsList, provider: "work", subject: "42"}},
 		{"sessions end work auth0|42", command{name: commandSessionsEnd, provider: "work", subject: "auth0|42"}},
 		{"sessions end --all", command{name: commandSessionsEnd, everyone: true}},
+		{"sessions end --all --without-revoking", command{name: commandSessionsEnd, everyone: true, withoutRevoking: true}},
 		{"ready --addr :1", command{name: commandReady}},
 	} {
 		s, got, done, err := parseSettings(strings.Fields(c.args), nil, &bytes.Buffer{})

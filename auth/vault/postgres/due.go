@@ -59,8 +59,12 @@ func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Gra
 		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, vault.IdleMicros(db.SessionIdle))
 }
 
-// Everyone implements auth.Vault.
-func (db *DB) Everyone(ctx context.Context, after string, limit int) ([]*auth.Grant, error) {
+// All implements auth.Vault.
+func (db *DB) All(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error) {
+	person, args := ``, []any{after, limit}
+	if whose != (auth.Person{}) {
+		person, args = ` AND provider = $3 AND subject = $4`, append(args, whose.Provider, whose.Subject)
+	}
 	return many(ctx, db, vault.ScanSessions, `SELECT id, session_hash, provider, subject, generation, created_at, seen_at, user_agent, ip
-		FROM grants WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+		FROM grants WHERE id > $1`+person+` ORDER BY id LIMIT $2`, args...)
 }

@@ -41,10 +41,14 @@ func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Gra
 		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, vault.Micros(now), db.seenSince(now))
 }
 
-// Everyone implements auth.Vault.
-func (db *DB) Everyone(ctx context.Context, after string, limit int) ([]*auth.Grant, error) {
+// All implements auth.Vault.
+func (db *DB) All(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error) {
+	from, args := `grants WHERE id > ?`, []any{after, limit}
+	if whose != (auth.Person{}) {
+		from, args = `grants INDEXED BY grants_person WHERE provider = ? AND subject = ? AND id > ?`, []any{whose.Provider, whose.Subject, after, limit}
+	}
 	return many(ctx, db, vault.ScanSessions, `SELECT id, session_hash, provider, subject, generation, created_at, seen_at, user_agent, ip
-		FROM grants WHERE id > ? ORDER BY id LIMIT ?`, after, limit)
+		FROM `+from+` ORDER BY id LIMIT ?`, args...)
 }
 
 // Missing implements auth.Journal.

@@ -1,11 +1,13 @@
 package vaulttest
 
 import (
+	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
+
+	"keyturn/auth"
 )
 
 // stats is the part of the suite about what operators ask.
@@ -35,32 +37,31 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 			t.Error("they are not in the order of their sign-in")
 		}
 	})
-	test("everybody's grants are listed page by page", func(t *testing.T, f fixture) {
-		ids := []string{f.grant.ID}
-		for n := range 4 {
+	test("grants are listed page by page, everybody's or a person's", func(t *testing.T, f fixture) {
+		everybodys, bobs := []string{f.grant.ID}, []string(nil)
+		for n := range 6 {
 			g := Grant(f.clock.Now())
-			g.Identity.Subject, g.SessionHash = fmt.Sprint("person ", n), fmt.Sprint("hash ", n)
-			must(t, f.Create(t.Context(), g))
-			ids = append(ids, g.ID)
-		}
-		slices.Sort(ids)
-		var got []string
-		for after := ""; ; after = got[len(got)-1] {
-			list, err := f.Everyone(t.Context(), after, 2)
-			must(t, err)
-			if len(list) == 0 {
-				break
+			g.SessionHash = "hash of " + g.ID
+			if n%2 == 0 {
+				g.Identity.Subject = "bob"
+				bobs = append(bobs, g.ID)
 			}
-			for _, g := range list {
-				got = append(got, g.ID)
-				if g.ID != f.grant.ID && g.SessionHash != "hash "+strings.TrimPrefix(g.Identity.Subject, "person ") ||
-					g.Identity.Provider != "work" || g.UserAgent != "Browser/1" || !g.CreatedAt.Equal(f.grant.CreatedAt) {
+			must(t, f.Create(t.Context(), g))
+			everybodys = append(everybodys, g.ID)
+		}
+		for whose, want := range map[auth.Person][]string{
+			{}: everybodys, {Provider: "work", Subject: "bob"}: bobs, {Provider: "other", Subject: "bob"}: nil,
+		} {
+			got := pages(t, f.All, whose)
+			if !slices.Equal(idsOf(got), slices.Sorted(slices.Values(want))) {
+				t.Errorf("of %+v: got %v\nwant %v", whose, idsOf(got), want)
+			}
+			for _, g := range got {
+				if g.ID != f.grant.ID && g.SessionHash != "hash of "+g.ID || g.Identity.Provider != "work" || g.UserAgent != "Browser/1" ||
+					!g.CreatedAt.Equal(f.grant.CreatedAt) {
 					t.Errorf("%+v", g)
 				}
 			}
-		}
-		if !slices.Equal(got, ids) {
-			t.Errorf("got %v\nwant %v", got, ids)
 		}
 	})
 	test("sessions and grants are counted, those of nobody aside", func(t *testing.T, f fixture) {
@@ -85,4 +86,25 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 			t.Error("the lack of a migration is not noticed")
 		}
 	})
+}
+
+// pages reads a list two at a time.
+func pages(
+	t *testing.T, list func(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error), whose auth.Person,
+) (all []*auth.Grant) {
+	t.Helper()
+	for after := ""; ; after = all[len(all)-1].ID {
+		page, err := list(t.Context(), whose, after, 2)
+		must(t, err)
+		if all = append(all, page...); len(page) < 2 {
+			return all
+		}
+	}
+}
+
+func idsOf(grants []*auth.Grant) (ids []string) {
+	for _, g := range grants {
+		ids = append(ids, g.ID)
+	}
+	return ids
 }

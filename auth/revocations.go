@@ -1,0 +1,131 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// revocationsAtOnce is how many revocations run at once for somebody who waits for them.
+	revocationsAtOnce = 100
+	// revocationPatience is how long one of them is tried again, and how long a provider may not answer before it is asked for nothing
+	// more: thousands of grants would wait for it one after the other.
+	revocationPatience = 15 * time.Second
+)
+
+// Revocations revokes the tokens of ended grants for somebody who waits for what comes of it. It is safe for concurrent use.
+type Revocations struct {
+	providers Providers
+	log       *slog.Logger
+	room      chan struct{} // holds one for each that runs
+	running   sync.WaitGroup
+
+	mu      sync.Mutex
+	silent  map[string]time.Time // since when a provider has not answered
+	missing map[string]*NotRevoked
+}
+
+// NotRevoked is of how many grants of a provider the tokens are not revoked, and why the first was not.
+type NotRevoked struct {
+	Provider string // empty: of grants that do not open, so that nobody knows their tokens
+	Grants   int
+	Reason   error
+}
+
+// NewRevocations returns a Revocations at the providers.
+func NewRevocations(providers Providers, log *slog.Logger) *Revocations {
+	return &Revocations{
+		providers: providers, log: log, room: make(chan struct{}, revocationsAtOnce),
+		silent: map[string]time.Time{}, missing: map[string]*NotRevoked{},
+	}
+}
+
+// Begin revokes the tokens of a grant that is gone, beside the caller, whom it holds up while a hundred others run. What may pass is
+// tried again for a while, until ctx is done.
+func (r *Revocations) Begin(ctx context.Context, gone *Grant) {
+	r.room <- struct{}{}
+	r.running.Go(func() {
+		defer func() { <-r.room }()
+		err := r.revoke(ctx, gone)
+		if err == nil {
+			return
+		}
+		name := gone.Identity.Provider
+		r.log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "grant", gone.ID, "provider", name,
+			"subject", gone.Identity.Subject, "error", err)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.missing[name] == nil {
+			r.missing[name] = &NotRevoked{Provider: name}
+		}
+		r.missing[name].Grants++
+		r.missing[name].Reason = err
+	})
+}
+
+// Wait returns, when no revocation runs any more, those that failed.
+func (r *Revocations) Wait() []NotRevoked {
+	r.running.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []NotRevoked
+	for _, name := range slices.Sorted(maps.Keys(r.missing)) {
+		list = append(list, *r.missing[name])
+	}
+	return list
+}
+
+func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
+	name := gone.Identity.Provider
+	if name == "" {
+		return ErrUnreadable
+	}
+	provider, ok := r.providers.Lookup(name)
+	if !ok {
+		return errors.New("the provider is not configured")
+	}
+	if r.silentFor(name) >= revocationPatience {
+		return errors.New("the provider has not answered for too long")
+	}
+	began := time.Now()
+	for failures := 1; ; failures++ {
+		err := tryRevoking(ctx, provider, gone.Tokens)
+		passes := err != nil && passes(err)
+		r.heard(name, !passes)
+		left := revocationPatience - max(time.Since(began), r.silentFor(name))
+		if !passes || left <= 0 {
+			return err
+		}
+		select {
+		case <-time.After(min(backoff(failures, 0), left)):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// heard notes whether a provider has answered, in a way that another try would not change.
+func (r *Revocations) heard(name string, answered bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, silent := r.silent[name]; answered {
+		delete(r.silent, name)
+	} else if !silent {
+		r.silent[name] = time.Now()
+	}
+}
+
+// silentFor is for how long a provider has not answered although it was asked.
+func (r *Revocations) silentFor(name string) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if since, silent := r.silent[name]; silent {
+		return time.Since(since)
+	}
+	return 0
+}

@@ -1,0 +1,90 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keyturn/auth"
+)
+
+// revoker is a provider that revokes as its function does.
+type revoker struct {
+	auth.Provider
+	revoke func(ctx context.Context, tokens auth.TokenSet) error
+}
+
+func (r revoker) Revoke(ctx context.Context, tokens auth.TokenSet) error {
+	return r.revoke(ctx, tokens)
+}
+
+// revokers are providers by name.
+type revokers map[string]revoker
+
+func (r revokers) Lookup(name string) (auth.Provider, bool) { p, ok := r[name]; return p, ok }
+func (r revokers) Names() []string                          { return nil }
+
+// revokeAll revokes the tokens of n grants of each provider, and returns what failed and how long it took.
+func revokeAll(t *testing.T, n int, providers revokers, names ...string) ([]auth.NotRevoked, time.Duration) {
+	began := time.Now()
+	r := auth.NewRevocations(providers, slog.New(slog.DiscardHandler))
+	for i := range n {
+		for _, name := range names {
+			r.Begin(t.Context(), &auth.Grant{ID: fmt.Sprint(name, i), Identity: auth.Identity{Provider: name}})
+		}
+	}
+	return r.Wait(), time.Since(began)
+}
+
+func TestRevocationsAreTriedAgainWhileThatMayHelp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var tries, refusals, atOnce, most atomic.Int32
+		left, took := revokeAll(t, 300, revokers{
+			"shaky": {revoke: func(context.Context, auth.TokenSet) error {
+				now := atOnce.Add(1)
+				defer atOnce.Add(-1)
+				for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {
+				}
+				time.Sleep(10 * time.Millisecond)
+				if tries.Add(1)%3 == 0 {
+					return errors.New("not reachable")
+				}
+				return nil
+			}},
+			"strict": {revoke: func(context.Context, auth.TokenSet) error {
+				refusals.Add(1)
+				return &auth.ProviderError{Delivery: auth.DeliveryAnswered, Failure: auth.Failure{Code: "no", Status: http.StatusBadRequest}}
+			}},
+		}, "shaky", "strict", "gone", "")
+		got := map[string]int{}
+		for _, some := range left {
+			got[some.Provider] = some.Grants
+		}
+		if got["strict"] != 300 || got["gone"] != 300 || got[""] != 300 || got["shaky"] > 30 || refusals.Load() != 300 {
+			t.Errorf("after %v: %+v, %d refusals", took, left, refusals.Load())
+		}
+		if most.Load() > 100 {
+			t.Errorf("%d at once", most.Load())
+		}
+	})
+}
+
+func TestAProviderThatDoesNotAnswerIsNotWaitedForManyTimes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		left, took := revokeAll(t, 5000, revokers{"away": {revoke: func(ctx context.Context, _ auth.TokenSet) error {
+			<-ctx.Done()
+			return errors.New("no answer")
+		}}}, "away")
+		if len(left) != 1 || left[0].Grants != 5000 || left[0].Reason.Error() != "no answer" || took < 15*time.Second || took > 40*time.Second {
+			t.Errorf("after %v: %+v", took, left)
+		}
+	})
+}
