@@ -53,10 +53,12 @@ type Vault interface {
 	// record is gone.
 	Shared(ctx context.Context, id string, generation int64, n int) error
 
-	// Person lists the grants of a person's live sessions, the latest seen first. Their tokens and claims are not filled.
+	// Person lists the grants of a person's live sessions, the latest seen first, at most 200. Their tokens and claims are not filled.
 	Person(ctx context.Context, provider, subject string) ([]*Grant, error)
-	// All lists the grants of a person by ID, those that follow after, which is empty for the first, at most limit, whether or not
-	// their sessions live. They are filled as Person's.
+	// Live lists the grants of a person's live sessions by ID, those that follow after, which is empty for the first, at most limit.
+	// They are filled as Person's.
+	Live(ctx context.Context, whose Person, after string, limit int) ([]*Grant, error)
+	// All is Live for grants whether or not their sessions live.
 	All(ctx context.Context, whose Person, after string, limit int) ([]*Grant, error)
 
 	// Beyond lists grants of a person that follow the newest keep of them, at most limit. Only their ID and SessionHash are filled.

@@ -14,7 +14,7 @@ import (
 	"keyturn/auth"
 )
 
-// sessionsPage is how many sessions of everybody are read at a time.
+// sessionsPage is how many sessions are read at a time.
 const sessionsPage = 1000
 
 // manageSessions runs the sessions commands. They are safe while servers run on the same database, which notice by themselves what
@@ -34,20 +34,12 @@ func manageSessions(ctx context.Context, settings Settings, what command, log *s
 func listSessions(ctx context.Context, db database, what command, stdout io.Writer) error {
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "PROVIDER\tSUBJECT\tSIGNED IN\tLAST SEEN\tGENERATION\tADDRESS\tBROWSER")
-	write := func(list []*auth.Grant) {
+	for after := ""; ; {
+		list, err := db.Live(ctx, what.whose(), after, sessionsPage)
 		for _, g := range list {
 			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", g.Identity.Provider, printable(g.Identity.Subject),
 				g.CreatedAt.Format(time.RFC3339), g.SeenAt.Format(time.RFC3339), g.Generation, printable(g.IP), printable(g.UserAgent))
 		}
-	}
-	if !what.everyone {
-		list, err := db.Person(ctx, what.provider, what.subject)
-		write(list)
-		return errors.Join(err, table.Flush())
-	}
-	for after := ""; ; {
-		list, err := db.All(ctx, auth.Person{}, after, sessionsPage)
-		write(list)
 		if err = errors.Join(err, table.Flush()); err != nil || len(list) == 0 {
 			return err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,6 +80,25 @@ func TestAnOperatorEndsSessions(t *testing.T) {
 	}
 	if said := p.runs(t, "sessions", "end", "oidc", "alice"); said != "Sessions ended: 0.\n" {
 		t.Errorf("ending nothing: %s", said)
+	}
+}
+
+// The list is whole, and has nobody who is not signed in any more, although what has ended is kept until the next upkeep.
+func TestSessionsAreListedThatLive(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	p.person().do(t, "GET", "/auth/oidc", nil)
+	p.kill(t)
+	const numbers = `WITH RECURSIVE numbers (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < 1300) `
+	const columns = `session_hash, provider, subject, sealed, generation, state, due_at, issued_at, created_at, seen_at, user_agent, ip`
+	path := filepath.Join(p.dir, "keyturn.db")
+	execute(t, path, numbers+`INSERT INTO grants (id, `+columns+`) SELECT id || value, `+columns+` FROM grants, numbers`)
+	execute(t, path, numbers+`INSERT INTO sessions SELECT token_hash || value, data, iif(value > 1250, created_at, expires_at), created_at, seen_at,
+		grant_id || value, provider, subject FROM sessions, numbers`)
+	for _, whose := range [][]string{{"--all"}, {"oidc", "alice"}} {
+		if n := strings.Count(p.runs(t, append([]string{"sessions", "list"}, whose...)...), "alice"); n != 1251 {
+			t.Errorf("%v: %d are listed, want 1251", whose, n)
+		}
 	}
 }
 

@@ -48,23 +48,3 @@ func (db *DB) candidates(ctx context.Context, query, provider string, args ...an
 	common := []any{provider, vault.IdleMicros(db.SessionIdle), db.steady.left() <= 0}
 	return many(ctx, db, vault.ScanCandidates, query, append(common, args...)...)
 }
-
-// Person implements auth.Vault.
-func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
-	return many(ctx, db, vault.ScanSessions, `SELECT g.id, g.session_hash, g.provider, g.subject, g.generation, g.created_at, s.seen_at,
-			g.user_agent, g.ip
-		FROM sessions s JOIN grants g ON g.id = s.grant_id
-		WHERE s.provider = $1 AND s.subject = $2 AND s.grant_id <> ''
-			AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $3
-		ORDER BY s.seen_at DESC LIMIT 200`, provider, subject, vault.IdleMicros(db.SessionIdle))
-}
-
-// All implements auth.Vault.
-func (db *DB) All(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error) {
-	person, args := ``, []any{after, limit}
-	if whose != (auth.Person{}) {
-		person, args = ` AND provider = $3 AND subject = $4`, append(args, whose.Provider, whose.Subject)
-	}
-	return many(ctx, db, vault.ScanSessions, `SELECT id, session_hash, provider, subject, generation, created_at, seen_at, user_agent, ip
-		FROM grants WHERE id > $1`+person+` ORDER BY id LIMIT $2`, args...)
-}

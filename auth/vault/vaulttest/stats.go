@@ -64,6 +64,38 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 			}
 		}
 	})
+	test("live sessions are listed page by page, everybody's or a person's", func(t *testing.T, f fixture) {
+		lasting := f.clock.Now().Add(48 * time.Hour)
+		signIn := func(subject string, ends time.Time) string {
+			g := Grant(f.clock.Now())
+			g.Identity.Subject, g.SessionHash = subject, "hash of "+g.ID
+			must(t, f.Create(t.Context(), g))
+			SignIn(t, f.Sessions, g, g.SessionHash, ends)
+			return g.ID
+		}
+		signIn("bob", lasting) // idles away
+		f.clock.Advance(IdleLimit - time.Minute)
+		signIn("bob", f.clock.Now().Add(time.Minute))
+		bobs, everybodys := []string{}, []string{}
+		for n := range 6 {
+			id := signIn([]string{"bob", "carol"}[n%2], lasting)
+			if everybodys = append(everybodys, id); n%2 == 0 {
+				bobs = append(bobs, id)
+			}
+		}
+		must(t, f.Sessions.CommitCtx(t.Context(), "anonymous", []byte("{}"), lasting))
+		f.clock.Advance(2 * time.Minute)
+		for whose, want := range map[auth.Person][]string{
+			{}: everybodys, {Provider: "work", Subject: "bob"}: bobs, {Provider: "other", Subject: "bob"}: nil,
+		} {
+			if got := pages(t, f.Live, whose); !slices.Equal(idsOf(got), slices.Sorted(slices.Values(want))) {
+				t.Errorf("of %+v: got %v\nwant %v", whose, idsOf(got), want)
+			}
+		}
+		if live := pages(t, f.Live, auth.Person{}); live[0].UserAgent != "Browser/1" || live[0].SeenAt.IsZero() {
+			t.Errorf("%+v", live[0])
+		}
+	})
 	test("sessions and grants are counted, those of nobody aside", func(t *testing.T, f fixture) {
 		SignIn(t, f.Sessions, f.grant, "h", f.clock.Now().Add(time.Hour))
 		must(t, f.Sessions.CommitCtx(t.Context(), "anonymous", []byte("{}"), f.clock.Now().Add(time.Hour)))

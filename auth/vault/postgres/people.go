@@ -1,0 +1,38 @@
+package postgres
+
+import (
+	"context"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+// selectLive reads live sessions in which somebody is signed in, and what their grants say; $1 is the idle limit.
+const selectLive = `SELECT g.id, g.session_hash, g.provider, g.subject, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
+	FROM sessions s JOIN grants g ON g.id = s.grant_id
+	WHERE s.grant_id <> '' AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $1`
+
+// Person implements auth.Vault.
+func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
+	return many(ctx, db, vault.ScanSessions, selectLive+` AND s.provider = $2 AND s.subject = $3 ORDER BY s.seen_at DESC LIMIT 200`,
+		vault.IdleMicros(db.SessionIdle), provider, subject)
+}
+
+// Live implements auth.Vault.
+func (db *DB) Live(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error) {
+	person, args := ``, []any{vault.IdleMicros(db.SessionIdle), after, limit}
+	if whose != (auth.Person{}) {
+		person, args = ` AND s.provider = $4 AND s.subject = $5`, append(args, whose.Provider, whose.Subject)
+	}
+	return many(ctx, db, vault.ScanSessions, selectLive+` AND s.grant_id > $2`+person+` ORDER BY s.grant_id LIMIT $3`, args...)
+}
+
+// All implements auth.Vault.
+func (db *DB) All(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error) {
+	person, args := ``, []any{after, limit}
+	if whose != (auth.Person{}) {
+		person, args = ` AND provider = $3 AND subject = $4`, append(args, whose.Provider, whose.Subject)
+	}
+	return many(ctx, db, vault.ScanSessions, `SELECT id, session_hash, provider, subject, generation, created_at, seen_at, user_agent, ip
+		FROM grants WHERE id > $1`+person+` ORDER BY id LIMIT $2`, args...)
+}

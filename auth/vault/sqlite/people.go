@@ -1,0 +1,45 @@
+package sqlite
+
+import (
+	"context"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+const (
+	// selectLive reads live sessions in which somebody is signed in, by an index of them, and what their grants say.
+	selectLive = `SELECT g.id, g.session_hash, g.provider, g.subject, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
+		FROM sessions s INDEXED BY `
+	isLive   = ` JOIN grants g ON g.id = s.grant_id WHERE s.grant_id <> '' AND s.expires_at > ? AND s.seen_at > ?`
+	ofPerson = ` AND s.provider = ? AND s.subject = ?`
+)
+
+// Person implements auth.Vault.
+func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
+	now := db.Now()
+	return many(ctx, db, vault.ScanSessions, selectLive+`sessions_person`+isLive+ofPerson+` ORDER BY s.seen_at DESC LIMIT 200`,
+		vault.Micros(now), db.seenSince(now), provider, subject)
+}
+
+// Live implements auth.Vault.
+func (db *DB) Live(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error) {
+	now := db.Now()
+	index, person, args := `sessions_grant`, ``, []any{vault.Micros(now), db.seenSince(now)}
+	if whose != (auth.Person{}) {
+		index, person, args = `sessions_person`, ofPerson, append(args, whose.Provider, whose.Subject)
+	}
+	return many(ctx, db, vault.ScanSessions, selectLive+index+isLive+person+` AND s.grant_id > ? ORDER BY s.grant_id LIMIT ?`,
+		append(args, after, limit)...)
+}
+
+// All implements auth.Vault.
+func (db *DB) All(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error) {
+	from, args := `grants WHERE id > ?`, []any{after, limit}
+	if whose != (auth.Person{}) {
+		from = `grants INDEXED BY grants_person WHERE provider = ? AND subject = ? AND id > ?`
+		args = []any{whose.Provider, whose.Subject, after, limit}
+	}
+	return many(ctx, db, vault.ScanSessions, `SELECT id, session_hash, provider, subject, generation, created_at, seen_at, user_agent, ip
+		FROM `+from+` ORDER BY id LIMIT ?`, args...)
+}
