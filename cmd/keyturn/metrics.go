@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -56,18 +55,10 @@ func newMetrics() *metrics {
 }
 
 func buildInfo() prometheus.Collector {
-	version, revision, goVersion := "", "", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version, goVersion = info.Main.Version, info.GoVersion
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value
-			}
-		}
-	}
+	built := thisRelease()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "keyturn_build_info", Help: "Always 1; its labels say what this program was built from.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": goVersion},
+		ConstLabels: prometheus.Labels{"version": built.Version, "revision": built.Revision, "go_version": built.Go},
 	})
 	info.Set(1)
 	return info

@@ -43,3 +43,12 @@ func TestAReleaseSaysWhatItWasBuiltFrom(t *testing.T) {
 		t.Errorf("for programs: %+v", got)
 	}
 }
+
+func TestMetricsSayWhatTheProgramWasBuiltFrom(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, anyAdmin)
+	want := `keyturn_build_info{go_version="` + runtime.Version() + `",revision="0123abc",version="v1.2.3"} 1`
+	if got := scrape(t, p); !strings.Contains(got, want) {
+		t.Errorf("%s is not among the metrics", want)
+	}
+}
