@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -149,6 +150,23 @@ func TestStorageThatIsGoneWhenTheTokensCome(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A disk that is full is a database that cannot be used, although it can be read and locked.
+func TestAFullDiskIsNotReady(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	p := launch(t, &program{dir: filepath.Join(smallDisk(t), "data"), log: &authtest.Buffer{}, args: []string{
+		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
+	}}, "localhost:0")
+	probe := func() answer { return p.person().do(t, "GET", "/readyz", nil) }
+	if a := probe(); a.status != http.StatusOK {
+		t.Errorf("at first: %d %s", a.status, a.body)
+	}
+	free := fillDisk(t, p)
+	eventually(t, "not ready with a full disk", func() bool { return slices.Equal(failingParts(t, probe()), []string{"database"}) })
+	free()
+	eventually(t, "ready again", func() bool { return probe().status == http.StatusOK })
 }
 
 // SIGTERM under load: what runs is finished and stored, and the program ends well: an end that is late is an error of its own.

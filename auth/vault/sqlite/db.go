@@ -51,6 +51,7 @@ type DB struct {
 	marks    vault.Marks
 	orphans  vault.Orphans
 	owners   owners
+	probe    probe
 	stop     context.CancelFunc
 	tidiness sync.WaitGroup
 }
@@ -145,14 +146,6 @@ func migrate(ctx context.Context, write *sql.DB) error {
 	}
 	_, err = provider.Up(ctx)
 	return err
-}
-
-// Ready says whether the database answers and can be written to.
-func (db *DB) Ready(ctx context.Context) error {
-	return db.inTx(ctx, func(tx *writer) error {
-		_, err := tx.Exec(`UPDATE sessions SET seen_at = seen_at WHERE token_hash = ''`)
-		return err
-	}, key{})
 }
 
 // HoldsGrants says whether the file at path is a database with grants in it, without opening it for use.

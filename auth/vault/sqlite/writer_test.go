@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -60,5 +61,28 @@ func TestAWriteThatNobodyWaitsForIsNotMade(t *testing.T) {
 	unlock()
 	if err := db.Ready(t.Context()); err != nil || ran {
 		t.Errorf("afterwards: %v; the write ran: %v", err, ran)
+	}
+}
+
+// Whoever may ask for readiness cannot make the disk busy with it.
+func TestReadinessCostsFewWrites(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	size := func() int64 {
+		info, err := os.Stat(db.Path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	before, began := size(), time.Now()
+	for range 200 {
+		if err := db.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const page = 4096 + 24 // with its header
+	if pages, most := (size()-before)/page, 1+int64(time.Since(began)/probeEvery); pages < 1 || pages > most {
+		t.Errorf("%d pages were written, want 1 to %d", pages, most)
 	}
 }
