@@ -10,10 +10,12 @@ import (
 	"time"
 )
 
+// PendingLifetime is how long a sign-in may take. What it needs when it comes back is sealed with the key of its beginning.
+const PendingLifetime = 10 * time.Minute
+
 const (
-	pendingKey      = "pending"
-	pendingLifetime = 10 * time.Minute
-	maxPending      = 5
+	pendingKey = "pending"
+	maxPending = 5
 )
 
 // Pending is a sign-in that has gone to the provider and not come back yet.
@@ -71,7 +73,7 @@ func (m *Manager) pending(ctx context.Context) map[string]Pending {
 			all = map[string]Pending{}
 		}
 	}
-	maps.DeleteFunc(all, func(_ string, p Pending) bool { return m.now().Sub(p.Began) > pendingLifetime })
+	maps.DeleteFunc(all, func(_ string, p Pending) bool { return m.now().Sub(p.Began) > PendingLifetime })
 	return all
 }
 

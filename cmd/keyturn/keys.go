@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"keyturn/auth/session"
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/keyset"
 	"keyturn/auth/vault/spool"
@@ -64,14 +65,15 @@ func openVaultFor(ctx context.Context, settings Settings, log *slog.Logger, stdo
 	return db, keys, err
 }
 
-// settleTime is how long a running server may take to store what it sealed with the key that was primary before.
-const settleTime = time.Minute
+// settleTime is how long what another key sealed may be needed without being counted: a sign-in that is not done yet, or a renewal that
+// a running server is about to store, for which a minute is enough.
+const settleTime = session.PendingLifetime + time.Minute
 
-// retireKeys removes the keys that seal nothing, in the database or in this data dir's spool.
+// retireKeys removes the keys that seal nothing: in the database, in this data dir's spool, or of a sign-in that began with them.
 func retireKeys(ctx context.Context, settings Settings, db database, keys *keyset.File, stdout io.Writer) error {
 	if left := settleTime - time.Since(keys.ChangedAt()); left > 0 {
-		return fmt.Errorf("the keyset was changed less than a minute ago, and a running server may still store what an older key sealed; "+
-			"try again in %d s", int(left.Seconds())+1)
+		return fmt.Errorf("the keyset was changed less than %d min ago, and a sign-in that began before still needs an older key; "+
+			"try again in %d min", int(settleTime.Minutes()), int(left.Minutes())+1)
 	}
 	unstored, err := spool.Open(settings.spoolDir(), vault.Sealer{Keys: keys})
 	if err != nil {

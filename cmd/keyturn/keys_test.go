@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"keyturn/auth/session"
 )
 
 func TestKeysRotateWithTheServerRunning(t *testing.T) {
@@ -31,20 +33,34 @@ func TestKeysRotateWithTheServerRunning(t *testing.T) {
 // keysetOf is the path of the program's keyset.
 func keysetOf(p *program) string { return filepath.Join(p.dir, "keyset.json") }
 
+// ago makes a file look as if it had been written that long ago.
+func ago(t *testing.T, path string, age time.Duration) {
+	t.Helper()
+	then := time.Now().Add(-age)
+	if err := os.Chtimes(path, then, then); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestKeysRetireWhatSealsNothing(t *testing.T) {
 	t.Parallel()
 	_, p := atScripted(t, nil)
 	alice, bob := p.person(), p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
 	bob.do(t, "GET", "/auth/oidc", nil)
+	signIn := p.person()
+	back := callback(t, signIn, "/auth/oidc")
 	runKeys(t, p, "rotate")
-	if output := runExpectingFailure(t, p, "keys", "retire"); !strings.Contains(output, "less than a minute ago") {
-		t.Errorf("at once: %s", output)
+	for changed, want := range map[time.Duration]string{0: "try again in 11 min", 9 * time.Minute: "try again in 2 min"} {
+		ago(t, keysetOf(p), changed)
+		if output := runExpectingFailure(t, p, "keys", "retire"); !strings.Contains(output, want) {
+			t.Errorf("after %v: %s", changed, output)
+		}
 	}
-	old := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(keysetOf(p), old, old); err != nil {
-		t.Fatal(err)
+	if a := signIn.do(t, "GET", back, nil); a.url.Path != "/dashboard" {
+		t.Errorf("a sign-in that began before ends at %s", a.url)
 	}
+	ago(t, keysetOf(p), session.PendingLifetime+time.Minute)
 	alice.do(t, "POST", "/api/renew-token", nil)
 	if output := runKeys(t, p, "retire"); !strings.Contains(output, "seals 1 grants") || !strings.Contains(output, "No key is retired") {
 		t.Errorf("with a grant that it seals: %s", output)
