@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -56,6 +57,10 @@ func (s *site) openDevProvider(ctx context.Context, settings Settings, client *p
 		return nil, fmt.Errorf("embedded provider: %w", err)
 	}
 	s.closers = append(s.closers, p.Close)
+	if host, _, _ := net.SplitHostPort(settings.Addr); !isLoopback(host) {
+		log.WarnContext(ctx, "the embedded provider is for development: anybody who reaches this address can sign in as anybody; "+
+			"set a provider, or --addr localhost:8080", "address", settings.Addr)
+	}
 	return p.Handler(), nil
 }
 

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"keyturn/auth/authtest"
+	"keyturn/auth/provider/scripted"
 )
 
 // execute runs a statement on a database that the program has open.
@@ -154,5 +157,23 @@ func TestSigningOutClearsWhatTheBrowserKeeps(t *testing.T) {
 	a := alice.staying().do(t, "POST", "/auth/signout", nil)
 	if clears := a.header.Get("Clear-Site-Data"); a.status != http.StatusSeeOther || !strings.Contains(clears, `"storage"`) || strings.Contains(clears, "*") {
 		t.Errorf("%d, Clear-Site-Data %q", a.status, clears)
+	}
+}
+
+// In the image, and wherever else every interface is listened on, people are one line away from knowing what they tried.
+func TestAnEmbeddedProviderThatOthersReachIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for addr, warned := range map[string]bool{"localhost:0": false, "127.0.0.1:0": false, ":0": true, "0.0.0.0:0": true} {
+		p := launch(t, &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}}, addr)
+		if got := strings.Contains(p.log.String(), "can sign in as anybody"); got != warned {
+			t.Errorf("%s: warned: %v\n%s", addr, got, p.log)
+		}
+	}
+	idp := scripted.New(t)
+	p := launch(t, &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}, args: []string{
+		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID,
+	}}, ":0")
+	if strings.Contains(p.log.String(), "can sign in as anybody") {
+		t.Errorf("with a provider: %s", p.log)
 	}
 }
