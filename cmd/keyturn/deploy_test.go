@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -84,5 +85,36 @@ func TestWhatIsShippedWaitsForADrain(t *testing.T) {
 		if wait := time.Duration(seconds) * time.Second; wait <= longest+5*time.Second {
 			t.Errorf("%s waits %s; a drain may take %s", path, wait, longest)
 		}
+	}
+}
+
+// systemd tries for as long as it takes to start Keyturn and to bring it back, unless its settings are wrong. Go programs exit with 2
+// when they crash, too, if nothing is said about it.
+func TestTheServiceIsStartedAgainUnlessItsSettingsAreWrong(t *testing.T) {
+	t.Parallel()
+	unit := shipped(t)["deploy/systemd/keyturn.service"]
+	for _, line := range []string{"StartLimitIntervalSec=0", "Restart=always", "RestartPreventExitStatus=2"} {
+		if !strings.Contains(unit, "\n"+line+"\n") {
+			t.Errorf("the unit lacks %s", line)
+		}
+	}
+	var args []string
+	for _, found := range regexp.MustCompile(`(?m)^Environment=(GO\S+)$`).FindAllStringSubmatch(unit, -1) {
+		args = append(args, found[1])
+	}
+	_, p := atScripted(t, nil, args...)
+	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil { // as a panic would
+		t.Fatal(err)
+	}
+	_ = p.end(t)
+	if code := p.cmd.ProcessState.ExitCode(); code == 2 {
+		t.Error("a crash looks like wrong settings")
+	}
+	away := &program{dir: filepath.Join(t.TempDir(), "data"), base: p.base}
+	away.fails(t, "serve", "--database", "postgres://keyturn@"+freeAddress(t)+"/keyturn")
+	wrong := away.operates(t, "serve", "--max-age", "soon")
+	_ = wrong.Run()
+	if code := wrong.ProcessState.ExitCode(); code != 2 {
+		t.Errorf("wrong settings: exit code %d", code)
 	}
 }
