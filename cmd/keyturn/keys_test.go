@@ -188,8 +188,9 @@ func TestAKeysetThatBreaksUnderARunningServer(t *testing.T) {
 func TestABackupBringsEverythingBack(t *testing.T) {
 	t.Parallel()
 	_, p := atScripted(t, nil)
-	alice := p.person()
+	alice, bob := p.person(), p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
+	bob.do(t, "GET", "/auth/oidc", nil)
 	alice.do(t, "POST", "/api/renew-token", nil)
 	restored := &program{dir: filepath.Join(t.TempDir(), "restored"), args: p.args, log: p.log}
 	if err := os.MkdirAll(restored.dir, 0o700); err != nil {
@@ -207,6 +208,9 @@ func TestABackupBringsEverythingBack(t *testing.T) {
 	if err := os.WriteFile(keysetOf(restored), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	cookies := bob.Jar.Cookies(parsedURL(t, p.base))
+	bob.do(t, "POST", "/auth/signout", nil)
+	bob.Jar.SetCookies(parsedURL(t, p.base), cookies) // whoever has them is in again with the copy
 	address := parsedURL(t, p.base).Host
 	p.kill(t)
 	launch(t, restored, address)
@@ -223,5 +227,11 @@ func TestABackupBringsEverythingBack(t *testing.T) {
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm()&0o007 != 0 {
 			t.Errorf("%s is open to everybody: %v", name, err)
 		}
+	}
+	if !bob.signedIn(t) {
+		t.Error("a session that ended since the copy is not back: the README need not say how to end it")
+	}
+	if said := restored.runs(t, "sessions", "end", "--all"); said != "Sessions ended: 2.\n" || bob.signedIn(t) {
+		t.Errorf("bob is signed in: %v; %s", bob.signedIn(t), said)
 	}
 }
