@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -29,8 +31,19 @@ func askReady(ctx context.Context, settings Settings, stdout io.Writer) error {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s is not ready: it answers %s", address, response.Status)
+		return fmt.Errorf("%s is not ready: it answers %s%s", address, response.Status, failingIn(response.Body))
 	}
 	_, err = fmt.Fprintln(stdout, "ready")
 	return err
+}
+
+// failingIn reads what an answer of /readyz names, as the end of an error; empty if it names nothing.
+func failingIn(body io.Reader) string {
+	var answer struct {
+		Failing []string `json:"failing"`
+	}
+	if err := json.NewDecoder(io.LimitReader(body, 4096)).Decode(&answer); err != nil || len(answer.Failing) == 0 {
+		return ""
+	}
+	return ": " + printable(strings.Join(answer.Failing, ", "))
 }

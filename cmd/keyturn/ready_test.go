@@ -14,9 +14,12 @@ func TestTheHealthCheckOfTheImageTellsTheTruth(t *testing.T) {
 	draining := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/readyz" {
 			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = w.Write([]byte(`{"status":"not ready","failing":["database","keyset"]}`))
 		}
 	}))
 	t.Cleanup(draining.Close)
+	other := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(other.Close)
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	path, err := built()
@@ -29,7 +32,8 @@ func TestTheHealthCheckOfTheImageTellsTheTruth(t *testing.T) {
 		says       string
 	}{
 		{"ready", keyturn.base, 0, "ready\n"},
-		{"not ready", draining.URL, 1, "/readyz is not ready: it answers 503 Service Unavailable"},
+		{"not ready", draining.URL, 1, "/readyz is not ready: it answers 503 Service Unavailable: database, keyset\n"},
+		{"not Keyturn", other.URL, 1, "/readyz is not ready: it answers 404 Not Found\n"},
 		{"gone", gone.URL, 1, "/readyz does not answer: "},
 	} {
 		cmd := exec.Command(path, "ready")
