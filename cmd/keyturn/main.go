@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"keyturn/auth/provider"
 )
@@ -18,10 +19,31 @@ import (
 func main() {
 	// A few of goth's providers take no HTTP client: what they use instead is bounded here.
 	http.DefaultTransport = provider.BoundDefaultTransport(provider.Options{})
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(context.Background())
 	code := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// sameSignal is how long after the first signal to stop another one is taken for the same: timeout(1), for one, sends each twice.
+const sameSignal = 200 * time.Millisecond
+
+// untilSignal returns a context that ends with the first signal to stop. A second one ends the program at once.
+func untilSignal(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		for first := time.Now(); ; {
+			if again := <-signals; time.Since(first) > sameSignal {
+				slog.Error("ended at once by a second signal: what still ran is not finished", "signal", again.String())
+				os.Exit(1)
+			}
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel() }
 }
 
 // run is the whole program, and returns its exit code: 0 when it did what was asked, 1 when it could not, 2 when the

@@ -85,8 +85,28 @@ func TestOnSIGTERMItIsNotReadyFirstAndGoesOnServing(t *testing.T) {
 	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != 200 || a.json(t)["outcome"] != "rotated" {
 		t.Errorf("meanwhile: %d %s", a.status, a.body)
 	}
-	if err := p.end(t); err != nil {
+	if err := p.end(t); err != nil || strings.Count(p.log.String(), "msg=stopped") != 1 {
 		t.Errorf("it ended with %v:\n%s", err, p.log)
+	}
+}
+
+func TestASecondSignalEndsADrainAtOnce(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, "--drain-delay=10m")
+	p.terminate(t)
+	p.terminate(t) // as timeout(1) does
+	eventually(t, "it drains", func() bool { return strings.Contains(p.log.String(), "not ready from now on") })
+	if a := p.person().do(t, "GET", "/healthz", nil); a.status != http.StatusOK {
+		t.Errorf("after the same signal twice: %d", a.status)
+	}
+	eventually(t, "it ends", func() bool {
+		_ = p.cmd.Process.Signal(os.Interrupt)
+		return len(p.exited) > 0
+	})
+	_ = p.end(t)
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 || strings.Count(p.log.String(), "by a second signal") != 1 ||
+		strings.Contains(p.log.String(), "msg=stopped") {
+		t.Errorf("exit code %d:\n%s", code, p.log)
 	}
 }
 

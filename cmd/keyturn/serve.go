@@ -32,7 +32,11 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() {
+		if err = errors.Join(err, s.close()); err == nil {
+			log.Info("stopped")
+		}
+	}()
 
 	public := newServer(s.handler, log)
 	// People whose renewal waits get their answer; event streams set bounds of their own.
