@@ -2,6 +2,7 @@ package vault
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,8 +25,11 @@ type Pool struct {
 // SchemaVersion is the query for the version of the schema that a database has.
 const SchemaVersion = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
 
-// Migrated returns an error if a database of the version have lacks one of the migrations. A newer one does not: while replicas
-// are replaced one after the other, the old ones work on the schema of the new.
+// ErrLacksMigration says that a database has an older schema than this program knows, or none.
+var ErrLacksMigration = errors.New("the database lacks a migration")
+
+// Migrated returns ErrLacksMigration if a database of the version have lacks one of the migrations. A newer one does not: while
+// replicas are replaced one after the other, the old ones work on the schema of the new.
 func Migrated(migrations embed.FS, have int64) error {
 	files, err := migrations.ReadDir("migrations")
 	if err != nil {
@@ -37,7 +41,7 @@ func Migrated(migrations embed.FS, have int64) error {
 			return err
 		}
 		if version > have {
-			return fmt.Errorf("the database has schema version %d, and lacks %s", have, file.Name())
+			return fmt.Errorf("%w: it has schema version %d, and not %s", ErrLacksMigration, have, file.Name())
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -45,19 +46,42 @@ func openVault(ctx context.Context, settings Settings, log *slog.Logger) (databa
 	if err != nil {
 		return nil, nil, fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %w", err)
 	}
-	db, err := openDatabase(ctx, settings, vault.Sealer{Keys: keys}, log)
+	db, err := openDatabase(ctx, settings, keys, false, log)
+	return db, keys, err
+}
+
+// openExistingVault is openVault for a command, which makes and migrates nothing: a mistyped data dir is easily taken for the right one.
+func openExistingVault(ctx context.Context, settings Settings, log *slog.Logger) (database, *keyset.File, error) {
+	keys, err := keyset.Open(settings.KeysetFile)
+	if errors.Is(err, keyset.ErrMissing) {
+		err = fmt.Errorf("%w; is %s right? The server makes it when it starts", err, settings.origin("data-dir"))
+	}
 	if err != nil {
-		return nil, nil, unusable(settings, err)
+		return nil, nil, fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %w", err)
+	}
+	db, err := openDatabase(ctx, settings, keys, true, log)
+	return db, keys, err
+}
+
+// openDatabase opens the database, and looks whether the keyset is the one that it needs.
+func openDatabase(ctx context.Context, settings Settings, keys *keyset.File, existing bool, log *slog.Logger) (database, error) {
+	db, err := openEngine(ctx, settings, vault.Sealer{Keys: keys}, existing, log)
+	missing := settings.Database.Engine == engineSQLite && errors.Is(err, fs.ErrNotExist)
+	if existing && (missing || errors.Is(err, vault.ErrLacksMigration)) {
+		err = fmt.Errorf("%w; start the server first", err)
+	}
+	if err != nil {
+		return nil, unusable(settings, err)
 	}
 	var unknown vault.UnknownKeyError
 	switch err = checkKeys(ctx, settings.SessionLifetime, keys, db); {
 	case errors.As(err, &unknown):
-		return nil, nil, errors.Join(oneLine(fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %s: %w; bring back the keyset of this database",
+		return nil, errors.Join(oneLine(fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %s: %w; bring back the keyset of this database",
 			settings.KeysetFile, err)), db.Close())
 	case err != nil:
-		return nil, nil, errors.Join(unusable(settings, err), db.Close())
+		return nil, errors.Join(unusable(settings, err), db.Close())
 	}
-	return db, keys, nil
+	return db, nil
 }
 
 // checkKeys looks whether the keyset opens what was sealed lately, and what was sealed for a session that is as old as may be.
@@ -66,14 +90,14 @@ func checkKeys(ctx context.Context, lifetime time.Duration, keys *keyset.File, d
 	return vault.CheckKeys(keys.Has, func(before string) (vault.Sealed, error) { return db.SealedBefore(ctx, before) }, time.Now().Add(-age))
 }
 
-func openDatabase(ctx context.Context, settings Settings, sealer vault.Sealer, log *slog.Logger) (database, error) {
+func openEngine(ctx context.Context, settings Settings, sealer vault.Sealer, existing bool, log *slog.Logger) (database, error) {
 	if settings.Database.Engine == enginePostgres {
 		return postgres.Open(ctx, postgres.Options{
-			URL: settings.Database.URL, Sealer: sealer, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
+			URL: settings.Database.URL, Existing: existing, Sealer: sealer, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
 		})
 	}
 	return sqlite.Open(ctx, sqlite.Options{
-		Path: settings.Database.Path, Sealer: sealer, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
+		Path: settings.Database.Path, Existing: existing, Sealer: sealer, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
 	})
 }
 

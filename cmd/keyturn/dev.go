@@ -23,6 +23,9 @@ import (
 
 const devPath = "/dev-provider"
 
+// devSecretFile is the file of the data dir that holds the client secret.
+const devSecretFile = "dev-client-secret"
+
 // devClient is Keyturn as the client of the embedded provider, or nil if that is off.
 func devClient(settings Settings, base string) (*provider.Config, error) {
 	on, err := settings.devProviderOn(base)
@@ -41,6 +44,14 @@ func devClient(settings Settings, base string) (*provider.Config, error) {
 		Scopes: settings.Scopes, GrantType: auth.GrantRefreshToken, MaxAge: settings.MaxAge, Leeway: settings.Leeway,
 		OnUnknown: auth.RetryNow, CallbackURL: callbackURL(base, devProviderName),
 	}, nil
+}
+
+// existingDevClient is devClient, or nil if the embedded provider has never run in the data dir.
+func existingDevClient(settings Settings, base string) (*provider.Config, error) {
+	if _, err := os.Stat(filepath.Join(settings.DataDir, devSecretFile)); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return devClient(settings, base)
 }
 
 // openDevProvider opens the embedded provider if it is on, else it returns nil. Keyturn reaches it over HTTP like any other.
@@ -69,7 +80,7 @@ func devClientSecret(dir string) (auth.Secret, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "dev-client-secret")
+	path := filepath.Join(dir, devSecretFile)
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
 		_, err = file.WriteString(rand.Text())

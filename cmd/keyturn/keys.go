@@ -19,7 +19,10 @@ import (
 // manageKeys runs the keys commands. They are safe while a server runs on the same files: it notices a rotated keyset by
 // itself, and a grant that changes while it is resealed keeps what was written then.
 func manageKeys(ctx context.Context, settings Settings, what string, log *slog.Logger, stdout io.Writer) (err error) {
-	db, keys, err := openVaultFor(ctx, settings, log, stdout)
+	if what == commandKeysCreate {
+		return createKeyset(ctx, settings, stdout)
+	}
+	db, keys, err := openExistingVault(ctx, settings, log)
 	if err != nil {
 		return err
 	}
@@ -55,14 +58,23 @@ func manageKeys(ctx context.Context, settings Settings, what string, log *slog.L
 	return nil
 }
 
-// openVaultFor opens the vault for a command, and says when there was none: a mistyped data dir is easily taken for the right one.
-func openVaultFor(ctx context.Context, settings Settings, log *slog.Logger, stdout io.Writer) (database, *keyset.File, error) {
-	_, missing := os.Stat(settings.KeysetFile)
-	db, keys, err := openVault(ctx, settings, log)
-	if err == nil && errors.Is(missing, fs.ErrNotExist) {
-		fmt.Fprintf(stdout, "There was no keyset: %s is new.\n", settings.KeysetFile)
+// createKeyset makes the keyset of a database that is to come.
+func createKeyset(ctx context.Context, settings Settings, stdout io.Writer) error {
+	switch _, err := os.Stat(settings.KeysetFile); {
+	case err == nil:
+		return fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %s exists; it stays as it is", settings.KeysetFile)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %w", err)
 	}
-	return db, keys, err
+	holds, err := holdsGrants(ctx, settings)
+	if err != nil {
+		return unusable(settings, err)
+	}
+	if _, err := newKeyset(settings, holds); err != nil {
+		return fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %w", err)
+	}
+	fmt.Fprintf(stdout, "%s is new. Keep a copy of it apart from the database.\n", settings.KeysetFile)
+	return nil
 }
 
 // settleTime is how long what another key sealed may be needed without being counted: a sign-in that is not done yet, or a renewal that
@@ -75,15 +87,11 @@ func retireKeys(ctx context.Context, settings Settings, db database, keys *keyse
 		return fmt.Errorf("the keyset was changed less than %d min ago, and a sign-in that began before still needs an older key; "+
 			"try again in %d min", int(settleTime.Minutes()), int(left.Minutes())+1)
 	}
-	unstored, err := spool.Open(settings.spoolDir(), vault.Sealer{Keys: keys})
-	if err != nil {
-		return err
-	}
 	grants, err := vault.Uses(func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) })
 	if err != nil {
 		return err
 	}
-	waiting, err := vault.Uses(unstored.SealedAfter)
+	waiting, err := usesOfSpool(settings.spoolDir(), keys)
 	if err != nil {
 		return err
 	}
@@ -104,4 +112,16 @@ func retireKeys(ctx context.Context, settings Settings, db database, keys *keyse
 		fmt.Fprintln(stdout, "No key is retired.")
 	}
 	return nil
+}
+
+// usesOfSpool counts by key what waits in a spool, which need not be there.
+func usesOfSpool(dir string, keys *keyset.File) (map[uint32]int, error) {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	unstored, err := spool.Open(dir, vault.Sealer{Keys: keys})
+	if err != nil {
+		return nil, err
+	}
+	return vault.Uses(unstored.SealedAfter)
 }

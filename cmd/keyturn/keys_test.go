@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"keyturn/auth/authtest"
 	"keyturn/auth/session"
 )
 
@@ -81,15 +82,102 @@ func TestKeysRetireWhatSealsNothing(t *testing.T) {
 	}
 }
 
-// A mistyped data dir does not look like a rotation.
-func TestKeysSayThatTheKeysetIsNew(t *testing.T) {
+// A mistyped data dir does not look like the right one: commands say what is missing there, and make nothing.
+func TestCommandsMakeNothing(t *testing.T) {
 	t.Parallel()
-	p := &program{dir: filepath.Join(t.TempDir(), "nothing-there")}
-	if output := runKeys(t, p, "rotate"); !strings.Contains(output, keysetOf(p)+" is new") {
-		t.Errorf("at first: %s", output)
+	_, keyset := atScripted(t, nil)
+	for _, command := range []string{"keys list", "keys rotate", "keys reseal", "keys retire", "sessions list --all", "sessions end --all"} {
+		p := &program{dir: filepath.Join(t.TempDir(), "nothing-there")}
+		said := runExpectingFailure(t, p, strings.Fields(command)...)
+		if !strings.Contains(said, "keyset file is missing: "+keysetOf(p)+"; is --data-dir (KEYTURN_DATA_DIR) right?") || strings.Count(said, "\n") != 1 {
+			t.Errorf("%s with nothing: %s", command, said)
+		}
+		said = runExpectingFailure(t, p, append(strings.Fields(command), "--keyset-file", keysetOf(keyset))...)
+		if !containsAll(said, filepath.Join(p.dir, "keyturn.db"), "no such file", "start the server first") || strings.Count(said, "\n") != 1 {
+			t.Errorf("%s without a database: %s", command, said)
+		}
+		if _, err := os.Stat(p.dir); err == nil {
+			t.Errorf("%s makes the data dir", command)
+		}
 	}
-	if output := runKeys(t, p, "list"); strings.Contains(output, "is new") || strings.Count(output, "\n") != 2 {
-		t.Errorf("then: %s", output)
+}
+
+func TestAKeysetIsCreatedForADatabaseToCome(t *testing.T) {
+	t.Parallel()
+	p := &program{dir: filepath.Join(t.TempDir(), "new"), base: "http://localhost:0", log: &authtest.Buffer{}}
+	if said := p.runs(t, "keys", "create"); !strings.HasPrefix(said, keysetOf(p)+" is new.") {
+		t.Errorf("at first: %s", said)
+	}
+	kept, err := os.ReadFile(keysetOf(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(p.dir); err != nil || len(entries) != 1 {
+		t.Errorf("it made %v, %v", entries, err)
+	}
+	if said := p.fails(t, "keys", "create"); !strings.Contains(said, "exists") || strings.Count(said, "\n") != 1 {
+		t.Errorf("a second time: %s", said)
+	}
+	p.again(t)
+	p.person().signIn(t, "alice")
+	if now, err := os.ReadFile(keysetOf(p)); err != nil || string(now) != string(kept) {
+		t.Errorf("the server has another one: %v", err)
+	}
+	p.kill(t)
+	if err := os.Remove(keysetOf(p)); err != nil {
+		t.Fatal(err)
+	}
+	if said := p.fails(t, "keys", "create"); !strings.Contains(said, "the database holds grants") {
+		t.Errorf("over old data: %s", said)
+	}
+}
+
+// To migrate under the servers is the servers' own business, one after the other.
+func TestCommandsDoNotMigrate(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	p.kill(t)
+	path := filepath.Join(p.dir, "keyturn.db")
+	for _, lack := range []string{`DELETE FROM goose_db_version WHERE version_id > 1`, `DROP TABLE goose_db_version`} {
+		execute(t, path, lack)
+		for _, command := range [][]string{{"keys", "reseal"}, {"sessions", "end", "--all"}} {
+			if said := p.fails(t, command...); !containsAll(said, "lacks a migration", "start the server first") || strings.Count(said, "\n") != 1 {
+				t.Errorf("%v: %s", command, said)
+			}
+		}
+	}
+}
+
+// What need not be there is not made either: the spool and the embedded provider's secret are the server's.
+func TestCommandsLeaveADataDirAsItIs(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	p.person().do(t, "GET", "/auth/oidc", nil)
+	p.kill(t)
+	if err := os.RemoveAll(filepath.Join(p.dir, "spool")); err != nil {
+		t.Fatal(err)
+	}
+	ago(t, keysetOf(p), time.Hour)
+	files := func() (names []string) {
+		entries, err := os.ReadDir(p.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, entry := range entries {
+			names = append(names, entry.Name())
+		}
+		return names
+	}
+	p.runs(t, "keys", "list") // takes in the write-ahead log
+	before := files()
+	p.runs(t, "keys", "retire")
+	without := *p
+	without.args = nil
+	if said := without.fails(t, "sessions", "end", "--all"); !strings.Contains(said, "revoked: oidc;") {
+		t.Errorf("it said: %s", said)
+	}
+	if after := files(); !slices.Equal(after, before) {
+		t.Errorf("before: %v, after: %v", before, after)
 	}
 }
 

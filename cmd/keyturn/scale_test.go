@@ -156,7 +156,7 @@ func TestMeasureScale(t *testing.T) {
 			var first []time.Duration
 			for _, size := range sizes {
 				open := func() {
-					if f.database, err = openDatabase(t.Context(), settings, vault.Sealer{Keys: keys}, slog.New(slog.DiscardHandler)); err != nil {
+					if f.database, err = openEngine(t.Context(), settings, vault.Sealer{Keys: keys}, false, slog.New(slog.DiscardHandler)); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -20,7 +20,7 @@ const sessionsPage = 1000
 // manageSessions runs the sessions commands. They are safe while servers run on the same database, which notice by themselves what
 // has ended: a request in flight does not bring it back.
 func manageSessions(ctx context.Context, settings Settings, what command, log *slog.Logger, stdout io.Writer) (err error) {
-	db, _, err := openVaultFor(ctx, settings, log, stdout)
+	db, _, err := openExistingVault(ctx, settings, log)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func listSessions(ctx context.Context, db database, what command, stdout io.Writ
 // to be revoked.
 func endSessions(ctx context.Context, settings Settings, db database, what command, log *slog.Logger, stdout io.Writer) error {
 	base := settings.publicURL(nil)
-	client, err := devClient(settings, base)
+	client, err := existingDevClient(settings, base)
 	if err != nil {
 		return err
 	}

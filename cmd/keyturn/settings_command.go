@@ -30,6 +30,7 @@ func (c command) whose() auth.Person { return auth.Person{Provider: c.provider, 
 const (
 	commandServe        = "serve"
 	commandCheck        = "check"
+	commandKeysCreate   = "keys create"
 	commandKeysList     = "keys list"
 	commandKeysRotate   = "keys rotate"
 	commandKeysReseal   = "keys reseal"
@@ -54,6 +55,7 @@ type grammar struct {
 		JSON bool `name:"json"`
 	} `cmd:"" help:"Ask each provider what it can do, and say what will not work; --json: for programs."`
 	Keys struct {
+		Create struct{} `cmd:"" help:"Make a keyset before the server does, for copies of it."`
 		List   struct{} `cmd:"" help:"List the keys of the vault's keyset."`
 		Rotate struct{} `cmd:"" help:"Add a key and seal with it from now on; the old ones still open."`
 		Reseal struct{} `cmd:"" help:"Seal every grant with the newest key."`

@@ -23,6 +23,7 @@ func TestCommands(t *testing.T) {
 		{"serve --addr=:1", command{name: commandServe}},
 		{"check --addr :1", command{name: commandCheck}},
 		{"check --json", command{name: commandCheck, json: true}},
+		{"keys create", command{name: commandKeysCreate}},
 		{"keys list", command{name: commandKeysList}},
 		{"--addr=:1 keys rotate", command{name: commandKeysRotate}},
 		{"keys reseal --addr :1", command{name: commandKeysReseal}},
@@ -40,7 +41,7 @@ func TestCommands(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"keys":                      `expected one of "list", "rotate", "reseal", "retire" (keyturn --help shows what is allowed)`,
+		"keys":                      `expected one of "create", "list", "rotate", "reseal", "retire" (keyturn --help shows what is allowed)`,
 		"sessions end":              "sessions end: whose? PROVIDER SUBJECT, or --all (keyturn --help shows what is allowed)",
 		"sessions end work":         "sessions end: whose? PROVIDER SUBJECT, or --all (keyturn --help shows what is allowed)",
 		"sessions end work 1 --all": "sessions end: whose? PROVIDER SUBJECT, or --all (keyturn --help shows what is allowed)",

@@ -43,6 +43,7 @@ const (
 // Options are what a database is opened with.
 type Options struct {
 	URL         auth.Secret // postgres://…, as pgxpool understands it
+	Existing    bool        // neither make nor migrate the schema
 	Sealer      vault.Sealer
 	SessionIdle time.Duration    // a session unseen for this long is gone; 0: never
 	Now         func() time.Time // this process's clock; leases and sessions go by the database's
@@ -66,7 +67,8 @@ type DB struct {
 	upkeep  sync.WaitGroup
 }
 
-// Open connects, migrates the database and begins to keep it tidy until Close. No error of it shows the password.
+// Open connects, migrates the database and begins to keep it tidy until Close. No error of it shows the password. Where it is not to
+// migrate, it is vault.ErrLacksMigration when that is needed.
 func Open(ctx context.Context, options Options) (*DB, error) {
 	config, err := configure(options.URL)
 	if err != nil {
@@ -79,7 +81,11 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	if err := migrate(ctx, config.ConnConfig); err != nil {
+	prepare := migrate
+	if options.Existing {
+		prepare = migrated
+	}
+	if err := prepare(ctx, config.ConnConfig); err != nil {
 		return nil, err
 	}
 	if db.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
@@ -174,25 +180,41 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) (err error) {
 	return nil
 }
 
+// migrated says whether the schema is up to date.
+func migrated(ctx context.Context, config *pgx.ConnConfig) error {
+	var have int64
+	if err := look(ctx, config, "goose_db_version", vault.SchemaVersion, &have); err != nil {
+		return err
+	}
+	return vault.Migrated(migrations, have)
+}
+
 // HoldsGrants says whether the database has grants in it, without opening it for use.
 func HoldsGrants(ctx context.Context, text auth.Secret) (holds bool, err error) {
 	config, err := configure(text)
 	if err != nil {
 		return false, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, patient(config.ConnConfig))
+	err = look(ctx, config.ConnConfig, "grants", `SELECT EXISTS (SELECT 1 FROM grants)`, &holds)
+	return holds, err
+}
+
+// look reads one value of a table, if there is one of that name, on a connection of its own.
+func look(ctx context.Context, config *pgx.ConnConfig, table, query string, into any) (err error) {
+	conn, err := pgx.ConnectConfig(ctx, patient(config))
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
-	err = conn.QueryRow(ctx, `SELECT to_regclass('grants') IS NOT NULL`).Scan(&holds)
-	if err == nil && holds {
-		err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM grants)`).Scan(&holds)
+	var exists bool
+	err = conn.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, table).Scan(&exists)
+	if err == nil && exists {
+		err = conn.QueryRow(ctx, query).Scan(into)
 	}
 	if err != nil {
-		return false, fmt.Errorf("look into database: %w", err)
+		return fmt.Errorf("look into database: %w", err)
 	}
-	return holds, nil
+	return nil
 }
 
 // Ready says whether the database answers and can be written to.

@@ -32,6 +32,7 @@ const readers = 8
 type Options struct {
 	Path        string
 	Sealer      vault.Sealer
+	Existing    bool          // neither make nor migrate the file
 	SessionIdle time.Duration // a session unseen for this long is gone; 0: never
 	Now         func() time.Time
 	Log         *slog.Logger
@@ -56,7 +57,8 @@ type DB struct {
 	tidiness sync.WaitGroup
 }
 
-// Open opens the file, creating it readable by the owner only, migrates it and begins to keep it tidy until Close.
+// Open opens the file, creating it readable by the owner only, migrates it and begins to keep it tidy until Close. Of an existing
+// database it may want more: the error is vault.ErrLacksMigration or fs.ErrNotExist when that is not there.
 func Open(ctx context.Context, options Options) (*DB, error) {
 	db := &DB{Options: options, opened: vault.NewOpened(), owners: owners{prefix: options.Path + ".owner-"}}
 	if err := db.open(ctx); err != nil {
@@ -69,10 +71,14 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 }
 
 func (db *DB) open(ctx context.Context) error {
-	if err := os.MkdirAll(filepath.Dir(db.Path), 0o700); err != nil {
-		return err
+	flags, prepare := os.O_RDWR, migrated
+	if !db.Existing {
+		flags, prepare = flags|os.O_CREATE, migrate
+		if err := os.MkdirAll(filepath.Dir(db.Path), 0o700); err != nil {
+			return err
+		}
 	}
-	file, err := os.OpenFile(db.Path, os.O_RDWR|os.O_CREATE, 0o600)
+	file, err := os.OpenFile(db.Path, flags, 0o600)
 	if err != nil {
 		return err
 	}
@@ -84,7 +90,7 @@ func (db *DB) open(ctx context.Context) error {
 		return err
 	}
 	db.write.SetMaxOpenConns(1)
-	if err := migrate(ctx, db.write); err != nil {
+	if err := prepare(ctx, db.write); err != nil {
 		return err
 	}
 	if db.read, err = sql.Open("sqlite", dsn(db.Path, "deferred")); err != nil {

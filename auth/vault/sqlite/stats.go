@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 
 	"keyturn/auth"
@@ -42,9 +43,18 @@ func (db *DB) Pool() vault.Pool {
 
 // Migrated says whether the database has the newest schema that this program knows, or a newer one.
 func (db *DB) Migrated(ctx context.Context) error {
-	have, err := db.count(ctx, vault.SchemaVersion)
+	return migrated(ctx, db.read)
+}
+
+func migrated(ctx context.Context, pool *sql.DB) error {
+	var have int64
+	var exists bool
+	err := pool.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'goose_db_version')`).Scan(&exists)
+	if err == nil && exists {
+		err = pool.QueryRowContext(ctx, vault.SchemaVersion).Scan(&have)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("look for migrations: %w", err)
 	}
 	return vault.Migrated(migrations, have)
 }
