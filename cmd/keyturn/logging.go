@@ -11,11 +11,19 @@ import (
 )
 
 func newLogger(settings Settings, stderr io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: settings.logLevel()}
+	options := &slog.HandlerOptions{Level: settings.logLevel(), ReplaceAttr: withUnits}
 	if settings.LogFormat == "json" {
 		return slog.New(identified{slog.NewJSONHandler(stderr, options)})
 	}
 	return slog.New(identified{slog.NewTextHandler(stderr, options)})
+}
+
+// withUnits writes durations as people do, such as 1.5ms: in JSON they would be nanoseconds, which nothing says.
+func withUnits(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
 }
 
 // identified adds to each record the id of the request that it comes from, and of the trace.

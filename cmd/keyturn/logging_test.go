@@ -44,3 +44,12 @@ func TestTheAccessLogIsOffUnlessAskedFor(t *testing.T) {
 		t.Errorf("there is one:\n%s", p.log)
 	}
 }
+
+func TestDurationsInTheLogHaveAUnit(t *testing.T) {
+	t.Parallel()
+	for format, want := range map[string]string{"json": `"took":"[0-9.]+(µ|m)?s"`, "text": ` took=[0-9.]+(µ|m)?s `} {
+		p := startProgram(t, "--access-log=on", "--log-format="+format)
+		p.person().do(t, "GET", "/", nil)
+		eventually(t, "the log has "+want, func() bool { return regexp.MustCompile(want).MatchString(p.log.String()) })
+	}
+}
