@@ -51,6 +51,9 @@ type redirect struct{ to string }
 // Error implements error.
 func (r *redirect) Error() string { return "see " + r.to }
 
+// storageRetryAfter is when to ask again while the database does not answer, in seconds: when it is back, it is at once.
+const storageRetryAfter = "5"
+
 // storageProblem is shown when the database does not answer.
 func storageProblem(err error) *httpProblem {
 	if errors.Is(err, auth.ErrUnreadable) {
@@ -100,6 +103,9 @@ func (a *app) failed(err error, c echo.Context) {
 		a.Log.ErrorContext(c.Request().Context(), "request failed", "route", c.Path(), "status", p.status, "error", p)
 	}
 	c.Response().Header().Del(echo.HeaderLocation) // of a redirect whose session could not be stored
+	if p.code == auth.CodeStorage {
+		c.Response().Header().Set(echo.HeaderRetryAfter, storageRetryAfter)
+	}
 	var answer error
 	switch words := (views.Problem{Title: p.title, Next: p.next}); {
 	case isHTMX(c):

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -28,6 +29,10 @@ func TestALockedDatabase(t *testing.T) {
 	a := alice.do(t, "POST", "/api/renew-token", nil)
 	if a.status != http.StatusOK || a.json(t)["outcome"] != "kept" || a.json(t)["error"].(map[string]any)["code"] != "storage_unavailable" {
 		t.Errorf("a renewal: %d %s", a.status, a.body)
+	}
+	a = p.person().do(t, "GET", "/auth/dev", nil)
+	if a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "cannot reach its database") || a.header.Get("Retry-After") != "5" {
+		t.Errorf("a sign-in: %d, Retry-After %q: %s", a.status, a.header.Get("Retry-After"), a.body)
 	}
 	if a := p.person().do(t, "GET", "/readyz", nil); a.status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz: %d", a.status)
