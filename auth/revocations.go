@@ -56,8 +56,7 @@ func (r *Revocations) Begin(ctx context.Context, gone *Grant) {
 			return
 		}
 		name := gone.Identity.Provider
-		r.log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "grant", gone.ID, "provider", name,
-			"subject", gone.Identity.Subject, "error", err)
+		r.log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "grant", gone.ID, "provider", name, "error", err)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.missing[name] == nil {
