@@ -39,7 +39,7 @@ type Manager struct {
 }
 
 // anonymousLifetime bounds a session in which nobody has signed in yet: it holds pending sign-ins only.
-const anonymousLifetime = PendingLifetime
+const anonymousLifetime = pendingLifetime
 
 const flashKey = "flash"
 

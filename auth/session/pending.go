@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// PendingLifetime is how long a sign-in may take. What it needs when it comes back is sealed with the key of its beginning.
-const PendingLifetime = 10 * time.Minute
+// pendingLifetime is how long a sign-in may take. What it needs when it comes back is sealed with the key of its beginning.
+const pendingLifetime = 10 * time.Minute
 
 const (
 	pendingKey = "pending"
@@ -62,19 +62,38 @@ func (m *Manager) Take(ctx context.Context, state, provider string) (Pending, bo
 }
 
 func (m *Manager) pending(ctx context.Context) map[string]Pending {
-	all := map[string]Pending{}
-	if text := m.scs.GetString(ctx, pendingKey); text != "" {
-		sealed, err := base64.RawStdEncoding.DecodeString(text)
-		if err == nil {
-			sealed, err = m.sealer.OpenText(pendingKey, sealed)
-		}
-		// What cannot be read, because its key is gone, is a sign-in that has taken too long.
-		if err != nil || json.Unmarshal(sealed, &all) != nil {
-			all = map[string]Pending{}
-		}
-	}
-	maps.DeleteFunc(all, func(_ string, p Pending) bool { return m.now().Sub(p.Began) > PendingLifetime })
+	_, all := openPending(m.scs.GetString(ctx, pendingKey), m.sealer, m.now())
 	return all
+}
+
+// AwaitedSeal is what is sealed in a session's data, if that holds sign-ins that may still come back at now.
+func AwaitedSeal(data []byte, sealer Sealer, now time.Time) (sealed []byte, ok bool) {
+	_, values, err := codec{}.Decode(data)
+	if err != nil {
+		return nil, false
+	}
+	text, _ := values[pendingKey].(string)
+	sealed, all := openPending(text, sealer, now)
+	return sealed, len(all) > 0
+}
+
+// openPending opens the sign-ins that may still come back at now. What cannot be read, because its key is gone, is one that has taken
+// too long.
+func openPending(text string, sealer Sealer, now time.Time) (sealed []byte, all map[string]Pending) {
+	all = map[string]Pending{}
+	if text == "" {
+		return nil, all
+	}
+	sealed, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, all
+	}
+	plain, err := sealer.OpenText(pendingKey, sealed)
+	if err != nil || json.Unmarshal(plain, &all) != nil {
+		return sealed, map[string]Pending{}
+	}
+	maps.DeleteFunc(all, func(_ string, p Pending) bool { return now.Sub(p.Began) > pendingLifetime })
+	return sealed, all
 }
 
 func (m *Manager) keepPending(ctx context.Context, all map[string]Pending) error {

@@ -173,6 +173,11 @@ func ScanIDs(rows Rows) ([]string, error) {
 	return scanAll(rows, "find grants", func(into *string) error { return rows.Scan(into) })
 }
 
+// ScanData reads rows of data.
+func ScanData(rows Rows) ([][]byte, error) {
+	return scanAll(rows, "read sessions", func(into *[]byte) error { return rows.Scan(into) })
+}
+
 // ScanConcerned reads rows of id and session_hash.
 func ScanConcerned(rows Rows) ([]*auth.Grant, error) {
 	return scanAll(rows, "find the grants of a session", func(into **auth.Grant) error {

@@ -77,15 +77,18 @@ func createKeyset(ctx context.Context, settings Settings, stdout io.Writer) erro
 	return nil
 }
 
-// settleTime is how long what another key sealed may be needed without being counted: a sign-in that is not done yet, or a renewal that
-// a running server is about to store, for which a minute is enough.
-const settleTime = session.PendingLifetime + time.Minute
+// settleTime is how long a running server may take to store what it sealed with the key that was primary before.
+const settleTime = 15 * time.Second
 
-// retireKeys removes the keys that seal nothing: in the database, in this data dir's spool, or of a sign-in that began with them.
+// retireKeys removes the keys that seal nothing: in the database, in this data dir's spool, or of a sign-in that is under way.
 func retireKeys(ctx context.Context, settings Settings, db database, keys *keyset.File, stdout io.Writer) error {
 	if left := settleTime - time.Since(keys.ChangedAt()); left > 0 {
-		return fmt.Errorf("the keyset was changed less than %d min ago, and a sign-in that began before still needs an older key; "+
-			"try again in %d min", int(settleTime.Minutes()), int(left.Minutes())+1)
+		fmt.Fprintf(stdout, "The keyset has just changed: waiting %d s for what running servers still store.\n", int(left.Seconds())+1)
+		select {
+		case <-time.After(left):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	grants, err := vault.Uses(func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) })
 	if err != nil {
@@ -95,7 +98,11 @@ func retireKeys(ctx context.Context, settings Settings, db database, keys *keyse
 	if err != nil {
 		return err
 	}
-	retired, err := keys.Retire(func(id uint32) bool { return grants[id]+waiting[id] > 0 })
+	signIns, err := usesOfSignIns(ctx, db, keys)
+	if err != nil {
+		return err
+	}
+	retired, err := keys.Retire(func(id uint32) bool { return grants[id]+waiting[id]+signIns[id] > 0 })
 	if err != nil {
 		return err
 	}
@@ -104,14 +111,27 @@ func retireKeys(ctx context.Context, settings Settings, db database, keys *keyse
 	}
 	for _, key := range keys.Keys() {
 		if !key.Primary {
-			fmt.Fprintf(stdout, "Key %d stays: it seals %d grants, and %d renewals that wait in the spool. \"keyturn keys reseal\" frees it.\n",
-				key.ID, grants[key.ID], waiting[key.ID])
+			fmt.Fprintf(stdout, "Key %d stays: it seals %d grants, %d renewals that wait in the spool, and %d sign-ins under way. "+
+				"\"keyturn keys reseal\" frees it; a sign-in takes ten minutes at most.\n", key.ID, grants[key.ID], waiting[key.ID], signIns[key.ID])
 		}
 	}
 	if len(retired) == 0 {
 		fmt.Fprintln(stdout, "No key is retired.")
 	}
 	return nil
+}
+
+// usesOfSignIns counts by key the sessions with sign-ins that may still come back.
+func usesOfSignIns(ctx context.Context, db database, keys *keyset.File) (map[uint32]int, error) {
+	list, err := db.SessionValues(ctx)
+	uses := map[uint32]int{}
+	for _, data := range list {
+		sealed, awaited := session.AwaitedSeal(data, vault.Sealer{Keys: keys}, time.Now())
+		if id, ok := vault.KeyOf(sealed); ok && awaited {
+			uses[id]++
+		}
+	}
+	return uses, err
 }
 
 // usesOfSpool counts by key what waits in a spool, which need not be there.

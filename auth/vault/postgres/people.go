@@ -36,3 +36,8 @@ func (db *DB) All(ctx context.Context, whose auth.Person, after string, limit in
 	return many(ctx, db, vault.ScanSessions, `SELECT id, session_hash, provider, subject, generation, created_at, seen_at, user_agent, ip
 		FROM grants WHERE id > $1`+person+` ORDER BY id LIMIT $2`, args...)
 }
+
+// SessionValues lists the data of sessions that hold any values: a sign-in under way, for one.
+func (db *DB) SessionValues(ctx context.Context) ([][]byte, error) {
+	return many(ctx, db, vault.ScanData, `SELECT data FROM sessions WHERE position('\x7b'::bytea IN data) > 0`)
+}

@@ -43,3 +43,8 @@ func (db *DB) All(ctx context.Context, whose auth.Person, after string, limit in
 	return many(ctx, db, vault.ScanSessions, `SELECT id, session_hash, provider, subject, generation, created_at, seen_at, user_agent, ip
 		FROM `+from+` ORDER BY id LIMIT ?`, args...)
 }
+
+// SessionValues lists the data of sessions that hold any values: a sign-in under way, for one.
+func (db *DB) SessionValues(ctx context.Context) ([][]byte, error) {
+	return many(ctx, db, vault.ScanData, `SELECT data FROM sessions WHERE instr(data, x'7B') > 0`)
+}

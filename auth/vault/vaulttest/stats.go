@@ -96,6 +96,16 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 			t.Errorf("%+v", live[0])
 		}
 	})
+	test("sessions are listed that hold something", func(t *testing.T, f fixture) {
+		for hash, data := range map[string]string{"empty": "1790000000000000", "pending": `1790000000000000{"pending":"x"}`} {
+			must(t, f.Sessions.CommitCtx(t.Context(), hash, []byte(data), f.clock.Now().Add(time.Hour)))
+		}
+		list, err := f.Stats.SessionValues(t.Context())
+		must(t, err)
+		if len(list) != 1 || string(list[0]) != `1790000000000000{"pending":"x"}` {
+			t.Errorf("%q", list)
+		}
+	})
 	test("sessions and grants are counted, those of nobody aside", func(t *testing.T, f fixture) {
 		SignIn(t, f.Sessions, f.grant, "h", f.clock.Now().Add(time.Hour))
 		must(t, f.Sessions.CommitCtx(t.Context(), "anonymous", []byte("{}"), f.clock.Now().Add(time.Hour)))
