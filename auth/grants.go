@@ -41,7 +41,7 @@ func NewGrants(vault Vault, providers Providers, callbacks Callbacks, events *Ev
 	}
 }
 
-// Begin stores the grant of a finished sign-in as generation 1. If it cannot, the tokens are revoked: nobody has them.
+// Begin stores the grant of a finished sign-in as generation 1.
 func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 	provider, ok := s.providers.Lookup(in.Identity.Provider)
 	if !ok {
@@ -58,7 +58,6 @@ func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 	account := g.Tokens
 	s.callbacks.token(ctx, s.log, TokenEvent{Account: &account, Profile: in.Identity.Profile(), Grant: g})
 	if err := s.vault.Create(ctx, g); err != nil {
-		s.Discard(ctx, in)
 		return nil, fmt.Errorf("begin grant: %w", err)
 	}
 	s.log.InfoContext(ctx, "signed in", "grant", g.ID, "provider", in.Identity.Provider, "tokens", g.Tokens)

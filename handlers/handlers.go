@@ -105,12 +105,12 @@ func (a *app) routes() *echo.Echo {
 	e.POST("/dashboard/sessions/signout-others", a.signOutOthers)
 	e.POST("/dashboard/sessions/:id/signout", a.signOutSession)
 
-	e.POST("/auth/signout", a.signOut)
+	e.POST("/auth/signout", a.signOut, a.inItsSession)
 	e.GET("/auth/signout", onlyPost)
-	e.GET(initiateRoute, a.initiateSignIn, signIn)
+	e.GET(initiateRoute, a.initiateSignIn, a.inItsSession, signIn)
 	e.POST(initiateRoute, a.initiateSignIn, signIn)
-	e.GET("/auth/:provider", a.beginSignIn, signIn)
-	e.GET("/auth/:provider/callback", a.finishSignIn, signIn)
+	e.GET("/auth/:provider", a.beginSignIn, a.inItsSession, signIn)
+	e.GET(callbackRoute, a.finishSignIn, a.inItsSession, signIn)
 	e.POST(callbackRoute, a.finishSignIn, signIn)
 	e.POST(backChannelRoute, a.backChannelLogout, signIn)
 

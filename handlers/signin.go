@@ -130,8 +130,8 @@ func loopback(host string) bool {
 	return name == "localhost" || strings.HasSuffix(name, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
-// onceMore marks the second try of a callback.
-const onceMore = "once_more"
+// stateRemembered is for how long it is remembered that a state has been used: longer than a sign-in may take.
+const stateRemembered = time.Hour
 
 // finishSignIn takes the provider's answer, by query or by form_post.
 func (a *app) finishSignIn(c echo.Context) error {
@@ -149,9 +149,12 @@ func (a *app) finishSignIn(c echo.Context) error {
 	}
 	ctx := c.Request().Context()
 	pending, ok := a.Sessions.Take(ctx, answer.Get("state"), p.Name())
-	if !ok && a.Sessions.Outdated(c.Request()) && !c.QueryParams().Has(onceMore) {
-		// Another tab has signed in meanwhile, and so renamed the session. The browser knows its new name by the time it is here again.
-		return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+answer.Encode()+"&"+onceMore+"=1")
+	if ok {
+		// Of several requests with one answer, at several replicas perhaps, one signs in: a code that comes twice ends the grant at the
+		// provider (RFC 6749 section 4.1.2).
+		if ok, err = a.Vault.Use(ctx, "state "+session.Hash(answer.Get("state")), a.Now().Add(stateRemembered)); err != nil {
+			return storageProblem(err)
+		}
 	}
 	if !ok {
 		a.Meter.SignIn(p.Name(), SignInFailed)
@@ -229,13 +232,14 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	before, had := a.Sessions.SignedIn(ctx)
 	hash, err := a.Sessions.Renew(ctx)
 	if err != nil {
-		a.Grants.Discard(ctx, signedIn)
+		a.discard(ctx, signedIn)
 		return storageProblem(err)
 	}
 	signedIn.SessionHash, signedIn.IP = hash, c.RealIP()
 	signedIn.UserAgent = cut(c.Request().UserAgent(), 300)
 	g, err := a.Grants.Begin(context.WithoutCancel(ctx), signedIn)
 	if err != nil {
+		a.discard(ctx, signedIn)
 		return storageProblem(err)
 	}
 	now := session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
@@ -258,6 +262,16 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 		a.Log.ErrorContext(ctx, "the grant before this sign-in could not be ended; upkeep removes it", "error", err)
 	}
 	return nil
+}
+
+// discard revokes the tokens of a sign-in that cannot be stored. Those of somebody who stays signed in here with an earlier grant are
+// left alone: to many providers the two are one grant.
+func (a *app) discard(ctx context.Context, signedIn auth.SignedIn) {
+	before, had := a.Sessions.SignedIn(ctx)
+	if had && before.Provider == signedIn.Identity.Provider && before.Subject == signedIn.Identity.Subject {
+		return
+	}
+	a.Grants.Discard(ctx, signedIn)
 }
 
 // signInFailed says on the sign-in page what went wrong, and offers another try.

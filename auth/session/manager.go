@@ -36,6 +36,7 @@ type Manager struct {
 	sealer Sealer
 	now    func() time.Time
 	locks  locks
+	former formerNames
 }
 
 // anonymousLifetime bounds a session in which nobody has signed in yet: it holds pending sign-ins only.
@@ -78,17 +79,21 @@ func (m *Manager) SignedIn(ctx context.Context) (person Person, ok bool) {
 // Has says whether the request came with a session of any kind.
 func (m *Manager) Has(ctx context.Context) bool { return m.scs.Token(ctx) != "" }
 
-// Outdated says whether the request names a session that is not there, or not any more.
-func (m *Manager) Outdated(r *http.Request) bool {
-	_, err := r.Cookie(m.scs.Cookie.Name)
-	return err == nil && !m.Has(r.Context())
+// Renamed says whether the request names its session as it was called until a moment ago, when somebody signed in with it.
+func (m *Manager) Renamed(r *http.Request) bool {
+	cookie, err := r.Cookie(m.scs.Cookie.Name)
+	return err == nil && !m.Has(r.Context()) && m.former.lately(Hash(cookie.Value))
 }
 
 // Renew gives the session a new token and returns its hash, by which the store knows it. It comes before SignIn, so that a token
 // that somebody planted is worth nothing.
 func (m *Manager) Renew(ctx context.Context) (hash string, err error) {
+	before := m.scs.Token(ctx)
 	if err := m.scs.RenewToken(ctx); err != nil {
 		return "", err
+	}
+	if before != "" {
+		m.former.add(Hash(before))
 	}
 	return Hash(m.scs.Token(ctx)), nil
 }

@@ -125,42 +125,6 @@ func TestASignInIsBoundToItsBrowserAndUsedOnce(t *testing.T) {
 	}
 }
 
-func TestSeveralTabsSignIn(t *testing.T) {
-	t.Parallel()
-	_, p := atScripted(t, nil)
-	alice := p.person()
-	var backs []string
-	for range 6 {
-		backs = append(backs, callback(t, alice, "/auth/oidc"))
-	}
-	if a := alice.do(t, "GET", backs[0], nil); a.status != http.StatusBadRequest {
-		t.Errorf("the sixth oldest pending sign-in: %d", a.status)
-	}
-	for n, back := range backs[1:] {
-		if a := alice.do(t, "GET", back, nil); a.status != 200 || a.url.Path != "/dashboard" {
-			t.Errorf("tab %d: %d at %s", n+2, a.status, a.url)
-		}
-	}
-}
-
-// The second of two tabs that come back at once names the session as it was before the first signed in.
-func TestTabsThatComeBackAtOnce(t *testing.T) {
-	t.Parallel()
-	_, p := atScripted(t, nil)
-	alice := p.person()
-	first, second := callback(t, alice, "/auth/oidc"), callback(t, alice, "/auth/oidc")
-	before := alice.cookie(t)
-	alice.do(t, "GET", first, nil)
-	a := p.person().staying().do(t, "GET", second, nil, "Cookie", before)
-	again := a.header.Get("Location")
-	if b := p.person().staying().do(t, "GET", again, nil, "Cookie", before); a.status != http.StatusSeeOther || b.status != http.StatusBadRequest {
-		t.Errorf("with the session's former name: %d to %q, then %d", a.status, again, b.status)
-	}
-	if done := alice.do(t, "GET", again, nil); done.url.Path != "/dashboard" {
-		t.Errorf("the sign-in ends at %s (%d)", done.url, done.status)
-	}
-}
-
 func TestFormPost(t *testing.T) {
 	t.Parallel()
 	_, p := atScripted(t, nil)

@@ -1,0 +1,43 @@
+package handlers
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+const (
+	// onceMore marks, as often as it is there, that a browser was sent to the same place again.
+	onceMore = "once_more"
+	// mostOnceMore bounds that: each tab that signs in renames the session again.
+	mostOnceMore = 5
+	// onceMoreWait is how long the first time is put off, and each further one by as much more.
+	onceMoreWait = 200 * time.Millisecond
+)
+
+// inItsSession sends a browser to the same place once more when it names its session as it was called before another of its tabs signed
+// in: the answer with the new name is on its way. To go on would begin another session, in place of the one that the other tab has.
+func (a *app) inItsSession(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		times := strings.Count(r.URL.RawQuery, onceMore+"=")
+		if times >= mostOnceMore || !a.Sessions.Renamed(r) {
+			return next(c)
+		}
+		select {
+		case <-time.After(time.Duration(times+1) * onceMoreWait):
+		case <-r.Context().Done():
+		}
+		target := r.URL.Path + "?" + onceMore + "=1"
+		if r.URL.RawQuery != "" {
+			target += "&" + r.URL.RawQuery
+		}
+		status := http.StatusSeeOther
+		if r.Method == http.MethodPost {
+			status = http.StatusTemporaryRedirect // it stays a POST
+		}
+		return c.Redirect(status, target)
+	}
+}
