@@ -21,6 +21,7 @@ import (
 
 const (
 	discoveryTimeout = 10 * time.Second
+	discoveryAgain   = 10 * time.Second // at the least, between two questions for metadata that is there already
 	maxDocument      = 1 << 20
 )
 
@@ -52,6 +53,7 @@ type discovery struct {
 	calls singleflight.Group
 	mu    sync.Mutex
 	found *metadata
+	asked time.Time // when it was last asked for
 }
 
 // known returns the metadata if it has been found already.
@@ -66,20 +68,8 @@ func (d *discovery) get(ctx context.Context) (*metadata, error) {
 	if found := d.known(); found != nil {
 		return found, nil
 	}
-	call := d.calls.DoChan("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discoveryTimeout)
-		defer cancel()
-		found, err := d.discover(ctx)
-		if err != nil {
-			return nil, err
-		}
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.found = found
-		return found, nil
-	})
 	select {
-	case result := <-call:
+	case result := <-d.ask(ctx):
 		if result.Err != nil {
 			return nil, result.Err
 		}
@@ -87,6 +77,43 @@ func (d *discovery) get(ctx context.Context) (*metadata, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+func (d *discovery) ask(ctx context.Context) <-chan singleflight.Result {
+	return d.calls.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discoveryTimeout)
+		defer cancel()
+		found, err := d.discover(ctx)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.asked = time.Now()
+		if err != nil {
+			return nil, err
+		}
+		if before := d.found; before != nil && before.JWKSURL == found.JWKSURL {
+			found.keys = before.keys
+		}
+		d.found = found
+		return found, nil
+	})
+}
+
+// doubt asks again, beside the caller, for metadata that may be out of date, because an endpoint is not where it says. Until there is
+// something better, the old one stays.
+func (d *discovery) doubt(ctx context.Context) {
+	d.mu.Lock()
+	lately := time.Since(d.asked) < discoveryAgain
+	d.mu.Unlock()
+	if !lately {
+		d.ask(ctx)
+	}
+}
+
+// moved says whether a failed call may be because the endpoint is elsewhere by now.
+func moved(err error) bool {
+	var refusal *auth.ProviderError
+	return errors.As(err, &refusal) && (refusal.Delivery == auth.DeliveryNotSent ||
+		slices.Contains([]int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone}, refusal.Failure.Status))
 }
 
 // errMetadata says that the provider answered, with what is no metadata of its own: trying again will not help.

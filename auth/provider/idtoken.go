@@ -132,6 +132,9 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 		return nil, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
 	}
 	v, err := m.verify(ctx, p.config, idToken, g.PendingAccess(), p.options.Now(), keyUse{known: !fetch})
+	if fetch && errors.Is(err, auth.ErrKeysUnavailable) {
+		p.discovery.doubt(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +151,7 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 	if before, had := g.Identity.Claims["aud"]; had && !sameClaim(audience(before), audience(v.claims["aud"])) {
 		return nil, errors.New("id token's aud is not the sign-in's")
 	}
-	if before, ok := g.Identity.Claims["iat"].(float64); ok && v.token.IssuedAt.Unix() < int64(before)-int64(time.Minute/time.Second) {
+	if before, ok := g.Identity.Claims["iat"].(float64); ok && v.token.IssuedAt.Unix() < int64(before)-int64(clockSkew/time.Second) {
 		return nil, errors.New("id token was issued before the one that it replaces")
 	}
 	return v.claims, nil

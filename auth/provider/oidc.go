@@ -68,7 +68,9 @@ func (p *OIDC) metadata(ctx context.Context) (*metadata, error) {
 	p.discovery.mu.Lock()
 	defer p.discovery.mu.Unlock()
 	if m.verifier == nil {
-		m.keys = newKeys(m.JWKSURL, p.documents, p.options.Now)
+		if m.keys == nil {
+			m.keys = newKeys(m.JWKSURL, p.documents, p.options.Now)
+		}
 		m.verifier = oidc.NewVerifier(m.Issuer, m.keys, &oidc.Config{
 			ClientID: p.config.ClientID, SupportedSigningAlgs: m.signingAlgs(), Now: p.options.Now, SkipIssuerCheck: true,
 		})
@@ -207,6 +209,9 @@ func (p *OIDC) exchange(ctx context.Context, m *metadata, form url.Values) (auth
 	ctx, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
 	defer cancel()
 	answer, err := p.client(m, "").Exchange(ctx, form)
+	if moved(err) {
+		p.discovery.doubt(ctx)
+	}
 	var refusal *auth.ProviderError
 	post := tokenendpoint.ClientSecretPost
 	if !errors.As(err, &refusal) || p.config.ClientAuth != "" || authMethod(p.config, m.TokenAuthMethods) != tokenendpoint.ClientSecretBasic ||
@@ -233,6 +238,9 @@ func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) 
 	}
 	form := renewalForm(p.config, tokens, withScope)
 	answer, err := p.client(m, tokens.ClientAuth).Exchange(ctx, form)
+	if moved(err) {
+		p.discovery.doubt(ctx)
+	}
 	if err == nil && answer.Scope == "" {
 		answer.Scope = form.Get("scope") // RFC 6749 section 5.1: left out, it is what was asked for
 	}
