@@ -184,7 +184,11 @@ func (l *lane) report(turnAt time.Time, refusal *ProviderError) {
 	}
 	now := l.now()
 	if refusal.Failure.Status == http.StatusTooManyRequests || refusal.Failure.Status == http.StatusServiceUnavailable {
-		if until := now.Add(min(refusal.RetryAfter, maxRetryAfter)); refusal.RetryAfter > 0 && until.After(l.restsTo) {
+		most := maxRetryAfter
+		if l.failures == 0 {
+			most = longestRest // it may be the limit of one person only; the next who asks tells
+		}
+		if until := now.Add(min(refusal.RetryAfter, most)); refusal.RetryAfter > 0 && until.After(l.restsTo) {
 			l.restsTo = until
 		}
 	}

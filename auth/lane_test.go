@@ -120,6 +120,17 @@ func TestRetryAfterHoldsForEverybody(t *testing.T) {
 		if _, ok := l.try(); !ok {
 			t.Error("no call after the time")
 		}
+		long := &ProviderError{Delivery: DeliveryAnswered, RetryAfter: 8 * time.Minute, Failure: Failure{Code: CodeRateLimited, Status: 429}}
+		for n, want := range []time.Duration{longestRest, 8 * time.Minute} { // one person's limit, or everybody's
+			if n == 0 {
+				l.report(time.Now(), nil)
+			}
+			l.report(time.Now(), long)
+			if _, until, _ := l.ailing(); time.Until(until) != want {
+				t.Errorf("after answer %d it rests for %v, want %v", n, time.Until(until), want)
+			}
+			time.Sleep(want)
+		}
 	})
 }
 
