@@ -37,9 +37,15 @@ func (p Policy) Renewable(g *Grant) bool {
 	return !g.Standing.Refused && (p.GrantType == GrantClientCredentials || g.Tokens.Refresh != "")
 }
 
-// RipeAt is when the token set becomes due by age or by leeway, whatever became of earlier tries.
+// RipeAt is when the token set becomes due by age, by leeway, or because its refresh token ends before, whatever became of earlier
+// tries.
 func (p Policy) RipeAt(t TokenSet) time.Time {
 	ripe := t.ExpiresAt.Add(-min(p.Leeway, t.Lifetime()/4))
+	if left := t.RefreshExpiresAt.Sub(t.IssuedAt); !t.RefreshExpiresAt.IsZero() && left > 0 {
+		if end := t.RefreshExpiresAt.Add(-min(p.Leeway, left/4)); end.Before(ripe) {
+			ripe = end
+		}
+	}
 	if aged := t.IssuedAt.Add(p.MaxAge); p.MaxAge > 0 && aged.Before(ripe) {
 		return aged
 	}
