@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -52,8 +53,8 @@ func (a *app) callUserInfo(c echo.Context) error {
 // ofSomebodyElse says that an answer names another person than the one who signed in at an OpenID provider.
 func ofSomebodyElse(signedIn auth.Identity, body string) bool {
 	claims, _ := auth.ParseClaims(body)
-	subject, ok := claims["sub"].(string)
-	return ok && signedIn.Issuer != "" && subject != signedIn.Subject
+	subject, ok := claims["sub"]
+	return ok && signedIn.Issuer != "" && fmt.Sprint(subject) != signedIn.Subject
 }
 
 // readable is a body as people read it: JSON is indented.

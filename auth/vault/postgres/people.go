@@ -10,7 +10,7 @@ import (
 // selectLive reads live sessions in which somebody is signed in, and what their grants say; $1 is the idle limit.
 const selectLive = `SELECT g.id, g.session_hash, g.provider, g.subject, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
 	FROM sessions s JOIN grants g ON g.id = s.grant_id
-	WHERE s.grant_id <> '' AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $1`
+	WHERE s.grant_id <> '' AND g.state <> 'ended' AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $1`
 
 // Person implements auth.Vault.
 func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {

@@ -11,7 +11,7 @@ const (
 	// selectLive reads live sessions in which somebody is signed in, by an index of them, and what their grants say.
 	selectLive = `SELECT g.id, g.session_hash, g.provider, g.subject, g.generation, g.created_at, s.seen_at, g.user_agent, g.ip
 		FROM sessions s INDEXED BY `
-	isLive   = ` JOIN grants g ON g.id = s.grant_id WHERE s.grant_id <> '' AND s.expires_at > ? AND s.seen_at > ?`
+	isLive   = ` JOIN grants g ON g.id = s.grant_id WHERE s.grant_id <> '' AND g.state <> 'ended' AND s.expires_at > ? AND s.seen_at > ?`
 	ofPerson = ` AND s.provider = ? AND s.subject = ?`
 )
 

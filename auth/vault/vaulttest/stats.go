@@ -84,6 +84,10 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 			}
 		}
 		must(t, f.Sessions.CommitCtx(t.Context(), "anonymous", []byte("{}"), lasting))
+		ended, err := f.Get(t.Context(), signIn("bob", lasting))
+		must(t, err)
+		ended.Standing = auth.Standing{Outcome: auth.OutcomeRefused, Refused: true, Failure: auth.Failure{Code: auth.CodeIdentityChanged}}
+		must(t, f.Amend(t.Context(), ended, &auth.Renewal{}))
 		f.clock.Advance(2 * time.Minute)
 		for whose, want := range map[auth.Person][]string{
 			{}: everybodys, {Provider: "work", Subject: "bob"}: bobs, {Provider: "other", Subject: "bob"}: nil,
