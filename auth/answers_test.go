@@ -263,6 +263,24 @@ func TestNoAnswerAtAll(t *testing.T) {
 			t.Errorf("%+v after %d calls", result.Failure, h.idp.TokenCalls())
 		}
 	})
+	t.Run("is remembered when the refresh token is refused later", func(t *testing.T) {
+		t.Parallel()
+		var calls atomic.Int32
+		h := newHouse(t, options{idp: scriptedBy(func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) {
+			switch calls.Add(1) {
+			case 1:
+				cutOff("")(w, r, grant)
+			case 2:
+				says(503, "")(w, r, grant)
+			default:
+				oauthError(400, "invalid_grant")(w, r, grant)
+			}
+		})})
+		h.renew(t)
+		if result := h.renew(t); result.Outcome != auth.OutcomeRefused || result.Failure.Replay != auth.CodeReplayed {
+			t.Errorf("%s, %+v", result.Outcome, result.Failure)
+		}
+	})
 	t.Run("unreachable is not sent", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t, options{})

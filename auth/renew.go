@@ -256,6 +256,11 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 			return r.adopt(ctx, g.ID)
 		}
 	}
+	if salvage := refusal.Salvage; salvage != nil && g.Identity.differs(salvage.ID) {
+		g.Tokens = salvage.TokenSet(TokenSet{}, a.policy.Assumed)
+		record := a.record(&g, now)
+		return r.endOther(ctx, a, &g, &record)
+	}
 	if refusal.Salvage != nil && refusal.Salvage.Refresh != "" {
 		salvaged := refusal.Salvage.TokenSet(g.Tokens, a.policy.Assumed)
 		g.Tokens.Refresh, g.Tokens.RefreshExpiresAt = salvaged.Refresh, salvaged.RefreshExpiresAt
@@ -266,6 +271,9 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	st.Failure.Party = v.party
 	if g.Tokens.Refresh == a.before.Tokens.Refresh {
 		st.Failure.Replay = a.replay
+		if v.outcome == OutcomeRefused && a.replay == "" {
+			st.Failure.Replay = a.before.Standing.Failure.Replay // an answer that was lost before may be why
+		}
 	}
 	st.Failures++
 	st.Refused = v.outcome == OutcomeRefused

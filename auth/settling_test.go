@@ -106,8 +106,16 @@ func TestTokensOfSomebodyElseAreNeverServed(t *testing.T) {
 		"expired": func(_ *testing.T, h *house) {
 			mallory(func(c map[string]any) { c["exp"] = time.Now().Unix() - 9999 })(h)
 		},
-		"of another client":  func(_ *testing.T, h *house) { mallory(func(c map[string]any) { c["aud"] = "other" })(h) },
-		"of another token":   func(_ *testing.T, h *house) { mallory(func(c map[string]any) { c["at_hash"] = "other" })(h) },
+		"of another client": func(_ *testing.T, h *house) { mallory(func(c map[string]any) { c["aud"] = "other" })(h) },
+		"of another token":  func(_ *testing.T, h *house) { mallory(func(c map[string]any) { c["at_hash"] = "other" })(h) },
+		"without an access token": func(_ *testing.T, h *house) {
+			plainly(h)
+			h.idp.Change(func() { h.idp.Tokens = func(tokens map[string]any, _ bool) { delete(tokens, "access_token") } })
+		},
+		"with an error": func(_ *testing.T, h *house) {
+			plainly(h)
+			h.idp.Change(func() { h.idp.Tokens = func(tokens map[string]any, _ bool) { tokens["error"] = "server_error" } })
+		},
 		"of unreadable keys": func(t *testing.T, h *house) { holdKeys(t, h); plainly(h) },
 		"of another issuer": func(_ *testing.T, h *house) {
 			h.idp.Change(func() { h.idp.Claims = func(c map[string]any, _ bool) { c["iss"] = "https://other.example/" } })
@@ -168,6 +176,34 @@ func TestAGrantThatHasEndedIsNotRenewed(t *testing.T) {
 		t.Errorf("answered %s, stored %+v", result.Outcome, h.stored(t).Standing)
 	}
 	waitFor(t, "the tokens that came are revoked", func() bool { return len(h.idp.Revoked()) == 1 })
+}
+
+// A refresh token that comes alone is revoked like any other, when the grant is gone by then.
+func TestASalvagedRefreshTokenOfAnEndedGrantIsRevoked(t *testing.T) {
+	t.Parallel()
+	began, goOn := make(chan bool, 1), make(chan bool)
+	h := newHouse(t, options{idp: func(p *scripted.Provider) {
+		p.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+			edited(func(tokens map[string]any) {
+				delete(tokens, "access_token")
+				began <- true
+				<-goOn
+			})(w, r, grant)
+			return true
+		}
+	}})
+	done := make(chan error)
+	go func() {
+		_, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now())
+		done <- err
+	}()
+	<-began
+	if _, err := h.grants.End(t.Context(), h.grant.ID); err != nil {
+		t.Fatal(err)
+	}
+	close(goOn)
+	<-done
+	waitFor(t, "both refresh tokens are revoked", func() bool { return len(h.idp.Revoked()) == 2 })
 }
 
 // To many providers a person's grants are one: what a renewal brings for the one that a new sign-in replaced is not revoked.

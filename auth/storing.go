@@ -75,7 +75,10 @@ func (r *Rotator) replace(ctx context.Context, g *Grant, record *Renewal) error 
 // tooLate revokes the tokens that arrive for a grant that is over: ending wins. Those of one that a new sign-in has replaced it leaves
 // alone, as Grants.Forget does.
 func (r *Rotator) tooLate(ctx context.Context, g *Grant, record *Renewal) {
-	if record.Outcome.Succeeded() && !r.Grants.replaced(ctx, g.ID) {
+	if record.OldRefresh == record.NewRefresh && !record.Outcome.Succeeded() {
+		return
+	}
+	if !r.Grants.replaced(ctx, g.ID) {
 		r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, g.Tokens)
 	}
 }
