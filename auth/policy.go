@@ -9,6 +9,10 @@ import (
 // access tokens live: without it a wrong guess would be a loop.
 const minInterval = 30 * time.Second
 
+// shortestLeft is how long a refresh token must live at the least to be looked after. Where renewals do not put its end off, each comes
+// after three quarters of what is left: without an end to that it would be a loop.
+const shortestLeft = 2 * time.Second
+
 // clockTolerance is how far two readings of the wall clock may disagree before it counts as set back.
 const clockTolerance = time.Minute
 
@@ -41,7 +45,7 @@ func (p Policy) Renewable(g *Grant) bool {
 // tries.
 func (p Policy) RipeAt(t TokenSet) time.Time {
 	ripe := t.ExpiresAt.Add(-min(p.Leeway, t.Lifetime()/4))
-	if left := t.RefreshExpiresAt.Sub(t.IssuedAt); !t.RefreshExpiresAt.IsZero() && left > 0 {
+	if left := t.RefreshExpiresAt.Sub(t.IssuedAt); !t.RefreshExpiresAt.IsZero() && left > shortestLeft {
 		if end := t.RefreshExpiresAt.Add(-min(p.Leeway, left/4)); end.Before(ripe) {
 			ripe = end
 		}
