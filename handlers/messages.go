@@ -93,7 +93,11 @@ func (a *app) resultWords(result auth.Result) views.Result {
 	case auth.OutcomeRotated:
 		return views.Result{OK: true, Text: fmt.Sprintf("Rotated in %s: generation %d,", brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt}
 	case auth.OutcomeRenewed:
-		return views.Result{OK: true, Text: fmt.Sprintf("Renewed with the same refresh token in %s: generation %d,", brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt}
+		with := "with the same refresh token "
+		if p, ok := a.Providers.Get(g.Identity.Provider); ok && p.Policy().GrantType == auth.GrantClientCredentials {
+			with = ""
+		}
+		return views.Result{OK: true, Text: fmt.Sprintf("Renewed %sin %s: generation %d,", with, brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt}
 	case "":
 		return views.Result{OK: true, Text: "No renewal was needed."}
 	case auth.OutcomeKept, auth.OutcomeRefused:

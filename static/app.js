@@ -5,6 +5,7 @@
   const words = { fresh: ["●", "Fresh"], due: ["◐", "Due"], expired: ["○", "Expired"], needs_sign_in: ["⚑", "Needs sign-in"] };
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+  const year = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
   const mask = "••••••••••••••••••••••••";
   let skew = 0; // of the reader's clock against the server's, in milliseconds
@@ -23,7 +24,7 @@
     for (const time of root.querySelectorAll("time[data-shown]")) {
       const moment = new Date(time.dateTime);
       const today = moment.toDateString() === new Date().toDateString();
-      const prefix = time.dataset.shown === "time" && today ? "" : (today ? "today" : day.format(moment)) + " ";
+      const prefix = time.dataset.shown === "time" && today ? "" : (today ? "today" : (Math.abs(moment - Date.now()) > 300 * 864e5 ? year : day).format(moment)) + " ";
       time.textContent = prefix + clock.format(moment);
       time.title = exact.format(moment) + " (" + time.dateTime + ")";
     }

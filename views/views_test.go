@@ -121,3 +121,14 @@ func TestAFirstVisitIsExplained(t *testing.T) {
 		t.Error("the empty history explains nothing")
 	}
 }
+
+// A day alone does not say of which year it is.
+func TestTimesFarOffHaveAYear(t *testing.T) {
+	t.Parallel()
+	for away, year := range map[time.Duration]bool{0: false, 200 * 24 * time.Hour: false, 365 * 24 * time.Hour: true, -365 * 24 * time.Hour: true} {
+		at := time.Now().Add(away)
+		if got := strings.Contains(render(t, instant(at, "datetime")), at.UTC().Format("Jan 2006 15:04")+" UTC</time>"); got != year {
+			t.Errorf("%v away: with a year %v", away, got)
+		}
+	}
+}

@@ -282,6 +282,9 @@ func TestClientCredentials(t *testing.T) {
 	if form := <-asked; form.Get("grant_type") != "client_credentials" || form.Get("audience") != "https://api.example/" || form.Get("scope") != "read:things" || form.Has("refresh_token") {
 		t.Errorf("asked with %v", form)
 	}
+	if said := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true").body; !strings.Contains(said, "Renewed in") {
+		t.Errorf("the page says: %s", said)
+	}
 	if scope := alice.token(t)["scope"]; scope != "read:things" {
 		t.Errorf("its scope is %v", scope)
 	}
