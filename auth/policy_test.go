@@ -30,7 +30,7 @@ func TestPolicyDue(t *testing.T) {
 		"backing off":                    {policy, 10 * time.Minute, func(g *Grant) { g.Standing.NextTry = start.Add(9*time.Minute + 20*time.Second) }, 9*time.Minute + 20*time.Second},
 		"before the refresh token ends":  {policy, time.Hour, func(g *Grant) { g.Tokens.RefreshExpiresAt = start.Add(20 * time.Minute) }, 19 * time.Minute},
 		"before it ends, by a quarter":   {policy, time.Hour, func(g *Grant) { g.Tokens.RefreshExpiresAt = start.Add(8 * time.Second) }, 6 * time.Second},
-		"but not in a loop":             {policy, time.Hour, func(g *Grant) { g.Tokens.RefreshExpiresAt = start.Add(time.Second) }, 30 * time.Minute},
+		"but not in a loop":              {policy, time.Hour, func(g *Grant) { g.Tokens.RefreshExpiresAt = start.Add(time.Second) }, 30 * time.Minute},
 		"once more soon, fresh or not":   {policy, time.Hour, func(g *Grant) { g.Standing.InvalidRequests, g.Standing.NextTry = 1, start.Add(2*time.Second) }, 2 * time.Second},
 		"an assumed lifetime waits 30 s": {Policy{MaxAge: time.Second}, time.Hour, func(g *Grant) { g.Tokens.Assumed, g.Standing.AutomaticAt = true, start }, 30 * time.Second},
 		"a stated lifetime is believed":  {Policy{MaxAge: time.Second}, time.Hour, func(g *Grant) { g.Standing.AutomaticAt = start }, time.Second},
