@@ -79,12 +79,6 @@ func (m *Manager) SignedIn(ctx context.Context) (person Person, ok bool) {
 // Has says whether the request came with a session of any kind.
 func (m *Manager) Has(ctx context.Context) bool { return m.scs.Token(ctx) != "" }
 
-// Renamed says whether the request names its session as it was called until a moment ago, when somebody signed in with it.
-func (m *Manager) Renamed(r *http.Request) bool {
-	cookie, err := r.Cookie(m.scs.Cookie.Name)
-	return err == nil && !m.Has(r.Context()) && m.former.lately(Hash(cookie.Value))
-}
-
 // Renew gives the session a new token and returns its hash, by which the store knows it. It comes before SignIn, so that a token
 // that somebody planted is worth nothing.
 func (m *Manager) Renew(ctx context.Context) (hash string, err error) {

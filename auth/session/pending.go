@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// pendingLifetime is how long a sign-in may take. What it needs when it comes back is sealed with the key of its beginning.
-const pendingLifetime = 10 * time.Minute
-
 const (
 	pendingKey = "pending"
 	maxPending = 5
+	// pendingLifetime is how long a sign-in may take. What it needs when it comes back is sealed with the key of its beginning.
+	pendingLifetime = 10 * time.Minute
 )
 
 // Pending is a sign-in that has gone to the provider and not come back yet.
