@@ -93,11 +93,7 @@ func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant) findi
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	found := finding{token: g.Pending}
-	if g.Identity.differs(g.Pending) {
-		found.err = ErrOtherIdentity
-	} else {
-		found.claims, found.err = provider.VerifyIDToken(ctx, g, g.Pending, true)
-	}
+	found.claims, found.err = provider.VerifyIDToken(ctx, g, g.Pending, true)
 	switch {
 	case found.err == nil:
 	case errors.Is(found.err, ErrKeysUnavailable):

@@ -256,13 +256,13 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 			return r.adopt(ctx, g.ID)
 		}
 	}
-	if salvage := refusal.Salvage; salvage != nil && g.Identity.differs(salvage.ID) {
-		g.Tokens = salvage.TokenSet(TokenSet{}, a.policy.Assumed)
-		record := a.record(&g, now)
-		return r.endOther(ctx, a, &g, &record)
-	}
-	if refusal.Salvage != nil && refusal.Salvage.Refresh != "" {
-		salvaged := refusal.Salvage.TokenSet(g.Tokens, a.policy.Assumed)
+	if salvage := refusal.Salvage; salvage != nil {
+		salvaged := salvage.TokenSet(g.Tokens, a.policy.Assumed)
+		if g.Identity.differs(salvage.ID) {
+			g.Tokens = salvaged
+			record := a.record(&g, now)
+			return r.endOther(ctx, a, &g, &record)
+		}
 		g.Tokens.Refresh, g.Tokens.RefreshExpiresAt = salvaged.Refresh, salvaged.RefreshExpiresAt
 		g.Tokens.RefreshNeverExpires = salvaged.RefreshNeverExpires
 		v.outcome, st.InvalidRequests = OutcomeKept, 0

@@ -30,7 +30,7 @@ type Revocations struct {
 	missing map[string]*NotRevoked
 }
 
-// NotRevoked is of how many grants of a provider the tokens are not revoked, and why the first was not.
+// NotRevoked is of how many grants of a provider the tokens are not revoked, and why the latest was not.
 type NotRevoked struct {
 	Provider string // empty: of grants that do not open, so that nobody knows their tokens
 	Grants   int
@@ -94,10 +94,10 @@ func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
 	began := time.Now()
 	for failures := 1; ; failures++ {
 		err := tryRevoking(ctx, provider, gone.Tokens)
-		passes := err != nil && passes(err)
-		r.heard(name, !passes)
+		again := err != nil && passes(err)
+		r.heard(name, !again)
 		left := revocationPatience - max(time.Since(began), r.silentFor(name))
-		if !passes || left <= 0 {
+		if !again || left <= 0 {
 			return err
 		}
 		select {

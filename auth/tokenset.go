@@ -24,7 +24,7 @@ type TokenSet struct {
 
 	IssuedAt  time.Time // when the request that brought the access token began
 	ExpiresAt time.Time // of the access token
-	Assumed   bool      // the provider's answer did not say when the access token expires
+	Assumed   bool      // the answer did not say when: it is read from the access token, or a guess
 
 	RefreshExpiresAt    time.Time // zero: unknown, or never when RefreshNeverExpires
 	RefreshNeverExpires bool

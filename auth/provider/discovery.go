@@ -63,7 +63,7 @@ func (d *discovery) known() *metadata {
 	return d.found
 }
 
-// get returns the metadata, asking the provider if need be. One call serves all who wait, and outlives them.
+// get returns the metadata, asking the provider if need be.
 func (d *discovery) get(ctx context.Context) (*metadata, error) {
 	if found := d.known(); found != nil {
 		return found, nil
@@ -79,6 +79,7 @@ func (d *discovery) get(ctx context.Context) (*metadata, error) {
 	}
 }
 
+// ask asks the provider. One call serves all who wait, and outlives them.
 func (d *discovery) ask(ctx context.Context) <-chan singleflight.Result {
 	return d.calls.DoChan("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discoveryTimeout)
