@@ -55,10 +55,8 @@ type Vault interface {
 
 	// Person lists the grants of a person's live sessions, the latest seen first, at most 200. Their tokens and claims are not filled.
 	Person(ctx context.Context, provider, subject string) ([]*Grant, error)
-	// Live lists the grants of a person's live sessions by ID, those that follow after, which is empty for the first, at most limit.
-	// They are filled as Person's.
-	Live(ctx context.Context, whose Person, after string, limit int) ([]*Grant, error)
-	// All is Live for grants whether or not their sessions live.
+	// All lists a person's grants by ID, whether or not their sessions live: those that follow after, which is empty for the first, at
+	// most limit. They are filled as Person's.
 	All(ctx context.Context, whose Person, after string, limit int) ([]*Grant, error)
 
 	// Beyond lists grants of a person that follow the newest keep of them, at most limit. Only their ID and SessionHash are filled.
@@ -67,10 +65,10 @@ type Vault interface {
 	// Concerned lists grants that a provider means by a session of its own, at most limit, whether or not their sessions here live.
 	// Only their ID and SessionHash are filled.
 	Concerned(ctx context.Context, at ProviderSession, limit int) ([]*Grant, error)
-	// Used says whether Use has been told of the token, and until is not over.
+	// Used says whether Use has been told of what the fingerprint names, and until is not over.
 	Used(ctx context.Context, fingerprint string) (bool, error)
-	// Use remembers until then that a token that is good once has been used. Of several that tell of the same token, first is
-	// true for one only.
+	// Use remembers until then that what is good once has been used: a logout token, a state, a grant that a new sign-in has
+	// replaced. Of several that tell of the same, first is true for one only.
 	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
 
 	// Due lists grants of a provider that are due at now, have a live session and no lease, the longest due first, at

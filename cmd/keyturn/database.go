@@ -28,6 +28,7 @@ type database interface {
 	Pool() vault.Pool
 	SealedAfter(ctx context.Context, after string) (vault.Sealed, error)
 	SealedBefore(ctx context.Context, before string) (vault.Sealed, error)
+	Live(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error)
 	SessionValues(ctx context.Context) ([][]byte, error)
 	Reseal(ctx context.Context) (resealed, unreadable int, err error)
 	Close() error

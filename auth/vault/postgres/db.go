@@ -67,8 +67,8 @@ type DB struct {
 	upkeep  sync.WaitGroup
 }
 
-// Open connects, migrates the database and begins to keep it tidy until Close. No error of it shows the password. Where it is not to
-// migrate, it is vault.ErrLacksMigration when that is needed.
+// Open connects, migrates the database and begins to keep it tidy until Close. No error of it shows the password. With Existing
+// it does not migrate: the error is vault.ErrLacksMigration where that would be needed.
 func Open(ctx context.Context, options Options) (*DB, error) {
 	config, err := configure(options.URL)
 	if err != nil {

@@ -57,8 +57,8 @@ type DB struct {
 	tidiness sync.WaitGroup
 }
 
-// Open opens the file, creating it readable by the owner only, migrates it and begins to keep it tidy until Close. Of an existing
-// database it may want more: the error is vault.ErrLacksMigration or fs.ErrNotExist when that is not there.
+// Open opens the file, creating it readable by the owner only, migrates it and begins to keep it tidy until Close. With
+// Existing it does neither of the first two: the error is fs.ErrNotExist or vault.ErrLacksMigration where that would be needed.
 func Open(ctx context.Context, options Options) (*DB, error) {
 	db := &DB{Options: options, opened: vault.NewOpened(), owners: owners{prefix: options.Path + ".owner-"}}
 	if err := db.open(ctx); err != nil {

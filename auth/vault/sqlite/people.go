@@ -22,7 +22,8 @@ func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Gra
 		vault.Micros(now), db.seenSince(now), provider, subject)
 }
 
-// Live implements auth.Vault.
+// Live lists the grants of a person's live sessions by ID: those that follow after, which is empty for the first, at most limit. They are
+// filled as Person's.
 func (db *DB) Live(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error) {
 	now := db.Now()
 	index, person, args := `sessions_grant`, ``, []any{vault.Micros(now), db.seenSince(now)}

@@ -92,11 +92,11 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 		for whose, want := range map[auth.Person][]string{
 			{}: everybodys, {Provider: "work", Subject: "bob"}: bobs, {Provider: "other", Subject: "bob"}: nil,
 		} {
-			if got := pages(t, f.Live, whose); !slices.Equal(idsOf(got), slices.Sorted(slices.Values(want))) {
+			if got := pages(t, f.Stats.Live, whose); !slices.Equal(idsOf(got), slices.Sorted(slices.Values(want))) {
 				t.Errorf("of %+v: got %v\nwant %v", whose, idsOf(got), want)
 			}
 		}
-		if live := pages(t, f.Live, auth.Person{}); live[0].UserAgent != "Browser/1" || live[0].SeenAt.IsZero() {
+		if live := pages(t, f.Stats.Live, auth.Person{}); live[0].UserAgent != "Browser/1" || live[0].SeenAt.IsZero() {
 			t.Errorf("%+v", live[0])
 		}
 	})

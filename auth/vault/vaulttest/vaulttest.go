@@ -88,6 +88,7 @@ type Engine struct {
 		Census(ctx context.Context) (vault.Census, error)
 		Pool() vault.Pool
 		Migrated(ctx context.Context) error
+		Live(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error)
 		SessionValues(ctx context.Context) ([][]byte, error)
 	}
 }
