@@ -11,14 +11,15 @@ import (
 )
 
 func newLogger(settings Settings, stderr io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: settings.logLevel(), ReplaceAttr: withUnits}
+	options := &slog.HandlerOptions{Level: settings.logLevel()}
 	if settings.LogFormat == "json" {
+		options.ReplaceAttr = withUnits
 		return slog.New(identified{slog.NewJSONHandler(stderr, options)})
 	}
 	return slog.New(identified{slog.NewTextHandler(stderr, options)})
 }
 
-// withUnits writes durations as people do, such as 1.5ms: in JSON they would be nanoseconds, which nothing says.
+// withUnits writes durations as the text format does, such as 1.5ms: in JSON they would be nanoseconds, which nothing says.
 func withUnits(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		a.Value = slog.StringValue(a.Value.Duration().String())

@@ -35,7 +35,7 @@ func listSessions(ctx context.Context, db database, what command, stdout io.Writ
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "PROVIDER\tSUBJECT\tSIGNED IN\tLAST SEEN\tGENERATION\tADDRESS\tBROWSER")
 	for after := ""; ; {
-		list, err := db.Live(ctx, what.whose(), after, sessionsPage)
+		list, err := db.Live(ctx, what.person, after, sessionsPage)
 		for _, g := range list {
 			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", g.Identity.Provider, printable(g.Identity.Subject),
 				g.CreatedAt.Format(time.RFC3339), g.SeenAt.Format(time.RFC3339), g.Generation, printable(g.IP), printable(g.UserAgent))
@@ -64,10 +64,10 @@ func endSessions(ctx context.Context, settings Settings, db database, what comma
 	revoke := revocations.Begin
 	if what.withoutRevoking {
 		revoke = func(context.Context, *auth.Grant) {}
-	} else if unknown, err := grants.Unconfigured(ctx, what.whose()); err != nil || len(unknown) > 0 {
+	} else if unknown, err := grants.Unconfigured(ctx, what.person); err != nil || len(unknown) > 0 {
 		return errors.Join(err, cannotRevoke(unknown))
 	}
-	ended, err := grants.EndFor(ctx, what.whose(), db.Sessions().DeleteCtx, revoke)
+	ended, err := grants.EndFor(ctx, what.person, db.Sessions().DeleteCtx, revoke)
 	left := revocations.Wait()
 	fmt.Fprintf(stdout, "Sessions ended: %d.\n", ended)
 	return errors.Join(err, notRevoked(left, stdout))

@@ -14,17 +14,12 @@ import (
 
 // command is what the program was asked to do.
 type command struct {
-	name     string
-	json     bool // answer for programs
-	provider string
-	subject  string
-	everyone bool
+	name   string
+	json   bool        // answer for programs
+	person auth.Person // whose sessions
 
 	withoutRevoking bool
 }
-
-// whose says whom a command about sessions is about.
-func (c command) whose() auth.Person { return auth.Person{Provider: c.provider, Subject: c.subject} }
 
 // The names of commands. Without one the program serves; parseSettings answers version itself.
 const (
@@ -133,7 +128,7 @@ func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string,
 
 // about makes it a command about one person, or about everybody.
 func (c *command) about(who whose) error {
-	c.provider, c.subject, c.everyone = who.Provider, who.Subject, who.All
+	c.person = auth.Person{Provider: who.Provider, Subject: who.Subject}
 	if named := who.Provider != "" && who.Subject != ""; named == who.All || who.All && who != (whose{All: true}) {
 		return errors.New(usageError(c.name + ": whose? PROVIDER SUBJECT, or --all"))
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"keyturn/auth"
 )
 
 func TestCommands(t *testing.T) {
@@ -28,11 +30,11 @@ func TestCommands(t *testing.T) {
 		{"--addr=:1 keys rotate", command{name: commandKeysRotate}},
 		{"keys reseal --addr :1", command{name: commandKeysReseal}},
 		{"keys retire", command{name: commandKeysRetire}},
-		{"sessions list --all", command{name: commandSessionsList, everyone: true}},
-		{"sessions list work 42 --addr :1", command{name: commandSessionsList, provider: "work", subject: "42"}},
-		{"sessions end work auth0|42", command{name: commandSessionsEnd, provider: "work", subject: "auth0|42"}},
-		{"sessions end --all", command{name: commandSessionsEnd, everyone: true}},
-		{"sessions end --all --without-revoking", command{name: commandSessionsEnd, everyone: true, withoutRevoking: true}},
+		{"sessions list --all", command{name: commandSessionsList}},
+		{"sessions list work 42 --addr :1", command{name: commandSessionsList, person: auth.Person{Provider: "work", Subject: "42"}}},
+		{"sessions end work auth0|42", command{name: commandSessionsEnd, person: auth.Person{Provider: "work", Subject: "auth0|42"}}},
+		{"sessions end --all", command{name: commandSessionsEnd}},
+		{"sessions end --all --without-revoking", command{name: commandSessionsEnd, withoutRevoking: true}},
 		{"ready --addr :1", command{name: commandReady}},
 	} {
 		s, got, done, err := parseSettings(strings.Fields(c.args), nil, &bytes.Buffer{})
