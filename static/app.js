@@ -24,7 +24,8 @@
     for (const time of root.querySelectorAll("time[data-shown]")) {
       const moment = new Date(time.dateTime);
       const today = moment.toDateString() === new Date().toDateString();
-      const prefix = time.dataset.shown === "time" && today ? "" : (today ? "today" : (Math.abs(moment - Date.now()) > 300 * 864e5 ? year : day).format(moment)) + " ";
+      const far = Math.abs(moment - Date.now()) > 300 * 864e5;
+      const prefix = time.dataset.shown === "time" && today ? "" : (today ? "today" : (far ? year : day).format(moment)) + " ";
       time.textContent = prefix + clock.format(moment);
       time.title = exact.format(moment) + " (" + time.dateTime + ")";
     }
