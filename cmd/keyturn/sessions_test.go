@@ -157,6 +157,7 @@ func TestEndingSessionsWaitsForRevocationsAndSaysWhichFailed(t *testing.T) {
 
 func TestAnOperatorEndsSessionsOfAllReplicas(t *testing.T) {
 	t.Parallel()
+	takeTurn(t)
 	idp := scripted.New(t)
 	r := startReplicas(t, idp, "")
 	people := r.people(t, 3)

@@ -105,6 +105,7 @@ func TestATabThatDoesSomethingWhileAnotherSignsIn(t *testing.T) {
 // One answer signs in once, wherever it arrives: a code that comes to the provider twice ends the grant there.
 func TestAnAnswerThatComesTwiceAtOnce(t *testing.T) {
 	t.Parallel()
+	takeTurn(t)
 	idp := scripted.New(t)
 	r := startReplicas(t, idp, "")
 	for range 5 {
