@@ -338,6 +338,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 	schedule(test)
 	logout(test)
 	keep(test)
+	unfelt(test)
 	stats(test)
 	t.Run("what is returned is the caller's own", func(t *testing.T) {
 		t.Parallel()
