@@ -13,8 +13,9 @@ const afterglow = 2 * time.Second
 
 // flight is one renewal that runs in this process, or has just ended.
 type flight struct {
-	calling atomic.Bool  // the token endpoint is being called, or was
-	sharers atomic.Int32 // who waited besides the one that began it
+	calling atomic.Bool           // the token endpoint is being called, or was
+	sharers atomic.Int32          // who waited besides the one that began it
+	from    atomic.Pointer[Grant] // what it renews; nil: it has only begun
 
 	turnAt time.Time // when it got its turn at the provider
 
@@ -24,6 +25,13 @@ type flight struct {
 	idle   bool // nothing was tried
 	passed bool // another process has the grant, and its renewal was not waited for
 	err    error
+}
+
+// renews says whether the grant is being renewed as it is in g. A flight goes on for a moment when its outcome is stored already, and
+// pages are told of it.
+func (f *flight) renews(g *Grant) bool {
+	from := f.from.Load()
+	return f.ended.IsZero() && (from == nil || from.Generation == g.Generation && from.Standing.TriedAt.Equal(g.Standing.TriedAt))
 }
 
 // join returns the flight that answers a request that arrived at asked: the one that runs, one that ended later than
@@ -99,12 +107,15 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		}
 	}
 	f.turnAt = time.Now()
+	f.from.Store(g)
 	leasing, gotLease := r.step(ctx, "lease")
 	a := attempt{flight: f, before: g, trigger: trigger, began: r.Now()}
 	leased, held, err := g, true, r.claim(leasing, &a)
 	if errors.Is(err, ErrStale) {
 		leased, held, err = r.acquire(leasing, id, g.Generation, trigger.awaited())
-		a.before, a.began = leased, r.Now()
+		if a.before, a.began = leased, r.Now(); held {
+			f.from.Store(leased)
+		}
 	}
 	gotLease(err)
 	switch {

@@ -229,7 +229,7 @@ func (r *Rotator) view(g *Grant) View {
 	now := r.Now()
 	r.mu.Lock()
 	f := r.flights[g.ID]
-	running := f != nil && f.ended.IsZero()
+	running := f != nil && f.renews(g)
 	r.mu.Unlock()
 	v := View{Grant: g, Running: running || g.LeasedAt(now), Problem: g.Standing.Failure}
 	provider, ok := r.Providers.Lookup(g.Identity.Provider)

@@ -143,6 +143,49 @@ func TestAClickSharesARenewalThatWasQuicker(t *testing.T) {
 	}
 }
 
+// overlooked is a vault that has somebody look as soon as the outcome of a renewal is stored: the renewal ends a moment later.
+type overlooked struct {
+	auth.Vault
+	look func()
+}
+
+func (v *overlooked) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	err := v.Vault.Replace(ctx, owner, g, r)
+	if v.look != nil {
+		v.look()
+	}
+	return err
+}
+
+func TestWhatIsStoredIsNotBeingRenewed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		idp        func(*scripted.Provider)
+		generation int64
+	}{"renewed": {nil, 2}, "kept": {scriptedBy(says(http.StatusServiceUnavailable, "")), 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var v overlooked
+			h := newHouse(t, options{idp: c.idp, vault: func(inner auth.Vault) auth.Vault { v.Vault = inner; return &v }})
+			looks := 0
+			v.look = func() {
+				looks++
+				view, err := h.rotator.Look(t.Context(), h.grant.ID)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if view.Grant.Generation != c.generation || view.State != auth.StateFresh || view.Running {
+					t.Errorf("generation %d is %s, running %v", view.Grant.Generation, view.State, view.Running)
+				}
+			}
+			if h.renew(t); looks != 1 {
+				t.Errorf("stored %d times", looks)
+			}
+		})
+	}
+}
+
 func TestARenewalOutlivesWhoeverAskedForIt(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, options{idp: slow(300 * time.Millisecond)})
