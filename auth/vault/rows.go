@@ -47,12 +47,13 @@ func FromMicros(us int64) time.Time {
 	return time.UnixMicro(us).UTC()
 }
 
-// IdleMicros is a bound on how long a session may go unseen in microseconds; one that is not positive bounds nothing.
+// IdleMicros is how old the last-seen mark of a session grows before the session has idled away, in microseconds: a bound that is not
+// positive bounds nothing. A session that is in use does not end because its mark is not of its latest request.
 func IdleMicros(idle time.Duration) int64 {
 	if idle <= 0 {
 		return math.MaxInt64 / 2
 	}
-	return idle.Microseconds()
+	return (idle + TouchEvery(idle)).Microseconds()
 }
 
 // SeenFrom is from when on, at the least, a session counts as seen that expires at expiry: one in which nobody is signed in, and

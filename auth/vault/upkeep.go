@@ -11,8 +11,6 @@ const (
 	oftenEvery  = time.Second
 	seldomEvery = time.Minute
 
-	// TouchEvery is how old a session's last-seen mark may grow before a request renews it.
-	TouchEvery = time.Minute
 	// TidyBatch is how many rows are removed at a time, so that no lock is felt.
 	TidyBatch = 200
 	// TidyGrants is how many grants are: each takes up to KeepRenewals rows of history with it. 20 such took SQLite 24 ms.
@@ -23,6 +21,15 @@ const (
 	// ClockTolerance is how far in the future a token may have been issued before a clock counts as set back.
 	ClockTolerance = time.Minute
 )
+
+// TouchEvery is how old a session's last-seen mark may grow before a request renews it, where sessions idle away after the given time:
+// a minute, and less where that would be long beside it.
+func TouchEvery(idle time.Duration) time.Duration {
+	if idle <= 0 {
+		return time.Minute
+	}
+	return min(time.Minute, idle/20)
+}
 
 // Mark is when a session was seen last, and the grant that it names.
 type Mark struct {

@@ -35,7 +35,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 		own := *f.grant
 		request.Beside.Store(&session.Beside{What: &own, At: time.Now()})
 	}
-	if f.ago >= vault.TouchEvery.Microseconds() {
+	if f.ago >= vault.TouchEvery(s.db.SessionIdle).Microseconds() {
 		s.db.marks.Seen(hash, vault.Mark{GrantID: f.person.GrantID, At: s.db.Now()})
 	}
 	return f.data, true, nil

@@ -34,7 +34,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 	}
 	request := session.FromContext(ctx)
 	request.Loaded, request.Person, request.SeenAt = hash, found.person, vault.FromMicros(found.seenAt)
-	if !request.Passive && now.Sub(request.SeenAt) >= vault.TouchEvery {
+	if !request.Passive && now.Sub(request.SeenAt) >= vault.TouchEvery(s.db.SessionIdle) {
 		s.db.marks.Seen(hash, vault.Mark{GrantID: found.person.GrantID, At: now})
 	}
 	return found.data, true, nil

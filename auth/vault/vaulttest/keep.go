@@ -38,6 +38,16 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 			t.Error("it outlives its expiry")
 		}
 	})
+	test("a request too soon for a new mark keeps a session alive all the same", func(t *testing.T, f fixture) {
+		SignIn(t, f.Sessions, f.grant, "h", f.clock.Now().Add(24*time.Hour))
+		for _, wait := range []time.Duration{vault.TouchEvery(IdleLimit) - time.Second, IdleLimit - time.Second} {
+			f.clock.Advance(wait)
+			if !f.found(t, "h") {
+				t.Fatalf("it is gone %v after its latest request", wait)
+			}
+			must(t, f.Mark(t.Context()))
+		}
+	})
 	test("a session in which somebody is about to sign in does not idle away", func(t *testing.T, f fixture) {
 		ctx := session.NewContext(t.Context())
 		must(t, f.Sessions.CommitCtx(ctx, "h", []byte("{}"), f.clock.Now().Add(IdleLimit+time.Hour)))

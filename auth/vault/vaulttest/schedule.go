@@ -8,6 +8,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/session"
+	"keyturn/auth/vault"
 )
 
 // IdleLimit is how long a session may go unseen in the suite.
@@ -62,7 +63,7 @@ func schedule(test func(name string, run func(t *testing.T, f fixture))) {
 		if n := len(f.due(t, "work", auth.Candidate{}, 10)); n != 1 {
 			t.Errorf("%d due with a session, want 1", n)
 		}
-		f.clock.Advance(IdleLimit)
+		f.clock.Advance(IdleLimit + vault.TouchEvery(IdleLimit))
 		if n := len(f.due(t, "work", auth.Candidate{}, 10)); n != 0 {
 			t.Errorf("%d due of an idle session", n)
 		}
