@@ -82,7 +82,6 @@ func (db *DB) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	db.closeToOthers(file)
 	if err := file.Close(); err != nil {
 		return err
 	}
@@ -93,6 +92,7 @@ func (db *DB) open(ctx context.Context) error {
 	if err := prepare(ctx, db.write); err != nil {
 		return err
 	}
+	db.closeToOthers() // not before it is known to be ours
 	if db.read, err = sql.Open("sqlite", dsn(db.Path, "deferred")); err != nil {
 		return err
 	}
@@ -114,13 +114,13 @@ func (db *DB) open(ctx context.Context) error {
 }
 
 // closeToOthers takes from everybody but owner and group what a restored copy may have given them: names and addresses are not sealed.
-func (db *DB) closeToOthers(file *os.File) {
-	info, err := file.Stat()
+func (db *DB) closeToOthers() {
+	info, err := os.Stat(db.Path)
 	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o007 == 0 {
 		return
 	}
 	mode := info.Mode().Perm() &^ 0o007
-	err = file.Chmod(mode)
+	err = os.Chmod(db.Path, mode)
 	for _, beside := range []string{"-wal", "-shm"} {
 		if failed := os.Chmod(db.Path+beside, mode); !errors.Is(failed, fs.ErrNotExist) {
 			err = errors.Join(err, failed)

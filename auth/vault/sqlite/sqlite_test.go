@@ -96,6 +96,25 @@ func TestFilesHoldNoSecretAndBelongToTheOwner(t *testing.T) {
 	}
 }
 
+func TestWhatIsNoDatabaseIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "notes.txt")
+	if err := os.WriteFile(path, []byte(strings.Repeat("not a database\n", 100)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if db, err := Open(t.Context(), Options{Path: path, Now: time.Now, Log: slog.New(slog.DiscardHandler)}); err == nil {
+		t.Error("it opens", db.Close())
+	}
+	after, err := os.Stat(path)
+	if err != nil || after.Mode() != before.Mode() || !after.ModTime().Equal(before.ModTime()) || after.Size() != before.Size() {
+		t.Errorf("it was %v, and is %v, %v", before, after, err)
+	}
+}
+
 func TestRotatedKeyset(t *testing.T) {
 	t.Parallel()
 	db := open(t, vaulttest.NewClock())
