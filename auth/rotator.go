@@ -14,7 +14,7 @@ import (
 )
 
 // waitSlack lets a call that ends at its own time-out still answer those who wait just as long.
-const waitSlack = 500 * time.Millisecond
+const waitSlack = 100 * time.Millisecond
 
 // RotatorConfig is what a Rotator is made of. All fields are needed but the last two.
 type RotatorConfig struct {
