@@ -88,7 +88,8 @@ func asProblem(err error) *httpProblem {
 		"Your tokens are safe. Try again; if it stays so, tell the operator.").because(err)
 }
 
-// failed answers an error in the form that was asked for: JSON under /api, a notice to htmx, else a page.
+// failed answers an error in the form that was asked for: JSON under /api, a notice to htmx, else a page. Two routes under /api are
+// what the pages ask for, too.
 func (a *app) failed(err error, c echo.Context) {
 	if c.Response().Committed {
 		return
@@ -106,13 +107,15 @@ func (a *app) failed(err error, c echo.Context) {
 	if p.code == auth.CodeStorage {
 		c.Response().Header().Set(echo.HeaderRetryAfter, storageRetryAfter)
 	}
+	path := c.Request().URL.Path
+	forPrograms := strings.HasPrefix(path, "/api/") && path != triggerRoute && path != rotationsRoute
 	var answer error
 	switch words := (views.Problem{Title: p.title, Next: p.next}); {
-	case isHTMX(c):
+	case isHTMX(c) && !forPrograms:
 		c.Response().Header().Set("HX-Retarget", "#notice")
 		c.Response().Header().Set("HX-Reswap", "innerHTML")
 		answer = a.render(c, p.status, views.Notice(words))
-	case strings.HasPrefix(c.Request().URL.Path, "/api/") && !isForm(c) || !acceptsHTML(c) && c.Request().Method != http.MethodGet:
+	case forPrograms || strings.HasPrefix(path, "/api/") && !isForm(c) || !acceptsHTML(c) && c.Request().Method != http.MethodGet:
 		answer = c.JSON(p.status, map[string]any{"error": apiError{p.code, p.title + " " + p.next}})
 	default:
 		answer = a.render(c, p.status, views.Error(views.ErrorPage{
@@ -146,7 +149,8 @@ func isHTMX(c echo.Context) bool { return c.Request().Header.Get("HX-Request") =
 // isForm tells a form of a page without JavaScript, whose answer a person sees, from a program's call.
 func isForm(c echo.Context) bool { return c.Request().Method == http.MethodPost && acceptsHTML(c) }
 
-// acceptsHTML tells a browser's navigation from a program's call.
+// acceptsHTML tells a browser's navigation from a program's call: no browser asks for JSON by name when it navigates.
 func acceptsHTML(c echo.Context) bool {
-	return strings.Contains(c.Request().Header.Get(echo.HeaderAccept), echo.MIMETextHTML)
+	accept := c.Request().Header.Get(echo.HeaderAccept)
+	return strings.Contains(accept, echo.MIMETextHTML) && !strings.Contains(accept, echo.MIMEApplicationJSON)
 }

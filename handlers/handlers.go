@@ -114,10 +114,10 @@ func (a *app) routes() *echo.Echo {
 	e.POST(callbackRoute, a.finishSignIn, signIn)
 	e.POST(backChannelRoute, a.backChannelLogout, signIn)
 
-	e.POST("/api/trigger-renew-token", a.triggerRenewToken, renew)
+	e.POST(triggerRoute, a.triggerRenewToken, renew)
 	e.POST("/api/renew-token", a.renewToken, renew)
 	e.GET("/api/session", a.session)
-	e.GET("/api/rotations", a.rotations)
+	e.GET(rotationsRoute, a.rotations)
 	e.GET("/events", a.events)
 
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
@@ -134,7 +134,11 @@ func (a *app) routes() *echo.Echo {
 	return e
 }
 
-const callbackRoute = "/auth/:provider/callback"
+const (
+	callbackRoute  = "/auth/:provider/callback"
+	triggerRoute   = "/api/trigger-renew-token"
+	rotationsRoute = "/api/rotations"
+)
 
 func onlyPost(c echo.Context) error {
 	c.Response().Header().Set(echo.HeaderAllow, http.MethodPost)

@@ -139,6 +139,19 @@ func TestErrorPagesAreForPeopleAndJSONForPrograms(t *testing.T) {
 			t.Errorf("%s: %s", path, a.body)
 		}
 	}
+	for _, asking := range [][]string{{"Accept", "text/html"}, {"HX-Request", "true"}, {"Accept", "application/json, text/html;q=0.5"}} {
+		foreign := append([]string{"Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"}, asking...)
+		if a := alice.do(t, "POST", "/api/renew-token", nil, foreign...); a.status != 403 ||
+			a.json(t)["error"].(map[string]any)["code"] != "cross_origin" {
+			t.Errorf("%v: %d %s", asking, a.status, a.body)
+		}
+		if a := alice.do(t, "GET", "/api/nothing", nil, asking...); a.json(t)["error"].(map[string]any)["code"] != "not_found" {
+			t.Errorf("%v: %s", asking, a.body)
+		}
+	}
+	if a := alice.do(t, "POST", "/api/trigger-renew-token", nil, "Accept", "text/html;q=0.5, application/json"); a.json(t)["status"] != 200.0 {
+		t.Errorf("%s", a.body)
+	}
 	if a := alice.do(t, "PUT", "/api/session", nil); a.status != 405 || a.json(t)["error"].(map[string]any)["code"] != "method_not_allowed" {
 		t.Errorf("%d %s", a.status, a.body)
 	}
