@@ -332,6 +332,7 @@ func TestIDTokensOfRenewals(t *testing.T) {
 		"a good one is kept":               {func(map[string]any) {}, auth.OutcomeRotated, ""},
 		"another sub ends the grant":       {func(c map[string]any) { c["sub"] = "mallory" }, auth.OutcomeRefused, ""},
 		"another iss ends the grant":       {func(c map[string]any) { c["iss"] = "https://evil.example" }, auth.OutcomeRefused, ""},
+		"one without iss is dropped":       {func(c map[string]any) { delete(c, "iss") }, auth.OutcomeRotated, auth.CodeIDTokenRejected},
 		"another aud is dropped":           {func(c map[string]any) { c["aud"] = "other" }, auth.OutcomeRotated, auth.CodeIDTokenRejected},
 		"an expired one is dropped":        {func(c map[string]any) { c["exp"] = 1 }, auth.OutcomeRotated, auth.CodeIDTokenRejected},
 		"one without iat is dropped":       {func(c map[string]any) { delete(c, "iat") }, auth.OutcomeRotated, auth.CodeIDTokenRejected},

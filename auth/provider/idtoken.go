@@ -138,6 +138,9 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 	if err != nil {
 		return nil, err
 	}
+	if v.token.Issuer == "" {
+		return nil, errors.New("id token has no iss")
+	}
 	if v.token.Issuer != g.Identity.Issuer || v.token.Subject != g.Identity.Subject {
 		return nil, auth.ErrOtherIdentity
 	}
