@@ -59,6 +59,7 @@ const (
 	CodeNotRenewable        = "not_renewable"            // the provider gave no refresh token
 	CodeProviderUnavailable = "provider_not_configured"  // the grant's provider is not among the settings any more
 	CodeDiscovery           = "discovery_failed"         // the provider's metadata could not be asked for
+	CodeKeysUnavailable     = "keys_unavailable"         // the provider's signing keys could not be read
 	CodeMetadata            = "unusable_metadata"        // the provider's metadata is missing, wrong, or another issuer's
 	CodeBusy                = "renewal_running"          // another process holds the grant for longer than we wait
 	CodeShuttingDown        = "shutting_down"            // no new renewals

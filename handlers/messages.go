@@ -156,6 +156,9 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 	case auth.CodeDiscovery, auth.CodeUnreachable:
 		p.Title, p.Detail = label+" cannot be reached.", "Keyturn could not begin the sign-in there."
 		p.Next = "Try again in a moment; if it stays so, tell the operator."
+	case auth.CodeKeysUnavailable:
+		p.Title, p.Detail = label+" cannot be reached.", "Keyturn could not read the keys that prove who signed in there."
+		p.Next = "Nothing was signed in. Try again in a moment; if it stays so, tell the operator."
 	case auth.CodeMetadata:
 		p.Title, p.Detail = "What "+label+" says about itself cannot be used.", "Its metadata is missing, unreadable, or that of another issuer."
 		p.Next = "This is for Keyturn's operator to mend, whose log says what is wrong. Until then trying again will not help."

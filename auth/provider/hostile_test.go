@@ -99,13 +99,6 @@ func TestHostileIDTokensAreRefused(t *testing.T) {
 			secret := []byte(strings.Repeat("k", 32))
 			idp.Rotate(hmacKey(secret), jose.JSONWebKey{Key: secret, KeyID: "k1"})
 		},
-		"ten thousand keys": func(idp *scripted.Provider) {
-			signsWith(idp, ecKey(), jose.ES256, "")
-			key := `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},`
-			idp.Keys = func(w http.ResponseWriter, _ *http.Request) {
-				fmt.Fprint(w, `{"keys":[`+strings.TrimSuffix(strings.Repeat(key, 10_000), ",")+`]}`)
-			}
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -119,6 +112,32 @@ func TestHostileIDTokensAreRefused(t *testing.T) {
 			t.Error("a URL of a token's header was fetched")
 		}
 	})
+}
+
+// Keys that cannot be read are no reason to call an id token forged.
+func TestKeysOutOfReachAtSignIn(t *testing.T) {
+	t.Parallel()
+	key := `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},`
+	for name, answer := range map[string]http.HandlerFunc{
+		"down":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"no keys": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+		"ten thousand keys": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"keys":[`+strings.TrimSuffix(strings.Repeat(key, 10_000), ",")+`]}`)
+		},
+		"silent for longer than renew-timeout": func(_ http.ResponseWriter, r *http.Request) {
+			select {
+			case <-r.Context().Done():
+			case <-time.After(8 * time.Second):
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			idp.Keys = answer
+			mustRefuse(t, idp, auth.CodeKeysUnavailable)
+		})
+	}
 }
 
 // hs256WithPublicKey signs with what everybody knows: the provider's public key, as a secret.

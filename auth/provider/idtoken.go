@@ -37,8 +37,8 @@ func (m *metadata) verify(
 ) (_ verified, err error) {
 	defer calm(&err)
 	token, err := m.verifier.Verify(use.in(ctx), idToken.Reveal())
-	if use.unavailable {
-		return verified{}, auth.ErrKeysUnavailable
+	if use.unavailable != nil {
+		return verified{}, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, use.unavailable)
 	}
 	if err != nil {
 		return verified{}, err

@@ -82,7 +82,7 @@ func (p *OIDC) CheckSignature(ctx context.Context, token auth.Secret) error {
 	switch _, err := m.keys.VerifySignature(ctx, token.Reveal()); {
 	case err == nil:
 		return nil
-	case use.unavailable:
+	case use.unavailable != nil:
 		return auth.ErrKeysUnavailable
 	default:
 		return ErrNoKeyFits

@@ -68,8 +68,8 @@ func newKeys(url string, client *http.Client, now func() time.Time) *keys {
 // keyUse goes with the caller's context through go-oidc's verifier, which does not pass on an error that can be told from a bad
 // signature.
 type keyUse struct {
-	known       bool // only keys that are here already
-	unavailable bool // the answer: it is for want of keys that nothing is verified
+	known       bool  // only keys that are here already
+	unavailable error // the answer: why there are no keys, for want of which nothing is verified
 }
 
 type keyUseOf struct{}
@@ -90,7 +90,9 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 		use = &keyUse{}
 	}
 	payload, err := k.verify(ctx, jws, use.known)
-	use.unavailable = err != nil && !errors.Is(err, errNoKeyFits)
+	if !errors.Is(err, errNoKeyFits) {
+		use.unavailable = err
+	}
 	return payload, err
 }
 

@@ -45,7 +45,7 @@ func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, err
 	var use keyUse
 	verified, err := m.verifier.VerifyLogout(use.in(ctx), token)
 	switch {
-	case use.unavailable:
+	case use.unavailable != nil:
 		return auth.Logout{}, auth.ErrKeysUnavailable
 	case err != nil:
 		return auth.Logout{}, err

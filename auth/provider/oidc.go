@@ -166,7 +166,12 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	if answer.ID == "" {
 		return auth.Identity{}, signInError("no_id_token", "the token endpoint gave no id token; is the scope openid asked for?")
 	}
-	v, err := m.verify(ctx, p.config, answer.ID, answer.Access, p.options.Now(), keyUse{})
+	waiting, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
+	defer cancel()
+	v, err := m.verify(waiting, p.config, answer.ID, answer.Access, p.options.Now(), keyUse{})
+	if errors.Is(err, auth.ErrKeysUnavailable) && !errors.Is(err, errKeysResting) {
+		return auth.Identity{}, signInError(auth.CodeKeysUnavailable, "%v", err)
+	}
 	if err == nil {
 		err = v.isOf(s, m.Issuer, p.config, p.options.Now())
 	}
