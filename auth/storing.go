@@ -11,6 +11,7 @@ const (
 	storeWait     = 2 * time.Second // for the database to take what a renewal left, before that goes on the shelf
 	storeInterval = 2 * time.Second // at most, between two tries to empty the shelf
 	settleWait    = 300 * time.Millisecond
+	spoolAfter    = 250 * time.Millisecond // that the database takes for new tokens, they go into the spool besides
 )
 
 // shelved is what a renewal left and the database has not taken yet. It is served from memory meanwhile.
@@ -27,8 +28,12 @@ var errEnded = errors.New("the grant has ended")
 // that somebody else's successor is there already, or the grant has Ended.
 func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
 	storing, stored := r.step(ctx, "store")
+	spooled := r.spoolIfSlow(storing, g, record)
 	err := r.replace(storing, g, record)
 	stored(err)
+	if unstored := err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, errEnded) && !errors.Is(err, ErrStale); spooled() && !unstored {
+		r.unspool(ctx, g.ID)
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		r.tooLate(ctx, g, record)
@@ -45,6 +50,18 @@ func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
 	}
 	r.settleStored(ctx, g, record)
 	return nil
+}
+
+// spoolIfSlow puts new tokens into the spool when the database has not taken them for a while: nobody but this process has them, and it
+// may be killed. The result ends the wait, and says whether they are there.
+func (r *Rotator) spoolIfSlow(ctx context.Context, g *Grant, record *Renewal) (spooled func() bool) {
+	if record.OldRefresh == record.NewRefresh && !record.Outcome.Succeeded() {
+		return func() bool { return false }
+	}
+	ownRecord := *record
+	u, done := Unstored{Grant: clone(g), Record: &ownRecord}, make(chan bool, 1)
+	timer := time.AfterFunc(spoolAfter, func() { done <- r.spool(ctx, u) })
+	return func() bool { return !timer.Stop() && <-done }
 }
 
 // replace stores a renewal under our lease. If that ran out, because the process was paused, new tokens are stored all the
@@ -242,12 +259,16 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 }
 
 func (r *Rotator) unshelve(ctx context.Context, s shelved) {
-	if err := r.Spool.Remove(s.Grant.ID); err != nil {
-		r.Log.WarnContext(ctx, "a stored renewal stays in the spool", "grant", s.Grant.ID, "error", err)
-	}
+	r.unspool(ctx, s.Grant.ID)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.shelf, s.Grant.ID)
+}
+
+func (r *Rotator) unspool(ctx context.Context, id string) {
+	if err := r.Spool.Remove(id); err != nil {
+		r.Log.WarnContext(ctx, "a stored renewal stays in the spool", "grant", id, "error", err)
+	}
 }
 
 // Unstored is how many renewals the database has not taken yet.

@@ -148,3 +148,36 @@ func TestWaitingForALeaseIsNoPartOfTheRenewal(t *testing.T) {
 		t.Errorf("it began %v after it was asked for, while the lease took 300 ms", waited)
 	}
 }
+
+// stuck is a vault that takes no renewal until it is released.
+type stuck struct {
+	auth.Vault
+	release chan struct{}
+}
+
+func (v stuck) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	<-v.release
+	return v.Vault.Replace(ctx, owner, g, r)
+}
+
+func TestTokensAreInTheSpoolWhileTheDatabaseIsSlow(t *testing.T) {
+	t.Parallel()
+	v := stuck{release: make(chan struct{})}
+	h := newHouse(t, options{vault: func(inner auth.Vault) auth.Vault { v.Vault = inner; return v }})
+	inSpool := func() []auth.Unstored {
+		list, err := h.config.Spool.All()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	done := make(chan auth.Result)
+	go func() { done <- h.renew(t) }()
+	waitFor(t, "the new tokens are in the spool", func() bool { return len(inSpool()) == 1 })
+	kept := inSpool()[0].Grant.Tokens.Refresh
+	close(v.release)
+	h.expect(t, <-done, auth.OutcomeRotated, 2)
+	if g := h.stored(t); g.Tokens.Refresh != kept || len(inSpool()) != 0 {
+		t.Errorf("stored %v, in the spool %v, and %d are left there", g.Tokens.Refresh.Fingerprint(), kept.Fingerprint(), len(inSpool()))
+	}
+}
