@@ -3,6 +3,7 @@ package tokenendpoint
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"net/http"
 	"net/url"
@@ -49,7 +50,7 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 	case r.status/100 != 2 && answer.Access == "":
 		failure.Detail = "HTTP status " + strconv.Itoa(r.status)
 		return refuse(auth.DeliveryAnswered, auth.CodeHTTPStatus)
-	case !readable && r.err != nil:
+	case !readable && r.err != nil && !errors.Is(r.err, errTooLong):
 		return refuse(auth.DeliveryUnknown, auth.CodeCutOff)
 	case !readable:
 		return refuse(auth.DeliveryUnknown, auth.CodeUnreadable)

@@ -4,6 +4,7 @@
 package tokenendpoint
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 
 // maxBody bounds what is read of an answer.
 const maxBody = 1 << 20
+
+var errTooLong = errors.New("the answer is longer than 1 MiB")
 
 // AuthMethod is how the client authenticates (OpenID Connect Core section 9).
 type AuthMethod string
@@ -158,6 +161,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Accept-Encoding", "identity") // without it any coding would do (RFC 9110 section 12.5.3)
 	request.Header.Set("User-Agent", "Keyturn")
 	if c.AuthMethod == ClientSecretBasic {
 		// Form-encoded first, as RFC 6749 section 2.3.1 asks.
@@ -168,11 +172,26 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 		return nil, transportError(err, sent.Load())
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxBody+1))
-	if err == nil && len(body) > maxBody {
-		err = fmt.Errorf("longer than %d bytes", maxBody)
-	}
+	body, err := readBody(answer)
 	return &response{status: answer.StatusCode, header: answer.Header, body: body, err: err}, nil
+}
+
+// readBody reads a body to its end, or as far as it came; the error says that it was cut off or too long. One that is compressed although
+// nobody asked for that is read all the same: it may hold the only copy of a refresh token.
+func readBody(answer *http.Response) ([]byte, error) {
+	var plain io.Reader = answer.Body
+	if coding := answer.Header.Get("Content-Encoding"); strings.EqualFold(coding, "gzip") || strings.EqualFold(coding, "x-gzip") {
+		unpacked, err := gzip.NewReader(answer.Body)
+		if err != nil {
+			return nil, err
+		}
+		plain = unpacked
+	}
+	body, err := io.ReadAll(io.LimitReader(plain, maxBody+1))
+	if err == nil && len(body) > maxBody {
+		err = errTooLong
+	}
+	return body, err
 }
 
 func (c *Client) secretsOf(form url.Values) []auth.Secret {

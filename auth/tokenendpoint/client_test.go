@@ -94,23 +94,34 @@ func TestAfterAnUnreadableAnswerComesAFreshConnection(t *testing.T) {
 	}
 }
 
-func TestACompressedAnswerIsNotInflated(t *testing.T) {
+func TestCompressedAnswers(t *testing.T) {
 	t.Parallel()
-	var bomb bytes.Buffer
-	w := gzip.NewWriter(&bomb)
-	_, _ = io.CopyN(w, zeros{}, 64<<20)
-	_ = w.Close()
-	client := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Accept-Encoding") != "" {
-			t.Errorf("asked for %q", r.Header.Get("Accept-Encoding"))
+	exchange := func(plain io.Reader, cut int) (auth.Answer, error) {
+		var packed bytes.Buffer
+		w := gzip.NewWriter(&packed)
+		_, _ = io.Copy(w, plain)
+		_ = w.Close()
+		return clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, r *http.Request) {
+			if asked := r.Header.Get("Accept-Encoding"); asked != "identity" {
+				t.Errorf("asked for %q", asked)
+			}
+			w.Header().Set("Content-Encoding", "gzip")
+			_, _ = w.Write(packed.Bytes()[:packed.Len()-cut])
+		}).Exchange(t.Context(), refresh)
+	}
+	const tokens = `{"access_token":"a","refresh_token":"r","expires_in":60}`
+	if answer, err := exchange(strings.NewReader(tokens), 0); err != nil || answer.Access != "a" || answer.Refresh != "r" {
+		t.Errorf("%v, %v", answer, err)
+	}
+	for what, c := range map[string]struct {
+		plain io.Reader
+		cut   int
+	}{"a bomb": {io.LimitReader(zeros{}, 64<<20), 0}, "one that is cut off": {strings.NewReader(tokens), 30}} {
+		_, err := exchange(c.plain, c.cut)
+		var refusal *auth.ProviderError
+		if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryUnknown {
+			t.Errorf("%s: %v", what, err)
 		}
-		w.Header().Set("Content-Encoding", "gzip")
-		_, _ = w.Write(bomb.Bytes())
-	})
-	_, err := client.Exchange(t.Context(), refresh)
-	var refusal *auth.ProviderError
-	if !errors.As(err, &refusal) || refusal.Failure.Code != auth.CodeUnreadable {
-		t.Errorf("%v", err)
 	}
 }
 
