@@ -96,7 +96,7 @@ func (a *app) beginSignIn(c echo.Context) error {
 	if !slices.Contains(prompts, prompt) {
 		prompt = ""
 	}
-	if _, insists := a.insisting.Load(p.Name()); insists && prompt == "" {
+	if insists, _ := a.insisting.Load(p.Name()); insists == true && prompt == "" {
 		prompt = "consent"
 	}
 	return a.goToProvider(c, p, a.returnPath(c.QueryParam("return_to")), prompt, false)
@@ -166,21 +166,31 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return a.signInFailed(c, p, pending.ReturnTo, err)
 	}
 	signedIn, err := p.Finish(ctx, s, answer)
+	if _, in := a.Sessions.SignedIn(ctx); err != nil && pending.Asked && in && answer.Has("error") {
+		// The first round stands.
+		a.Log.InfoContext(ctx, "no refresh token was to be had", "provider", p.Name(), "error", err)
+		return a.arrive(c, pending.ReturnTo)
+	}
 	if err != nil {
 		return a.signInFailed(c, p, pending.ReturnTo, err)
 	}
 	if err := a.enter(c, signedIn); err != nil {
 		return err
 	}
-	switch {
-	case signedIn.Answer.Refresh != "" && pending.Asked:
-		a.insisting.Store(p.Name(), true)
-	case signedIn.Answer.Refresh == "" && pending.Prompt == "" && p.WantsConsent(ctx):
-		// Signed in already: should the second round fail, this one stands.
-		return a.goToProvider(c, p, pending.ReturnTo, "consent", true)
+	if pending.Asked {
+		a.insisting.Store(p.Name(), signedIn.Answer.Refresh != "")
+	} else if signedIn.Answer.Refresh == "" && pending.Prompt == "" && p.WantsConsent(ctx) {
+		if _, known := a.insisting.Load(p.Name()); !known {
+			return a.goToProvider(c, p, pending.ReturnTo, "consent", true)
+		}
 	}
-	if pending.ReturnTo != "" {
-		return c.Redirect(http.StatusSeeOther, pending.ReturnTo)
+	return a.arrive(c, pending.ReturnTo)
+}
+
+// arrive takes a browser that has signed in to where it wanted to go.
+func (a *app) arrive(c echo.Context, returnTo string) error {
+	if returnTo != "" {
+		return c.Redirect(http.StatusSeeOther, returnTo)
 	}
 	return c.Redirect(http.StatusSeeOther, "/dashboard")
 }
