@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -37,6 +38,7 @@ type Rotator struct {
 	RotatorConfig
 	Counters *Counters
 
+	leaving atomic.Bool     // the process ends soon
 	owner   string          // of leases: this process
 	quit    context.Context // ends when draining begins
 	endQuit context.CancelFunc
@@ -119,6 +121,9 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	valid := g.Tokens.ValidAt(now)
 	var leave func()
 	if valid {
+		if r.spares(g, now) {
+			return r.view(g), nil
+		}
 		// Nobody waits: without a free place at the provider a later request, or the Scheduler, does it.
 		if leave, ok = r.lane(g.Identity.Provider).try(); !ok {
 			return r.view(g), nil
@@ -161,6 +166,11 @@ func (v View) because(why Failure) View {
 func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked time.Time) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.RenewTimeout+waitSlack)
 	defer cancel()
+	if r.leaving.Load() {
+		if g, err := r.read(ctx, id); err == nil && r.spares(g, r.Now()) {
+			return Result{View: r.view(g), Outcome: OutcomeKept, Failure: Failure{Code: CodeShuttingDown, Party: PartyKeyturn}}, nil
+		}
+	}
 	for {
 		f, joined := r.join(ctx, id, trigger, asked, nil)
 		f, ended := r.await(ctx, id, trigger, f, joined)
@@ -210,6 +220,21 @@ func (r *Rotator) unanswered(ctx context.Context, id string, why Failure) (Resul
 		return Result{}, err
 	}
 	return Result{View: r.view(g), Outcome: OutcomeKept, Failure: why}, nil
+}
+
+// Leave says that the process ends soon: from now on no renewal begins but those without which somebody would be left with an access
+// token that has expired. Whoever asks for another is told so; other replicas, or the next process, will renew.
+func (r *Rotator) Leave() { r.leaving.Store(true) }
+
+// spares says that no renewal of the grant is to begin, because the process ends soon and its access token serves on.
+func (r *Rotator) spares(g *Grant, now time.Time) bool {
+	if !r.leaving.Load() || !g.Tokens.ValidAt(now) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.flights[g.ID]
+	return f == nil || !f.ended.IsZero()
 }
 
 // Drain lets running renewals finish and begins no new ones. It returns when none runs any more, or ctx is done.

@@ -219,6 +219,26 @@ func TestAValidTokenDoesNotWait(t *testing.T) {
 	}
 }
 
+func TestWhoLeavesRenewsOnlyWhatHasExpired(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{lifetime: 2 * time.Second, maxAge: time.Millisecond})
+	h.rotator.Leave()
+	view, err := h.rotator.Fresh(t.Context(), h.grant.ID)
+	if err != nil || view.State != auth.StateDue || view.Running {
+		t.Errorf("%s, running %v, %v", view.State, view.Running, err)
+	}
+	if result := h.renew(t); result.Outcome != auth.OutcomeKept || result.Failure.Code != auth.CodeShuttingDown {
+		t.Errorf("a click: %s (%s)", result.Outcome, result.Failure.Code)
+	}
+	if calls := h.idp.TokenCalls(); calls != 0 {
+		t.Errorf("%d token calls", calls)
+	}
+	time.Sleep(time.Until(h.grant.Tokens.ExpiresAt))
+	if view, err = h.rotator.Fresh(t.Context(), h.grant.ID); err != nil || view.Grant.Generation != 2 {
+		t.Errorf("generation %d of an expired token, %v", view.Grant.Generation, err)
+	}
+}
+
 func TestDrainBeginsNothingNew(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, options{})

@@ -82,7 +82,8 @@ func TestOnSIGTERMItIsNotReadyFirstAndGoesOnServing(t *testing.T) {
 	if a := p.person().do(t, "GET", admin+"/readyz", nil); a.status != 503 {
 		t.Errorf("on the admin listener: %d", a.status)
 	}
-	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != 200 || a.json(t)["outcome"] != "rotated" {
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != 200 || a.json(t)["outcome"] != "kept" ||
+		a.json(t)["error"].(map[string]any)["code"] != "shutting_down" {
 		t.Errorf("meanwhile: %d %s", a.status, a.body)
 	}
 	if err := p.end(t); err != nil || strings.Count(p.log.String(), "msg=stopped") != 1 {

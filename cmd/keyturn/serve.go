@@ -70,6 +70,8 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	case <-ctx.Done():
 		log.Info("stopping: not ready from now on", "serving_for", settings.DrainDelay)
 		s.draining.Store(true)
+		unschedule()
+		s.rotator.Leave()
 		select {
 		case <-time.After(settings.DrainDelay):
 		case err = <-failed:
