@@ -58,7 +58,8 @@ type View struct {
 	Grant   *Grant
 	State   State
 	RipeAt  time.Time // when the token set becomes due
-	NextAt  time.Time // next automatic renewal; zero: never
+	NextAt  time.Time // from when on a request renews it by itself; zero: never
+	PlanAt  time.Time // when it is renewed if no request comes: NextAt, or a little later, see Policy.PlanAt
 	Running bool      // a renewal runs beside this answer
 	Problem Failure   // why it is not renewed, if it is not: the latest try's failure, or the provider's state
 
@@ -267,9 +268,6 @@ func (r *Rotator) view(g *Grant) View {
 	}
 	policy := provider.Policy()
 	v.RipeAt, v.NextAt, v.Renewable = policy.RipeAt(g.Tokens), policy.NextAt(g), policy.Renewable(g)
-	if policy.Spread && !v.NextAt.IsZero() && g.DueAt.After(v.NextAt) {
-		v.NextAt = g.DueAt
-	}
 	v.State = policy.State(g, now, v.Running)
 	if v.Renewable && (v.State == StateDue || v.State == StateExpired) {
 		if why, until, ailing := r.lane(g.Identity.Provider).ailing(); ailing {
@@ -280,6 +278,10 @@ func (r *Rotator) view(g *Grant) View {
 				v.NextAt = until
 			}
 		}
+	}
+	v.PlanAt = v.NextAt
+	if policy.Spread && !v.NextAt.IsZero() && g.DueAt.After(v.NextAt) {
+		v.PlanAt = g.DueAt
 	}
 	return v
 }

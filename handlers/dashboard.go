@@ -109,7 +109,7 @@ func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.
 	g := view.Grant
 	card := views.TokenCard{
 		State: string(view.State), Now: a.Now(), IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.ExpiresAt, DueAt: view.RipeAt,
-		Generation: g.Generation, Renewable: view.Renewable, NextRenewalAt: view.NextAt, Result: said, Renewing: view.Running,
+		Generation: g.Generation, Renewable: view.Renewable, NextRenewalAt: view.PlanAt, Result: said, Renewing: view.Running,
 		AskAt: a.askAt(view), Version: versionOf(g), Since: since,
 	}
 	if failure := view.Problem; failure.Code != "" {
@@ -152,7 +152,7 @@ func (a *app) grantFacts(c echo.Context, view auth.View, list []auth.Renewal) vi
 	g := view.Grant
 	facts := views.GrantFacts{
 		SignedInAt: g.CreatedAt, SessionEndsAt: a.Sessions.EndsAt(c.Request().Context()),
-		Provider: a.label(g), Issuer: g.Identity.Issuer, Scope: strings.Fields(g.Tokens.Scope), NextRenewalAt: view.NextAt,
+		Provider: a.label(g), Issuer: g.Identity.Issuer, Scope: strings.Fields(g.Tokens.Scope), NextRenewalAt: view.PlanAt,
 		RefreshExpiresAt: g.Tokens.RefreshExpiresAt, RefreshNeverExpires: g.Tokens.RefreshNeverExpires, Renewable: view.Renewable,
 	}
 	if len(list) > 0 && list[0].Outcome.Succeeded() && list[0].OldScope != "" && list[0].OldScope != list[0].NewScope {

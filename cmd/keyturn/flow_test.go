@@ -33,10 +33,16 @@ func TestTheFirstMinute(t *testing.T) {
 		token["renewable"] != true || token["token_type"] != "Bearer" || token["last_outcome"] != nil || token["error"] != nil {
 		t.Errorf("session: %s", session.body)
 	}
+	times := map[string]time.Time{}
 	for _, name := range []string{"issued_at", "expires_at", "next_renewal_at"} {
-		if at, err := time.Parse("2006-01-02T15:04:05Z", token[name].(string)); err != nil || time.Since(at).Abs() > 3*time.Minute {
+		at, err := time.Parse("2006-01-02T15:04:05Z", token[name].(string))
+		if err != nil || time.Since(at).Abs() > 3*time.Minute {
 			t.Errorf("%s is %v", name, token[name])
 		}
+		times[name] = at
+	}
+	if due := times["next_renewal_at"].Sub(times["issued_at"]); due.Round(2*time.Second) != 90*time.Second {
+		t.Errorf("a token of two minutes is due after %v", due)
 	}
 	if home := alice.staying().do(t, "GET", "/", nil); home.status != http.StatusSeeOther || home.header.Get("Location") != "/dashboard" {
 		t.Errorf("/ signed in: %d to %q", home.status, home.header.Get("Location"))
