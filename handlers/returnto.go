@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"fmt"
 	"net/url"
 	"path"
 	"strings"
@@ -31,6 +32,19 @@ func (a *app) isNoPage(clean string) bool {
 	return false
 }
 
+// asciiOnly is a query as a Location may hold it (RFC 3986 section 2.1).
+func asciiOnly(query string) string {
+	var b strings.Builder
+	for i := range len(query) {
+		if c := query[i]; c < utf8.RuneSelf {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
 // localPath returns the local path and query that a return_to means, or "" if it leads, or might lead in some browser,
 // anywhere else. It refuses rather than repairs.
 func localPath(text string) string {
@@ -52,7 +66,7 @@ func localPath(text string) string {
 		}
 		decoded = next
 	}
-	local := (&url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}).String()
+	local := (&url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: asciiOnly(u.RawQuery)}).String()
 	if !plainPath(local) {
 		return ""
 	}

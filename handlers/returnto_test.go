@@ -12,6 +12,9 @@ func TestLocalPath(t *testing.T) {
 			t.Errorf("%q is refused", local)
 		}
 	}
+	if got := localPath("/ä?q=ä&r=%2F"); got != "/%C3%A4?q=%C3%A4&r=%2F" {
+		t.Errorf("in a Location it is %q", got)
+	}
 	for _, foreign := range []string{
 		"", "//evil", "///evil", `/\evil`, `\\evil`, `\/evil`, "/\t/evil", "/\n/evil", "\t//evil", " //evil", "http:evil", "https:/evil",
 		"https:///evil", "HTTPS://evil", "javascript:alert(1)", "java\tscript:alert(1)", "data:text/html,x", "//rp@evil",
