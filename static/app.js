@@ -14,8 +14,6 @@
   let askedAt = 0; // when the page last asked by itself
   let focused = ""; // id of what had the focus before a swap
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
-  let stream = null; // the connection that tells of renewals
-  let keeps = false; // it stays open while the page is hidden
   let reloading = false; // the inspector is on its way again, after a renewal
 
   const byId = (id) => document.getElementById(id);
@@ -203,32 +201,12 @@
     shown.querySelector(".word").textContent = word;
   }
 
-  // A browser has few connections to a site (six over HTTP/1.1): htmx lets go of a hidden page's stream. A few pages keep theirs.
-
-  function keepStream() {
-    if (keeps && stream && !document.hidden) document.removeEventListener("visibilitychange", stream.visibilityHandler);
-  }
-
-  function takePlace(n) {
-    if (n > 3) return undefined;
-    return navigator.locks.request("keyturn-stream-" + n, { ifAvailable: true }, (place) => {
-      if (!place) return takePlace(n + 1);
-      keeps = true;
-      keepStream();
-      return new Promise(() => {}); // the place is free when the page is gone
-    });
-  }
-
   document.addEventListener("htmx:sse:after:connection", () => live("on", "Live"));
   document.addEventListener("htmx:sse:error", (event) => {
     if (event.detail.status === 401) location.assign("/?ended=1");
     live("off", "Reconnecting…");
   });
-  document.addEventListener("htmx:sse:before:connection", (event) => {
-    stream = event.detail.connection;
-    keepStream();
-    if (stream.attempt > 0) live("off", "Reconnecting…");
-  });
+  document.addEventListener("htmx:sse:before:connection", (event) => { if (event.detail.connection.attempt > 0) live("off", "Reconnecting…"); });
   document.addEventListener("htmx:sse:before:message", (event) => {
     const message = event.detail.message;
     const card = byId("token-card");
@@ -317,12 +295,8 @@
   });
 
   window.addEventListener("pagehide", () => { if (byId("revealed")) byId("revealed").textContent = mask; });
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) localTimes(document);
-    keepStream();
-  });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) localTimes(document); });
 
   dress(document);
   tick();
-  if (byId("live") && navigator.locks) takePlace(1);
 })();

@@ -59,23 +59,6 @@ func TestARenewalShowsOnEveryOpenPage(t *testing.T) {
 	}
 }
 
-func TestARenewalShowsOnHiddenPages(t *testing.T) {
-	t.Parallel()
-	p := startProgram(t)
-	b := openTab(t, look{})
-	b.signIn(t, p.base)
-	seen := b
-	for range 7 { // more than a browser has connections to a site
-		ask(t, seen, chromedp.Evaluate[chromedp.Void](`Object.defineProperty(document, "hidden", {value: true});
-			document.dispatchEvent(new Event("visibilitychange"))`))
-		seen = b.another(t)
-		seen.do(t, chromedp.Navigate(p.base+"/dashboard"), visible(`#token-card`))
-		seen.becomes(t, "the tab is live", `document.getElementById("live-state").dataset.state === "on"`)
-	}
-	seen.do(t, click(`#refresh-token`))
-	b.becomes(t, "the hidden one shows the renewal", shownGeneration+` === "2"`)
-}
-
 func TestABackgroundRenewalShows(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t, "--dev-token-lifetime=8s")
