@@ -73,10 +73,13 @@ func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
 		return r.decline(ctx, g, no.outcome, no.why)
 	}
 	if !g.PresentingAt.IsZero() {
-		if u, err := r.Spool.Find(g.ID); err == nil && u.Record.From() == g.Generation {
+		if u, err := r.Spool.Find(g.ID); err == nil && u.follows(g) {
 			// Whoever was struck has the answer, and could not store it.
-			defer func() { _ = r.Spool.Remove(g.ID) }()
-			return r.finish(ctx, u.Grant, u.Record)
+			result, err := r.finish(ctx, u.Grant, u.Record)
+			if !r.onShelf(g.ID) {
+				r.unspool(ctx, u)
+			}
+			return result, err
 		}
 		a.replay = CodeReplayedAfterCrash
 		if !a.trigger.Forced() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,12 +29,10 @@ var errEnded = errors.New("the grant has ended")
 // that somebody else's successor is there already, or the grant has Ended.
 func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
 	storing, stored := r.step(ctx, "store")
-	spooled := r.spoolIfSlow(storing, g, record)
+	done := r.spoolIfSlow(storing, g, record)
 	err := r.replace(storing, g, record)
 	stored(err)
-	if unstored := err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, errEnded) && !errors.Is(err, ErrStale); spooled() && !unstored {
-		r.unspool(ctx, g.ID)
-	}
+	done(err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, errEnded) || errors.Is(err, ErrStale))
 	switch {
 	case errors.Is(err, ErrNotFound):
 		r.tooLate(ctx, g, record)
@@ -53,15 +52,30 @@ func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
 }
 
 // spoolIfSlow puts new tokens into the spool when the database has not taken them for a while: nobody but this process has them, and it
-// may be killed. The result ends the wait, and says whether they are there.
-func (r *Rotator) spoolIfSlow(ctx context.Context, g *Grant, record *Renewal) (spooled func() bool) {
+// may be killed. The result ends that; settled says that the database has answered, so that they are to leave the spool. Nobody waits
+// for that: what makes a database slow may make the spool slow too.
+func (r *Rotator) spoolIfSlow(ctx context.Context, g *Grant, record *Renewal) (done func(settled bool)) {
 	if record.OldRefresh == record.NewRefresh && !record.Outcome.Succeeded() {
-		return func() bool { return false }
+		return func(bool) {}
 	}
 	ownRecord := *record
-	u, done := Unstored{Grant: clone(g), Record: &ownRecord}, make(chan bool, 1)
-	timer := time.AfterFunc(spoolAfter, func() { done <- r.spool(ctx, u) })
-	return func() bool { return !timer.Stop() && <-done }
+	u, over, tried := Unstored{Grant: clone(g), Record: &ownRecord}, atomic.Bool{}, make(chan struct{})
+	timer := time.AfterFunc(spoolAfter, func() {
+		defer close(tried)
+		if !over.Load() {
+			r.spool(ctx, u)
+		}
+	})
+	return func(settled bool) {
+		switch {
+		case timer.Stop():
+		case !settled:
+			<-tried
+		default:
+			over.Store(true)
+			r.running.Go(func() { <-tried; r.unspool(ctx, u) })
+		}
+	}
 }
 
 // replace stores a renewal under our lease. If that ran out, because the process was paused, new tokens are stored all the
@@ -245,7 +259,7 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 	case current.Ended():
 		r.tooLate(ctx, u.Grant, u.Record)
 		return r.Vault.Release(short, u.Grant.ID, r.owner)
-	case current.Generation != u.Record.From():
+	case !u.follows(current):
 		r.Log.WarnContext(ctx, "a renewal came too late to be stored", "grant", u.Grant.ID, "generation", u.Grant.Generation)
 		return r.Vault.Release(short, u.Grant.ID, r.owner)
 	}
@@ -259,16 +273,21 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 }
 
 func (r *Rotator) unshelve(ctx context.Context, s shelved) {
-	r.unspool(ctx, s.Grant.ID)
+	r.unspool(ctx, s.Unstored)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.shelf, s.Grant.ID)
 }
 
-func (r *Rotator) unspool(ctx context.Context, id string) {
-	if err := r.Spool.Remove(id); err != nil {
-		r.Log.WarnContext(ctx, "a stored renewal stays in the spool", "grant", id, "error", err)
+func (r *Rotator) unspool(ctx context.Context, u Unstored) {
+	if err := r.Spool.Remove(u); err != nil {
+		r.Log.WarnContext(ctx, "a stored renewal stays in the spool", "grant", u.Grant.ID, "error", err)
 	}
+}
+
+// follows says that it is what a renewal made of the grant as it is: nothing has been renewed, nor has a refresh token come, since.
+func (u Unstored) follows(g *Grant) bool {
+	return u.Record.From() == g.Generation && u.Record.OldRefresh == g.Tokens.Refresh.Fingerprint()
 }
 
 // Unstored is how many renewals the database has not taken yet.

@@ -124,6 +124,6 @@ type Spool interface {
 	Find(id string) (Unstored, error)
 	// All returns every entry that can be read. The error says that there are others.
 	All() ([]Unstored, error)
-	// Remove drops the entry of a grant, if there is one.
-	Remove(id string) error
+	// Remove drops an entry, if it is still there and no other has taken its place.
+	Remove(u Unstored) error
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/provider/scripted"
+	"keyturn/auth/vault/vaulttest"
 )
 
 // counted is a vault that remembers what was written into it.
@@ -177,7 +179,69 @@ func TestTokensAreInTheSpoolWhileTheDatabaseIsSlow(t *testing.T) {
 	kept := inSpool()[0].Grant.Tokens.Refresh
 	close(v.release)
 	h.expect(t, <-done, auth.OutcomeRotated, 2)
-	if g := h.stored(t); g.Tokens.Refresh != kept || len(inSpool()) != 0 {
-		t.Errorf("stored %v, in the spool %v, and %d are left there", g.Tokens.Refresh.Fingerprint(), kept.Fingerprint(), len(inSpool()))
+	waitFor(t, "they are in the database only", func() bool { return h.stored(t).Tokens.Refresh == kept && len(inSpool()) == 0 })
+}
+
+// unwritable is a vault that takes no renewal as long as it is broken.
+type unwritable struct {
+	auth.Vault
+	broken *atomic.Bool
+}
+
+func (v unwritable) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	if v.broken.Load() {
+		return errDiskFull
+	}
+	return v.Vault.Replace(ctx, owner, g, r)
+}
+
+// struckHouse has a grant whose renewal was struck when its answer was in the spool.
+func struckHouse(t *testing.T, refresh auth.Secret) (*house, *atomic.Bool) {
+	t.Helper()
+	broken := &atomic.Bool{}
+	h := newHouse(t, options{vault: func(inner auth.Vault) auth.Vault { return unwritable{inner, broken} }})
+	g := h.stored(t)
+	if err := h.db.Claim(t.Context(), g, "who was struck", time.Millisecond, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	next, record := vaulttest.Renewed(g, time.Now())
+	record.OldRefresh, record.NewRefresh = refresh.Fingerprint(), next.Tokens.Refresh.Fingerprint()
+	if refresh == "" {
+		record.OldRefresh = g.Tokens.Refresh.Fingerprint()
+	}
+	if err := h.config.Spool.Put(auth.Unstored{Grant: next, Record: record}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Millisecond)
+	return h, broken
+}
+
+func TestTheSpoolKeepsWhatTheDatabaseStillDoesNotTake(t *testing.T) {
+	t.Parallel()
+	h, broken := struckHouse(t, "")
+	broken.Store(true)
+	if result := h.renew(t); result.Grant.Generation != 2 {
+		t.Errorf("%s (%s), generation %d", result.Outcome, result.Failure.Code, result.Grant.Generation)
+	}
+	if list, err := h.config.Spool.All(); err != nil || len(list) != 1 {
+		t.Errorf("%d in the spool, %v", len(list), err)
+	}
+	broken.Store(false)
+	waitFor(t, "it is stored", func() bool {
+		list, err := h.config.Spool.All()
+		return err == nil && len(list) == 0 && h.stored(t).Generation == 2
+	})
+	if calls := h.idp.TokenCalls(); calls != 0 {
+		t.Errorf("%d token calls", calls)
+	}
+}
+
+// A refresh token that came without an access token is of the same generation.
+func TestTheSpoolDoesNotBringAnOlderRefreshTokenBack(t *testing.T) {
+	t.Parallel()
+	h, _ := struckHouse(t, "one that has been replaced since")
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	if calls := h.idp.TokenCalls(); calls != 1 {
+		t.Errorf("%d token calls, want one with the stored refresh token", calls)
 	}
 }

@@ -187,13 +187,22 @@ func (d *Dir) All() ([]auth.Unstored, error) {
 }
 
 // Remove implements auth.Spool. With the last entry the reserve is set aside anew.
-func (d *Dir) Remove(id string) error {
-	path, err := d.file(id)
+func (d *Dir) Remove(u auth.Unstored) error {
+	path, err := d.file(u.Grant.ID)
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	e, err := readEntry(path)
+	switch kept := e.Record; {
+	case errors.Is(err, auth.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case kept.Generation != u.Record.Generation || kept.NewToken != u.Record.NewToken || kept.NewRefresh != u.Record.NewRefresh:
+		return nil
+	}
 	if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {

@@ -64,13 +64,13 @@ func TestAnEntryComesBackAsItWas(t *testing.T) {
 	if found, err := other.Find(u.Grant.ID); err != nil || found.Grant.Tokens.Refresh != "CANARY-refresh" {
 		t.Errorf("found %v, %v", found.Grant, err)
 	}
-	if err := other.Remove(u.Grant.ID); err != nil {
+	if err := other.Remove(u); err != nil {
 		t.Error(err)
 	}
 	if _, err := d.Find(u.Grant.ID); !errors.Is(err, auth.ErrNotFound) {
 		t.Errorf("after the removal: %v", err)
 	}
-	if err := d.Remove(u.Grant.ID); err != nil {
+	if err := d.Remove(u); err != nil {
 		t.Errorf("removing twice: %v", err)
 	}
 }
