@@ -122,7 +122,7 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	valid := g.Tokens.ValidAt(now)
 	var leave func()
 	if valid {
-		if r.spares(g, now) {
+		if r.spares(g, asked) {
 			return r.view(g), nil
 		}
 		// Nobody waits: without a free place at the provider a later request, or the Scheduler, does it.
@@ -168,7 +168,7 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 	ctx, cancel := context.WithTimeout(ctx, r.RenewTimeout+waitSlack)
 	defer cancel()
 	if r.leaving.Load() {
-		if g, err := r.read(ctx, id); err == nil && r.spares(g, r.Now()) {
+		if g, err := r.read(ctx, id); err == nil && r.spares(g, asked) && r.wouldRenew(g, trigger) {
 			return Result{View: r.view(g), Outcome: OutcomeKept, Failure: Failure{Code: CodeShuttingDown, Party: PartyKeyturn}}, nil
 		}
 	}
@@ -227,15 +227,22 @@ func (r *Rotator) unanswered(ctx context.Context, id string, why Failure) (Resul
 // token that has expired. Whoever asks for another is told so; other replicas, or the next process, will renew.
 func (r *Rotator) Leave() { r.leaving.Store(true) }
 
-// spares says that no renewal of the grant is to begin, because the process ends soon and its access token serves on.
-func (r *Rotator) spares(g *Grant, now time.Time) bool {
-	if !r.leaving.Load() || !g.Tokens.ValidAt(now) {
+// spares says that no renewal of the grant is to begin for a request that arrived at asked, because the process ends soon and the access
+// token serves on.
+func (r *Rotator) spares(g *Grant, asked time.Time) bool {
+	if !r.leaving.Load() || !g.Tokens.ValidAt(r.Now()) {
 		return false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.flights[g.ID]
-	return f == nil || !f.ended.IsZero()
+	return f == nil || !f.ended.IsZero() && !f.ended.After(asked)
+}
+
+// wouldRenew says whether the trigger would have the grant renewed.
+func (r *Rotator) wouldRenew(g *Grant, trigger Trigger) bool {
+	provider, ok := r.Providers.Lookup(g.Identity.Provider)
+	return ok && provider.Policy().Renewable(g) && (trigger.Forced() || provider.Policy().Due(g, r.Now()))
 }
 
 // Drain lets running renewals finish and begins no new ones. It returns when none runs any more, or ctx is done.

@@ -125,7 +125,7 @@ func (t *tender) prune() {
 
 // turn waits for a turn at the provider; false when it rests, or ctx is done.
 func (t *tender) turn(ctx context.Context) (leave func(), ok bool) {
-	for {
+	for ctx.Err() == nil {
 		if leave, ok := t.lane.try(); ok {
 			return leave, true
 		}
@@ -136,7 +136,7 @@ func (t *tender) turn(ctx context.Context) (leave func(), ok bool) {
 		case <-t.lane.freed:
 		case <-time.After(lookEvery):
 		case <-ctx.Done():
-			return nil, false
 		}
 	}
+	return nil, false
 }
