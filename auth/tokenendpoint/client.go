@@ -4,6 +4,8 @@
 package tokenendpoint
 
 import (
+	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -172,16 +174,17 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 		return nil, transportError(err, sent.Load())
 	}
 	defer answer.Body.Close()
-	body, err := readBody(answer)
+	body, err := readBody(answer.Body)
 	return &response{status: answer.StatusCode, header: answer.Header, body: body, err: err}, nil
 }
 
 // readBody reads a body to its end, or as far as it came; the error says that it was cut off or too long. One that is compressed although
-// nobody asked for that is read all the same: it may hold the only copy of a refresh token.
-func readBody(answer *http.Response) ([]byte, error) {
-	var plain io.Reader = answer.Body
-	if coding := answer.Header.Get("Content-Encoding"); strings.EqualFold(coding, "gzip") || strings.EqualFold(coding, "x-gzip") {
-		unpacked, err := gzip.NewReader(answer.Body)
+// nobody asked for that is read all the same, whatever its label says: it may hold the only copy of a refresh token.
+func readBody(sent io.Reader) ([]byte, error) {
+	raw := bufio.NewReader(io.LimitReader(sent, maxBody+1))
+	var plain io.Reader = raw
+	if magic, _ := raw.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) { // RFC 1952 section 2.3.1
+		unpacked, err := gzip.NewReader(raw)
 		if err != nil {
 			return nil, err
 		}

@@ -116,12 +116,23 @@ func TestCompressedAnswers(t *testing.T) {
 	for what, c := range map[string]struct {
 		plain io.Reader
 		cut   int
-	}{"a bomb": {io.LimitReader(zeros{}, 64<<20), 0}, "one that is cut off": {strings.NewReader(tokens), 30}} {
+		code  string
+	}{
+		"a bomb":              {io.LimitReader(zeros{}, 64<<20), 0, auth.CodeUnreadable},
+		"one that is cut off": {strings.NewReader(tokens), 30, auth.CodeCutOff},
+	} {
 		_, err := exchange(c.plain, c.cut)
 		var refusal *auth.ProviderError
-		if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryUnknown {
+		if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryUnknown || refusal.Failure.Code != c.code {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+	mislabelled := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		fmt.Fprint(w, tokens)
+	})
+	if answer, err := mislabelled.Exchange(t.Context(), refresh); err != nil || answer.Refresh != "r" {
+		t.Errorf("plain, and called compressed: %v, %v", answer, err)
 	}
 }
 
