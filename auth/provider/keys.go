@@ -51,8 +51,9 @@ type keys struct {
 	again  *rate.Limiter
 	calls  singleflight.Group
 
-	mu    sync.Mutex
-	found keySet
+	mu     sync.Mutex
+	found  keySet
+	failed error // why the latest fetch brought nothing
 }
 
 // keySet is what one fetch brought.
@@ -98,7 +99,7 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 
 func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, onlyKnown bool) ([]byte, error) {
 	k.mu.Lock()
-	known := k.found
+	known, failed := k.found, k.failed
 	k.mu.Unlock()
 	if onlyKnown {
 		payload, err := known.verify(jws)
@@ -125,6 +126,9 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, onlyKnown
 	}
 	// A new key, perhaps (OpenID Connect Core section 10.1.1).
 	if !k.again.AllowN(k.now(), 1) {
+		if failed != nil {
+			return nil, failed
+		}
 		return nil, errKeysResting
 	}
 	fetched, err := k.fetched(ctx)
@@ -172,10 +176,10 @@ func fits(key *jose.JSONWebKey, alg string) bool {
 func (k *keys) fetched(ctx context.Context) (keySet, error) {
 	call := k.calls.DoChan("", func() (any, error) {
 		set, err := k.fetch()
-		if err == nil {
-			k.mu.Lock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.failed = err; err == nil {
 			k.found = set
-			k.mu.Unlock()
 		}
 		return set, err
 	})
