@@ -47,7 +47,7 @@ type Config struct {
 // app is the handlers over their configuration.
 type app struct {
 	Config
-	insisting sync.Map // by a provider's name, whether it gives a refresh token with prompt=consent where it gave none without
+	insisting sync.Map // names of the providers that give a refresh token only with prompt=consent
 
 	dashboards, states *keptAnswers
 

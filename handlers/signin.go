@@ -96,7 +96,7 @@ func (a *app) beginSignIn(c echo.Context) error {
 	if !slices.Contains(prompts, prompt) {
 		prompt = ""
 	}
-	if insists, _ := a.insisting.Load(p.Name()); insists == true && prompt == "" {
+	if _, insists := a.insisting.Load(p.Name()); insists && prompt == "" {
 		prompt = "consent"
 	}
 	return a.goToProvider(c, p, a.returnPath(c.QueryParam("return_to")), prompt, false)
@@ -177,12 +177,11 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if err := a.enter(c, signedIn); err != nil {
 		return err
 	}
-	if pending.Asked {
-		a.insisting.Store(p.Name(), signedIn.Answer.Refresh != "")
-	} else if signedIn.Answer.Refresh == "" && pending.Prompt == "" && p.WantsConsent(ctx) {
-		if _, known := a.insisting.Load(p.Name()); !known {
-			return a.goToProvider(c, p, pending.ReturnTo, "consent", true)
-		}
+	switch {
+	case signedIn.Answer.Refresh != "" && pending.Asked:
+		a.insisting.Store(p.Name(), true)
+	case signedIn.Answer.Refresh == "" && pending.Prompt == "" && p.WantsConsent(ctx):
+		return a.goToProvider(c, p, pending.ReturnTo, "consent", true)
 	}
 	return a.arrive(c, pending.ReturnTo)
 }
