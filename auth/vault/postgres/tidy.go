@@ -30,6 +30,7 @@ func (db *DB) writeMarks(ctx context.Context) error {
 // refused as too old by now, in small batches.
 func (db *DB) Tidy(ctx context.Context) error {
 	return errors.Join(
+		db.writeMarks(ctx), // a session that was seen a moment ago stays
 		db.removeSessions(ctx, `expires_at <= keyturn_now() - $2`, 0),
 		db.removeSessions(ctx, `seen_at <= keyturn_now() - $2`, vault.IdleMicros(db.SessionIdle)),
 		db.removeOrphans(ctx),
