@@ -67,7 +67,7 @@ func localPath(text string) string {
 		decoded = next
 	}
 	local := (&url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: asciiOnly(u.RawQuery)}).String()
-	if !plainPath(local) {
+	if !plainPath(local) || len(local) > maxReturnTo {
 		return ""
 	}
 	return local
