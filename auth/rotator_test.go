@@ -221,7 +221,7 @@ func TestAValidTokenDoesNotWait(t *testing.T) {
 
 func TestWhoLeavesRenewsOnlyWhatHasExpired(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, options{lifetime: 4 * time.Second})
+	h := newHouse(t, options{lifetime: 9 * time.Second, maxAge: 3 * time.Second})
 	h.rotator.Leave()
 	if result, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerAutomatic, time.Now()); err != nil || result.Outcome != "" {
 		t.Errorf("a fresh one that somebody wants renewed if it is due: %s (%s), %v", result.Outcome, result.Failure.Code, err)

@@ -178,7 +178,9 @@ func TestTokensAreInTheSpoolWhileTheDatabaseIsSlow(t *testing.T) {
 	waitFor(t, "the new tokens are in the spool", func() bool { return len(inSpool()) == 1 })
 	kept := inSpool()[0].Grant.Tokens.Refresh
 	close(v.release)
-	h.expect(t, <-done, auth.OutcomeRotated, 2)
+	if result := <-done; result.Outcome != auth.OutcomeRotated || result.Grant.Generation != 2 {
+		t.Errorf("%s (%s), generation %d", result.Outcome, result.Failure.Code, result.Grant.Generation)
+	}
 	waitFor(t, "they are in the database only", func() bool { return h.stored(t).Tokens.Refresh == kept && len(inSpool()) == 0 })
 }
 

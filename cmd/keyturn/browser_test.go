@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -209,7 +210,7 @@ func (b *tab) text(t testing.TB, selector string) string {
 	return strings.TrimSpace(ask(t, b, chromedp.Text(chromedp.CSS(selector), chromedp.RetryInterval(50*time.Millisecond))))
 }
 
-// shot writes a picture when KEYTURN_TEST_SCREENSHOTS names a folder.
+// shot writes a picture when KEYTURN_TEST_SCREENSHOTS names a folder, which need not be there.
 func (b *tab) shot(t testing.TB, name string) {
 	t.Helper()
 	dir := os.Getenv("KEYTURN_TEST_SCREENSHOTS")
@@ -217,7 +218,7 @@ func (b *tab) shot(t testing.TB, name string) {
 		return
 	}
 	picture := ask(t, b, chromedp.FullScreenshot(100))
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -152,15 +152,15 @@ func TestAClientWithAKey(t *testing.T) {
 
 func TestASessionInUseDoesNotIdleAway(t *testing.T) {
 	t.Parallel()
-	p := startProgram(t, "--session-idle=4s")
+	p := startProgram(t, "--session-idle=6s")
 	alice := p.person()
 	alice.signIn(t, "alice")
-	for began := time.Now(); time.Since(began) < 6*time.Second; time.Sleep(300 * time.Millisecond) {
+	for began := time.Now(); time.Since(began) < 8*time.Second; time.Sleep(300 * time.Millisecond) {
 		if a := alice.do(t, "GET", "/api/session", nil); a.status != http.StatusOK {
 			t.Fatalf("%d after %v of use: %s", a.status, time.Since(began), a.body)
 		}
 	}
-	time.Sleep(4500 * time.Millisecond)
+	time.Sleep(6500 * time.Millisecond)
 	if a := alice.do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
 		t.Errorf("%d after more than the idle limit: %s", a.status, a.body)
 	}
