@@ -168,7 +168,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 	signedIn, err := p.Finish(ctx, s, answer)
 	if _, in := a.Sessions.SignedIn(ctx); err != nil && pending.Asked && in && answer.Has("error") {
 		// The first round stands.
-		a.Log.InfoContext(ctx, "no refresh token was to be had", "provider", p.Name(), "error", err)
+		a.Log.InfoContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", cut(answer.Get("error"), 60))
 		return a.arrive(c, pending.ReturnTo)
 	}
 	if err != nil {
