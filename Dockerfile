@@ -3,6 +3,8 @@
 #   docker run --read-only --cap-drop ALL -p 8080:8080 -v keyturn:/data keyturn
 FROM --platform=$BUILDPLATFORM golang:1.26-bookworm AS build
 WORKDIR /src
+# An image that is older than the Go of go.mod downloads that one.
+ENV GOTOOLCHAIN=auto
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
