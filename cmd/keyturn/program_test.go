@@ -134,7 +134,7 @@ func launch(t testing.TB, p *program, addr string) *program {
 		}
 	})
 	ready := regexp.MustCompile(`open (http\S+)`)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		if found := ready.FindStringSubmatch(stdout.String()); found != nil {
 			p.base, p.started = found[1], time.Since(began)
 			return p

@@ -37,7 +37,7 @@ const (
 	dialWait      = 2 * time.Second
 	statementWait = 3 * time.Second
 	// startWait bounds a connection that no request waits for. A server that is not there refuses at once.
-	startWait = 10 * time.Second
+	startWait = 30 * time.Second
 )
 
 // Options are what a database is opened with.
