@@ -300,7 +300,7 @@ func TestAnOpaqueTokensPanelHasItsRoom(t *testing.T) {
 	})
 	b := openTab(t, look{})
 	b.do(t, chromedp.Navigate(p.base), click(`a[data-provider="oidc"]`), visible(`#introspect`))
-	for _, width := range []int64{1280, 800, 390, 320} {
+	for _, width := range []int64{1280, 800, 650, 480, 390, 320} {
 		b.do(t, chromedp.EmulateViewport(width, 900))
 		b.becomes(t, fmt.Sprintf("it fits at %d", width), fmt.Sprintf(`innerWidth === %d && (() => {
 			const panel = document.querySelector("#inspector .panel");
