@@ -166,9 +166,9 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return a.signInFailed(c, p, pending.ReturnTo, err)
 	}
 	signedIn, err := p.Finish(ctx, s, answer)
-	if _, in := a.Sessions.SignedIn(ctx); err != nil && pending.Asked && in && answer.Has("error") {
+	if _, in := a.Sessions.SignedIn(ctx); err != nil && pending.Asked && in {
 		// The first round stands.
-		a.Log.InfoContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", cut(answer.Get("error"), 60))
+		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", signInFailure(err).Code)
 		return a.arrive(c, pending.ReturnTo)
 	}
 	if err != nil {
@@ -283,16 +283,21 @@ func (a *app) discard(ctx context.Context, signedIn auth.SignedIn) {
 	a.Grants.Discard(ctx, signedIn)
 }
 
-// signInFailed says on the sign-in page what went wrong, and offers another try.
-func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string, err error) error {
+// signInFailure is why a sign-in failed. The code and the words may be the provider's, or whoever's who made the link to the callback:
+// they are cut short.
+func signInFailure(err error) *provider.SignInError {
 	var failure *provider.SignInError
 	if !errors.As(err, &failure) {
 		failure = &provider.SignInError{Code: codeInternal, Detail: err.Error()}
 	}
-	// The code and the words may be the provider's, or whoever's who made the link to the callback.
-	failure = &provider.SignInError{
+	return &provider.SignInError{
 		Code: cut(failure.Code, 60), Detail: cut(failure.Detail, 300), Said: cut(failure.Said, 200), Failure: failure.Failure,
 	}
+}
+
+// signInFailed says on the sign-in page what went wrong, and offers another try.
+func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string, err error) error {
+	failure := signInFailure(err)
 	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail, "said", failure.Said)
 	outcome := SignInFailed
 	if failure.Code == "access_denied" {

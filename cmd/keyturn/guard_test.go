@@ -262,20 +262,32 @@ func TestAProviderThatInsistsOnConsent(t *testing.T) {
 	}
 }
 
+// The round for consent may fail in any way: the one before it stands.
 func TestWhoDeclinesConsentIsSignedIn(t *testing.T) {
 	t.Parallel()
-	_, p := atScripted(t, func(idp *scripted.Provider) {
-		idp.Tokens = func(tokens map[string]any, _ bool) { delete(tokens, "refresh_token") }
-		idp.Authorization = func(answer, request url.Values) {
-			if request.Get("prompt") == "consent" {
-				answer.Del("code")
-				answer.Set("error", "access_denied")
+	for name, spoil := range map[string]func(answer url.Values){
+		"declined": func(answer url.Values) {
+			answer.Del("code")
+			answer.Set("error", "access_denied")
+		},
+		"a code that is no good":   func(answer url.Values) { answer.Set("code", "other") },
+		"an answer without a code": func(answer url.Values) { answer.Del("code") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, p := atScripted(t, func(idp *scripted.Provider) {
+				idp.Tokens = func(tokens map[string]any, _ bool) { delete(tokens, "refresh_token") }
+				idp.Authorization = func(answer, request url.Values) {
+					if request.Get("prompt") == "consent" {
+						spoil(answer)
+					}
+				}
+			})
+			b := p.person()
+			if a := b.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" || !b.signedIn(t) {
+				t.Errorf("the sign-in ends at %s: %s", a.url, a.body)
 			}
-		}
-	})
-	b := p.person()
-	if a := b.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" || !b.signedIn(t) {
-		t.Errorf("the sign-in ends at %s: %s", a.url, a.body)
+		})
 	}
 }
 
