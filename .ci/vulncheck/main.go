@@ -3,20 +3,24 @@
 //
 //	go run ./.ci/vulncheck GOVULNCHECK-VERSION
 //
-// It fails when something is found that accepted does not name, and when what that names is not found any more.
+// It fails when something is found that accepted does not name, and when what that names is not found any more. What is wrong with the
+// Go that runs here, and mended in the one that go.mod names, is no fault of Keyturn's.
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	goversion "go/version"
 	"io"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // accepted are reports that name all of a module, for whose line there is no mended version, and what keeps Keyturn from having
@@ -44,14 +48,21 @@ func main() {
 	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
 		fail(err)
 	}
+	named, err := toolchain()
+	if err != nil {
+		fail(err)
+	}
 	clean := true
 	for _, id := range slices.Sorted(maps.Keys(found)) {
+		f := found[id]
 		if why, ok := accepted[id]; ok {
 			fmt.Printf("accepted: %s: %s\n", id, why)
-			continue
+		} else if f.mendedBy(named) {
+			fmt.Printf("mended by the %s of go.mod: %s: %s\n", named, id, f)
+		} else {
+			clean = false
+			fmt.Printf("FOUND: %s: %s\n       https://pkg.go.dev/vuln/%s\n", id, f, id)
 		}
-		clean = false
-		fmt.Printf("FOUND: %s: %s\n       https://pkg.go.dev/vuln/%s\n", id, found[id], id)
 	}
 	for id := range accepted {
 		if _, ok := found[id]; !ok {
@@ -70,8 +81,36 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-// check returns what Keyturn's code reaches: identifiers, and where. The database is made in dir.
-func check(reports, dir, version string) (map[string]string, error) {
+// toolchain is the Go that go.mod names.
+func toolchain() (string, error) {
+	output, err := exec.Command("go", "mod", "edit", "-json").Output()
+	if err != nil {
+		return "", fmt.Errorf("read go.mod: %w", err)
+	}
+	var mod struct{ Toolchain string }
+	if err := json.Unmarshal(output, &mod); err != nil {
+		return "", fmt.Errorf("read go.mod: %w", err)
+	}
+	return mod.Toolchain, nil
+}
+
+// finding is a vulnerability that the code reaches.
+type finding struct {
+	module, version, function string
+	fixed                     string // the version that mends it; empty: none
+}
+
+func (f finding) String() string {
+	return fmt.Sprintf("%s of %s@%s; fixed in: %s", f.function, f.module, f.version, cmp.Or(f.fixed, "nothing yet"))
+}
+
+// mendedBy says whether the fault is the standard library's, and mended in a Go such as "go1.26.11".
+func (f finding) mendedBy(toolchain string) bool {
+	return f.module == "stdlib" && f.fixed != "" && goversion.Compare("go"+strings.TrimPrefix(f.fixed, "v"), toolchain) <= 0
+}
+
+// check returns what Keyturn's code reaches, by identifier. The database is made in dir.
+func check(reports, dir, version string) (map[string]finding, error) {
 	if err := arrange(reports, dir); err != nil {
 		return nil, fmt.Errorf("arrange the database: %w", err)
 	}
@@ -178,8 +217,8 @@ func write(path string, value any) error {
 }
 
 // reached reads govulncheck's messages and returns the findings whose code is called, or may be.
-func reached(messages io.Reader) (map[string]string, error) {
-	found := map[string]string{}
+func reached(messages io.Reader) (map[string]finding, error) {
+	found := map[string]finding{}
 	decoder := json.NewDecoder(messages)
 	for {
 		var message struct {
@@ -198,7 +237,7 @@ func reached(messages io.Reader) (map[string]string, error) {
 		}
 		if f := message.Finding; f != nil && len(f.Trace) > 0 && f.Trace[0].Function != "" {
 			at := f.Trace[0]
-			found[f.OSV] = fmt.Sprintf("%s.%s of %s@%s; fixed in: %s", at.Package, at.Function, at.Module, at.Version, f.Fixed)
+			found[f.OSV] = finding{at.Module, at.Version, at.Package + "." + at.Function, f.Fixed}
 		}
 	}
 }
