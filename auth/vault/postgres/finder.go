@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"keyturn/auth"
 	"keyturn/auth/session"
 	"keyturn/auth/vault"
@@ -23,11 +21,14 @@ const (
 	soughtTogether = 64
 )
 
-const selectSessions = `SELECT token_hash, data, grant_id, provider, subject, seen_at, keyturn_now() - seen_at FROM sessions
-	WHERE token_hash = ANY($1) AND expires_at > keyturn_now() AND seen_at > keyturn_now() - $2`
+// selectSessions reads sessions and their grants. The clock is asked once, not for each row.
+const selectSessions = `SELECT s.token_hash, s.data, s.grant_id, s.provider, s.subject, s.seen_at, (SELECT keyturn_now()) - s.seen_at, g.*
+	FROM sessions s LEFT JOIN (SELECT ` + beforeSealed + `CASE WHEN revision = ($4::bigint[])[array_position($3::text[], id)] THEN NULL ELSE sealed END` +
+	behindSealed + ` FROM grants) g ON g.id = s.grant_id
+	WHERE s.token_hash = ANY($1) AND s.expires_at > (SELECT keyturn_now()) AND s.seen_at > (SELECT keyturn_now()) - $2`
 
-const selectGrantsOf = `SELECT ` + beforeSealed + `CASE WHEN revision = ($3::bigint[])[array_position($2::text[], id)] THEN NULL ELSE sealed END` +
-	behindSealed + ` FROM grants WHERE id IN (SELECT grant_id FROM sessions WHERE token_hash = ANY($1))`
+// sessionColumns is how many columns of selectSessions are the session's. The next is the id of the grant: NULL when there is none.
+const sessionColumns = 7
 
 // finder gathers looks for sessions. It is safe for concurrent use.
 type finder struct {
@@ -140,39 +141,36 @@ func (db *DB) lookFor(ctx context.Context, batch []*sought) (map[string]*found, 
 			ids, revisions = append(ids, g.ID), append(revisions, g.Revision)
 		}
 	}
-	var queries pgx.Batch
-	queries.Queue(selectSessions, hashes, vault.IdleMicros(db.SessionIdle)).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			var f found
-			var hash string
-			if err := rows.Scan(&hash, &f.data, &f.person.GrantID, &f.person.Provider, &f.person.Subject, &f.seen, &f.ago); err != nil {
-				return err
-			}
-			list[hash] = &f
-		}
-		return rows.Err()
-	})
-	grants := make(map[string]*auth.Grant, len(batch))
-	queries.Queue(selectGrantsOf, hashes, ids, revisions).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			id := string(rows.RawValues()[0])
-			// One that cannot be read is read again by whoever needs it, and the reason is theirs.
-			if g, err := db.scan(rows, known[id]); err == nil {
-				grants[id] = g
-			}
-		}
-		return rows.Err()
-	})
-	if err := db.pool.SendBatch(ctx, &queries).Close(); err != nil {
+	rows, err := db.pool.Query(ctx, selectSessions, hashes, vault.IdleMicros(db.SessionIdle), ids, revisions)
+	if err != nil {
 		return nil, err
 	}
-	for _, f := range list {
-		if f != nil {
-			f.grant = grants[f.person.GrantID]
+	defer rows.Close()
+	for rows.Next() {
+		var hash string
+		var f found
+		row := besideSession{rows, []any{&hash, &f.data, &f.person.GrantID, &f.person.Provider, &f.person.Subject, &f.seen, &f.ago}}
+		if id := rows.RawValues()[sessionColumns]; id == nil {
+			err = row.Scan(make([]any, len(rows.RawValues())-sessionColumns)...) // into nowhere
+		} else if f.grant, err = db.scan(row, known[string(id)]); err != nil {
+			f.grant, err = nil, rows.Err() // one that does not open is read again by whoever needs it, and the reason is theirs
 		}
+		if err != nil {
+			return nil, err
+		}
+		list[hash] = &f
 	}
-	return list, nil
+	return list, rows.Err()
 }
+
+// besideSession is a row of selectSessions, of which the session goes to where it says.
+type besideSession struct {
+	row     vault.Row
+	session []any
+}
+
+// Scan implements vault.Row for the grant.
+func (b besideSession) Scan(grant ...any) error { return b.row.Scan(append(b.session, grant...)...) }
 
 // knownOf is the session's grant as it was read last; an empty one if it is not remembered.
 func (db *DB) knownOf(hash string) *auth.Grant {

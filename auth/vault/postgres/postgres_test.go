@@ -361,8 +361,7 @@ func TestReadsUseIndexes(t *testing.T) {
 	db := open(t, vaulttest.NewClock())
 	for query, args := range map[string][]any{
 		selectGrant:    {"x", "", 0},
-		selectGrantsOf: {[]string{"x"}, []string{"y"}, []int64{1}},
-		selectSessions: {[]string{"x"}, 1},
+		selectSessions: {[]string{"x"}, 1, []string{"y"}, []int64{1}},
 		selectDue:      {"x", 1, true, 1, 1, "x", 9},
 		selectStrays:   {"x", 1, true, 1, 1, 9},
 		selectStruck:   {"x", 1, true, 9},
