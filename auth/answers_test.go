@@ -244,8 +244,11 @@ func TestNoAnswerAtAll(t *testing.T) {
 	})
 	t.Run("waits for the expiry where it must", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t, options{timeout: 300 * time.Millisecond, onUnknown: auth.RetryAtExpiry, idp: scriptedBy(hang)})
+		h := newHouse(t, options{lifetime: time.Hour, timeout: 300 * time.Millisecond, onUnknown: auth.RetryAtExpiry, idp: scriptedBy(hang)})
 		h.renew(t)
+		if v, err := h.rotator.Fresh(t.Context(), h.grant.ID); err != nil || v.Running || v.State != auth.StateFresh {
+			t.Errorf("for a request: %+v, %v", v, err)
+		}
 		if err := h.rotator.Drain(t.Context()); err != nil {
 			t.Fatal(err)
 		}

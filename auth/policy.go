@@ -87,16 +87,18 @@ func (p Policy) PlanAt(g *Grant) time.Time {
 }
 
 // Due says whether an automatic renewal should begin at now. A wall clock that was set back shows in a token set from the
-// future: that is due at once, because nobody knows when it really ends.
+// future: that is due at once, because nobody knows when it really ends. It shows in a try that is too far off, too, unless that waits for
+// the access token to expire (RetryAtExpiry).
 func (p Policy) Due(g *Grant, now time.Time) bool {
 	next := p.NextAt(g)
 	if next.IsZero() {
 		return false
 	}
-	if g.Standing.NextTry.Sub(now) > maxRetryAfter+clockTolerance {
+	fromFuture := g.Tokens.IssuedAt.Sub(now) > clockTolerance
+	if try := g.Standing.NextTry; try.Sub(now) > maxRetryAfter+clockTolerance && (fromFuture || try.After(g.Tokens.ExpiresAt)) {
 		return true
 	}
-	if g.Tokens.IssuedAt.Sub(now) > clockTolerance {
+	if fromFuture {
 		return !now.Before(g.Standing.NextTry)
 	}
 	return !now.Before(next)
