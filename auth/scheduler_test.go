@@ -151,7 +151,10 @@ func TestAStorm(t *testing.T) {
 	// All of them are due: their tokens are as old as one wants.
 	h.config.Now = func() time.Time { return time.Now().Add(50 * time.Second) }
 	h.rotator = auth.NewRotator(h.config)
-	h.idp.Change(func() { slow(5 * time.Millisecond)(h.idp) })
+	h.idp.Change(func() {
+		slow(5 * time.Millisecond)(h.idp)
+		h.idp.Lifetime = time.Hour // once renewed they are not due again
+	})
 	h.schedule(t, false)
 	waitFor(t, "the storm", func() bool { return h.idp.TokenCalls() > 20 })
 	for n := range 5 {

@@ -42,6 +42,7 @@ func (a *app) showSessions(c echo.Context, view auth.View) error {
 	return a.part(c, view, "Sessions", views.SessionList(rows))
 }
 
+// personSessions are the sessions that are shown: those that live, the latest of them.
 func (a *app) personSessions(c echo.Context, view auth.View) ([]*auth.Grant, error) {
 	who := view.Grant.Identity
 	list, err := a.Vault.Person(c.Request().Context(), who.Provider, who.Subject)
@@ -49,6 +50,22 @@ func (a *app) personSessions(c echo.Context, view auth.View) ([]*auth.Grant, err
 		return nil, storageProblem(err)
 	}
 	return slices.DeleteFunc(list, (*auth.Grant).Ended), nil
+}
+
+// everySession is all sessions of the person, however many.
+func (a *app) everySession(c echo.Context, view auth.View) (all []*auth.Grant, err error) {
+	const page = 200
+	who, after := auth.Person{Provider: view.Grant.Identity.Provider, Subject: view.Grant.Identity.Subject}, ""
+	for {
+		list, err := a.Vault.All(c.Request().Context(), who, after, page)
+		if err != nil {
+			return nil, storageProblem(err)
+		}
+		if all = append(all, list...); len(list) < page {
+			return all, nil
+		}
+		after = list[page-1].ID
+	}
 }
 
 // signOutSession ends another session of the same person. Any other id is none that they could know.
@@ -68,7 +85,7 @@ func (a *app) endSessions(c echo.Context, chosen func(*auth.Grant) bool, must bo
 	if err != nil {
 		return err
 	}
-	list, err := a.personSessions(c, view)
+	list, err := a.everySession(c, view)
 	if err != nil {
 		return err
 	}

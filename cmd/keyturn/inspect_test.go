@@ -294,3 +294,24 @@ func TestAnotherPersonsSessionsCannotBeTouched(t *testing.T) {
 		t.Errorf("the other session: %d", a.status)
 	}
 }
+
+// However many sessions somebody has, all the others end; more of them than a page shows.
+func TestAllOtherSessionsEnd(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	first, alice := p.person().staying(), p.person().staying()
+	first.signInScripted(t)
+	for range 210 {
+		p.person().staying().signInScripted(t)
+	}
+	alice.signInScripted(t)
+	if a := alice.do(t, "POST", "/dashboard/sessions/signout-others", url.Values{}); a.status != http.StatusSeeOther {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	if a := first.do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("the session seen longest ago: %d", a.status)
+	}
+	if list := alice.do(t, "GET", "/dashboard/sessions", nil, "HX-Request", "true").body; sessionForm.MatchString(list) {
+		t.Error("others are left")
+	}
+}
