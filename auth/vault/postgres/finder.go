@@ -55,27 +55,32 @@ type found struct {
 	grant  *auth.Grant
 }
 
-// ask makes s wait, and says whether the caller is to search.
-func (f *finder) ask(s *sought) (search bool) {
+// ask makes s wait, and returns those whom the caller is to search for, if it is to search: then it calls next when it has done so.
+func (f *finder) ask(s *sought) []*sought {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.waiting = append(f.waiting, s)
-	if search = f.running == 0 || f.running < searches && time.Since(f.began) > searchSlow; search {
-		f.running++
-		f.began = time.Now()
+	if f.running > 0 && (f.running >= searches || time.Since(f.began) <= searchSlow) {
+		return nil
 	}
-	return search
+	f.running++
+	return f.take()
 }
 
 // next takes those who wait. With none, the search of whoever calls has ended.
 func (f *finder) next() []*sought {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := min(len(f.waiting), soughtTogether)
-	if n == 0 {
+	if len(f.waiting) == 0 {
 		f.running--
 		return nil
 	}
+	return f.take()
+}
+
+// take takes at most soughtTogether of those who wait; f.mu is held.
+func (f *finder) take() []*sought {
+	n := min(len(f.waiting), soughtTogether)
 	batch := f.waiting[:n:n]
 	f.waiting = f.waiting[n:]
 	f.began = time.Now()
@@ -85,8 +90,8 @@ func (f *finder) next() []*sought {
 // find looks for a session; nil when there is none.
 func (db *DB) find(ctx context.Context, hash string) (*found, error) {
 	s := &sought{hash: hash, done: make(chan struct{})}
-	if db.finder.ask(s) {
-		db.search(db.finder.next())
+	if batch := db.finder.ask(s); batch != nil {
+		db.search(batch)
 		if more := db.finder.next(); more != nil {
 			go func() {
 				for ; more != nil; more = db.finder.next() {

@@ -135,3 +135,22 @@ func TestASearchThatHangsHoldsUpNobodyElse(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// One who is to search takes whom to search for at once: another search must not take them, or both are counted as one.
+func TestSearchesAreCounted(t *testing.T) {
+	t.Parallel()
+	f := &finder{}
+	if first := f.ask(&sought{hash: "a"}); len(first) != 1 {
+		t.Fatalf("the first searches for %d", len(first))
+	}
+	if beside := f.ask(&sought{hash: "b"}); beside != nil {
+		t.Errorf("a second search for %d begins at once", len(beside))
+	}
+	time.Sleep(2 * searchSlow)
+	if beside := f.ask(&sought{hash: "c"}); len(beside) != 2 || f.running != 2 {
+		t.Errorf("beside a slow one is a search for %d, %d run", len(beside), f.running)
+	}
+	if f.next() != nil || f.next() != nil || f.running != 0 {
+		t.Errorf("afterwards %d run", f.running)
+	}
+}
