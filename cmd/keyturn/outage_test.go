@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -201,6 +202,34 @@ func TestStoppedUnderLoad(t *testing.T) {
 			}
 			onceEach(t, idp)
 		})
+	}
+}
+
+// A sign-in that is under way at SIGTERM ends the grant of who was signed in before. The program waits until that is revoked.
+func TestStoppedWhileASignInEndsAGrant(t *testing.T) {
+	t.Parallel()
+	var revoked atomic.Bool
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Revocation = func(http.ResponseWriter) bool { time.Sleep(2 * time.Second); revoked.Store(true); return false }
+	})
+	b := p.person()
+	b.do(t, "GET", "/auth/oidc", nil)
+	underWay := make(chan bool)
+	idp.Change(func() {
+		idp.Subject = "bob"
+		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+			close(underWay)
+			time.Sleep(time.Second)
+			writeJSON(w, map[string]any{"sub": "bob"})
+		}
+	})
+	go func() { _, _ = b.try(t.Context(), "GET", "/auth/oidc", nil) }()
+	<-underWay
+	if err := p.stop(t); err != nil {
+		t.Errorf("exit: %v\n%s", err, p.log)
+	}
+	if !revoked.Load() {
+		t.Error("the program ended before the provider had answered")
 	}
 }
 

@@ -94,14 +94,15 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 // reaches the handlers, which say so on a page, where the server itself would answer with a line of text.
 const maxHeader = 256 << 10
 
-// drain refuses new connections while requests and renewals finish; they wait for each other.
+// drain refuses new connections while requests and renewals finish; they wait for each other. What either of them ends is revoked
+// after that.
 func (s *site) drain(ctx context.Context, public *http.Server) error {
 	var draining sync.WaitGroup
-	var closing, renewing, revoking error
+	var closing, renewing error
 	draining.Go(func() { closing = public.Shutdown(ctx) })
-	draining.Go(func() { renewing, revoking = s.rotator.Drain(ctx), s.grants.Wait(ctx) })
+	draining.Go(func() { renewing = s.rotator.Drain(ctx) })
 	draining.Wait()
-	return errors.Join(closing, renewing, revoking)
+	return errors.Join(closing, renewing, s.grants.Wait(ctx))
 }
 
 // newServer returns a server that gives up on clients which do not come to the point.
