@@ -15,6 +15,7 @@
   let focused = ""; // id of what had the focus before a swap
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
   let reloading = false; // the inspector is on its way again, after a renewal
+  let leavingUntil = 0; // the page is on its way elsewhere; later than that it has stayed
 
   const byId = (id) => document.getElementById(id);
   const at = (element, name) => Date.parse(element.dataset[name] || "");
@@ -203,7 +204,7 @@
 
   document.addEventListener("htmx:sse:after:connection", () => live("on", "Live"));
   document.addEventListener("htmx:sse:error", (event) => {
-    if (event.detail.status === 401) location.assign("/?ended=1");
+    if (event.detail.status === 401) ended();
     live("off", "Reconnecting…");
   });
   document.addEventListener("htmx:sse:before:connection", (event) => { if (event.detail.connection.attempt > 0) live("off", "Reconnecting…"); });
@@ -212,7 +213,15 @@
     const card = byId("token-card");
     if (!message.event && (clicked || !card || !newer(message.id, card.dataset.version))) event.detail.cancelled = true;
   });
-  document.addEventListener("signedout", () => location.assign("/?ended=1"));
+  document.addEventListener("signedout", ended);
+
+  // Who signs out here, or in again, is on the way to where that leads: to go elsewhere now would break it off.
+  function ended() {
+    const rest = leavingUntil - Date.now();
+    if (rest > 0) setTimeout(ended, rest);
+    else location.assign("/?ended=1");
+  }
+  window.addEventListener("beforeunload", () => { leavingUntil = Date.now() + 30000; });
 
   // The timeline: its present moves, its bars are walked by arrow keys
 

@@ -2,14 +2,19 @@ package main
 
 import (
 	"fmt"
-	"keyturn/auth/provider/scripted"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"keyturn/auth/provider/scripted"
 )
+
+// isLive is that the page hears of renewals.
+const isLive = `document.getElementById("live-state").dataset.state === "on"`
 
 func TestClickingRefreshTokenSwapsTheNewExpiryIn(t *testing.T) {
 	t.Parallel()
@@ -60,12 +65,36 @@ func TestWithoutJavaScriptTheButtonIsAForm(t *testing.T) {
 	b.do(t, click(`form[action="/auth/signout"] button`), visible(`a[data-provider="dev"]`))
 }
 
-func TestSigningOutByClickEndsAtTheSignInPage(t *testing.T) {
+// The page hears of its own sign-out, too, while it is on its way to the provider.
+func TestSigningOutByClickEndsTheSessionAtTheProvider(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)
 	b := openTab(t, look{})
-	b.signIn(t, p.base)
-	b.do(t, click(`form[action="/auth/signout"] button`), visible(`a[data-provider="dev"]`))
+	for range 3 {
+		b.signIn(t, p.base)
+		b.becomes(t, "it is live", isLive)
+		b.do(t, click(`form[action="/auth/signout"] button`), visible(`a[data-provider="dev"]`))
+		b.becomes(t, "it says so", `document.querySelector(".note").textContent.includes("and at your provider")`)
+	}
+}
+
+func TestSigningInAgainByClickEndsAtTheDashboard(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	b := openTab(t, look{})
+	b.do(t, chromedp.Navigate(p.base), click(`a[data-provider="oidc"]`), visible(`#token-card`))
+	for range 4 {
+		idp.Change(func() {
+			idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+				w.WriteHeader(http.StatusBadRequest)
+				writeJSON(w, map[string]any{"error": "invalid_grant"})
+				return true
+			}
+		})
+		b.becomes(t, "it is live", isLive)
+		b.do(t, click(`#refresh-token`), visible(`#sign-in-again`), click(`#sign-in-again`), visible(`#refresh-token`))
+		b.becomes(t, "it is the dashboard", `location.pathname === "/dashboard"`)
+	}
 }
 
 func TestAnUnreachableKeyturnIsSaidBesideTheButton(t *testing.T) {

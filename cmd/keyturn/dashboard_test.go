@@ -115,7 +115,7 @@ func TestSigningOutTheOtherSession(t *testing.T) {
 	b, other := openTab(t, look{}), openTab(t, look{})
 	for _, one := range []*tab{b, other} {
 		one.signIn(t, p.base)
-		one.becomes(t, "live", `document.getElementById("live-state").dataset.state === "on"`)
+		one.becomes(t, "live", isLive)
 	}
 	b.do(t, chromedp.Reload())
 	b.becomes(t, "there are three sessions", `document.querySelectorAll(".sessions li").length === 3 && document.querySelector(".sessions li").textContent.includes("this session")`)
