@@ -119,10 +119,3 @@ func (c *cache) end(before snapshot, writes []*write, committed bool) {
 	}
 	c.at = now
 }
-
-func (c *cache) close() error {
-	if c == nil {
-		return nil
-	}
-	return c.index.close()
-}

@@ -193,5 +193,5 @@ func (db *DB) closePools() error {
 			err = errors.Join(err, pool.Close())
 		}
 	}
-	return errors.Join(err, db.cache.close())
+	return err
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -238,4 +239,21 @@ func planOf(t *testing.T, db testDB, query string) (steps []string) {
 		t.Fatalf("no plan: %v", err)
 	}
 	return steps
+}
+
+// Who still reads when the program ends gets an error: what the file told of commits must not be gone under it.
+func TestReadingAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	options := open(t, vaulttest.NewClock()).Options
+	options.Path = filepath.Join(t.TempDir(), "other.db")
+	db, err := Open(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Get(t.Context(), "x"); err == nil || errors.Is(err, auth.ErrNotFound) {
+		t.Errorf("a closed database says %v", err)
+	}
 }

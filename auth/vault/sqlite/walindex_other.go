@@ -10,5 +10,3 @@ type walIndex struct{}
 func openWALIndex(string) (*walIndex, error) { return nil, errors.ErrUnsupported }
 
 func (w *walIndex) now() (snapshot, bool) { return snapshot{}, false }
-
-func (w *walIndex) close() error { return nil }

@@ -6,12 +6,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
 
-// walIndex is the part of the WAL-index in memory that tells of commits. It is safe for concurrent use until it is closed.
+// walIndex is the part of the WAL-index in memory that tells of commits. It is safe for concurrent use, also when the database is
+// closed: then it tells of nothing new.
 type walIndex struct{ memory []byte }
 
 var errWALIndex = errors.New("the WAL-index is not in the format that is known")
@@ -28,8 +30,9 @@ func openWALIndex(path string) (*walIndex, error) {
 		return nil, err
 	}
 	w := &walIndex{memory}
+	runtime.AddCleanup(w, func(memory []byte) { _ = syscall.Munmap(memory) }, memory)
 	if now, ok := w.now(); !ok || !now.sound() {
-		return nil, errors.Join(errWALIndex, w.close())
+		return nil, errWALIndex
 	}
 	return w, nil
 }
@@ -45,10 +48,9 @@ func (w *walIndex) now() (s snapshot, ok bool) {
 	for i := range words {
 		second[i] = atomic.LoadUint64(&header[words+i])
 	}
+	runtime.KeepAlive(w)
 	for i, word := range first {
 		binary.NativeEndian.PutUint64(s[8*i:], word)
 	}
 	return s, first == second
 }
-
-func (w *walIndex) close() error { return syscall.Munmap(w.memory) }
