@@ -3,10 +3,12 @@ package provider
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/markbates/goth"
 	"golang.org/x/oauth2"
@@ -103,9 +105,42 @@ func encrypt(u *url.URL) {
 }
 
 // BoundDefaultTransport is what http.DefaultTransport should be in a program that uses these providers: the few of goth's
-// that cannot be given a client use that one. It bounds each step and each answer, and follows the rules of profileCalls.
+// that cannot be given a client use that one. It bounds each call and each answer, and follows the rules of profileCalls.
 func BoundDefaultTransport(options Options) http.RoundTripper {
-	return profileCalls{next: limited{backChannel(options, 0).Transport}}
+	return profileCalls{next: limited{inTimeCalls{backChannel(options, 0).Transport, defaultCallTimeout}}}
+}
+
+// defaultCallTimeout bounds a call with the default transport, with the reading of its answer.
+const defaultCallTimeout = 20 * time.Second
+
+// inTimeCalls bounds each call, as the time-out of a client would.
+type inTimeCalls struct {
+	next    http.RoundTripper
+	timeout time.Duration
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c inTimeCalls) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), c.timeout)
+	response, err := c.next.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	response.Body = closing{response.Body, cancel}
+	return response, nil
+}
+
+// closing is a body with which the bound of its call ends.
+type closing struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+// Close implements io.Closer.
+func (c closing) Close() error {
+	defer c.cancel()
+	return c.ReadCloser.Close()
 }
 
 // WantsConsent implements Provider: the table has what a brand needs.

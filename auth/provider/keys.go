@@ -28,6 +28,8 @@ const (
 	// Keys are fetched again for a signature that none of the known ones made: three times in a row, then once in this time.
 	keysAgain      = 20 * time.Second
 	keysAgainBurst = 3
+	// keysPause is how long nobody asks again after a fetch that brought nothing, whatever was the reason to ask.
+	keysPause = time.Second
 )
 
 // signingAlgs prove that the provider signed: neither none, nor HMAC with a secret that others know.
@@ -51,9 +53,10 @@ type keys struct {
 	again  *rate.Limiter
 	calls  singleflight.Group
 
-	mu     sync.Mutex
-	found  keySet
-	failed error // why the latest fetch brought nothing
+	mu       sync.Mutex
+	found    keySet
+	failed   error     // why the latest fetch brought nothing
+	failedAt time.Time // when
 }
 
 // keySet is what one fetch brought.
@@ -172,13 +175,19 @@ func fits(key *jose.JSONWebKey, alg string) bool {
 	return false
 }
 
-// fetched fetches the set. One call serves all who wait, and outlives them.
+// fetched fetches the set. One call serves all who wait, and outlives them; one that failed, those who come just after it.
 func (k *keys) fetched(ctx context.Context) (keySet, error) {
+	k.mu.Lock()
+	failed, since := k.failed, k.now().Sub(k.failedAt)
+	k.mu.Unlock()
+	if failed != nil && since >= 0 && since < keysPause {
+		return keySet{}, failed
+	}
 	call := k.calls.DoChan("", func() (any, error) {
 		set, err := k.fetch()
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		if k.failed = err; err == nil {
+		if k.failed, k.failedAt = err, k.now(); err == nil {
 			k.found = set
 		}
 		return set, err

@@ -1,0 +1,66 @@
+package provider
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// An unsigned token with a key id, as anybody can make it.
+const forged = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.e30.AAAA"
+
+// Forged tokens are no way to have Keyturn ask for keys all the time, where the keys cannot be had at all.
+func TestKeysThatAreDownAreAskedForSeldom(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	now := time.Now()
+	k := newKeys(server.URL, server.Client(), func() time.Time { return now })
+	for range 100 {
+		if _, err := k.VerifySignature(t.Context(), forged); err == nil || errors.Is(err, errNoKeyFits) {
+			t.Fatalf("without keys: %v", err)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the keys were asked for %d times at one moment", n)
+	}
+	now = now.Add(keysPause)
+	_, _ = k.VerifySignature(t.Context(), forged)
+	if n := asked.Load(); n != 2 {
+		t.Errorf("the keys were asked for %d times when the pause was over", n)
+	}
+}
+
+// A call whose client has no time-out ends all the same, wherever the server hangs.
+func TestACallWithTheDefaultTransportEnds(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	client := &http.Client{Transport: inTimeCalls{&http.Transport{}, 100 * time.Millisecond}}
+	if response, err := client.Get(server.URL + "/headers"); err == nil {
+		_ = response.Body.Close()
+		t.Error("a server that hangs has answered")
+	}
+	response, err := client.Get(server.URL + "/body")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if _, err := io.ReadAll(response.Body); err == nil {
+		t.Error("a body that hangs came to its end")
+	}
+}
