@@ -2,11 +2,13 @@ package provider_test
 
 import (
 	"errors"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"keyturn/auth/provider"
 )
@@ -89,5 +91,23 @@ func TestSettingsThatWouldLeadElsewhere(t *testing.T) {
 	}
 	if err := with("github", "base_url", "http://ghe.acme.example"); err == nil {
 		t.Error("an address in the clear is taken")
+	}
+}
+
+// Third-party initiated login names an issuer: a brand's is the one that it was built with.
+func TestABrandIsFoundByItsIssuer(t *testing.T) {
+	t.Parallel()
+	set, err := provider.New([]provider.Config{
+		{Name: "a", Type: "google", ClientID: "c", ClientSecret: "s", Scopes: []string{"openid"}, CallbackURL: "http://rp.example/auth/a/callback"},
+		{Name: "b", Type: "github", ClientID: "c", ClientSecret: "s", CallbackURL: "http://rp.example/auth/b/callback"},
+	}, provider.Options{RenewTimeout: time.Second, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, ok := set.ByIssuer("https://accounts.google.com"); !ok || p.Name() != "a" {
+		t.Errorf("found %v", ok)
+	}
+	if _, ok := set.ByIssuer(""); ok {
+		t.Error("one without an issuer is found")
 	}
 }

@@ -129,8 +129,12 @@ func New(configs []Config, options Options) (*Set, error) {
 		}
 		set.list, set.names = append(set.list, p), append(set.names, config.Name)
 		set.byName[config.Name] = p
-		if _, ok := set.byIssuer[config.Issuer]; !ok && config.Issuer != "" {
-			set.byIssuer[config.Issuer] = p
+		openID, ok := p.(interface{ issuer() string }) // a brand may have filled it in
+		if !ok {
+			continue
+		}
+		if _, taken := set.byIssuer[openID.issuer()]; !taken {
+			set.byIssuer[openID.issuer()] = p
 		}
 	}
 	return set, nil
