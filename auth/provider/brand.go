@@ -255,8 +255,21 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	}
 	answer, err := client.Exchange(ctx, form)
 	if err != nil {
+		var refusal *auth.ProviderError
+		if errors.As(err, &refusal) && refusal.Salvage != nil {
+			discard(ctx, b.options, b.config.Name, *refusal.Salvage, b.Revoke)
+		}
 		return auth.SignedIn{}, exchangeError(err)
 	}
+	signedIn, err := b.identify(ctx, s, members, answer)
+	if err != nil {
+		discard(ctx, b.options, b.config.Name, answer, b.Revoke)
+	}
+	return signedIn, err
+}
+
+// identify says who signed in, by a token answer with the given members.
+func (b *brand) identify(ctx context.Context, s *brandSession, members map[string]any, answer auth.Answer) (auth.SignedIn, error) {
 	answer.Scope = orElse(answer.Scope, strings.Join(b.config.Scopes, " ")) // RFC 6749 section 5.1
 	inner, err := b.withTokens(s.Inner, members)
 	if err != nil {

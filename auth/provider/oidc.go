@@ -121,6 +121,9 @@ func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, e
 	return session, nil
 }
 
+// issuer is the issuer as it is configured.
+func (p *OIDC) issuer() string { return p.config.Issuer }
+
 // Finish implements Provider.
 func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Values) (auth.SignedIn, error) {
 	s, ok := session.(*Session)
@@ -194,14 +197,20 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 
 // discard revokes the tokens of a sign-in that is refused, as far as that is quickly done.
 func (p *OIDC) discard(ctx context.Context, m *metadata, answer auth.Answer) {
-	if m.RevocationURL == "" {
-		return
+	if m.RevocationURL != "" {
+		discard(ctx, p.options, p.config.Name, answer, func(ctx context.Context, tokens auth.TokenSet) error {
+			return revoke(ctx, p.client(m, answer.ClientAuth), m.RevocationURL, tokens)
+		})
 	}
+}
+
+func discard(
+	ctx context.Context, options Options, name string, answer auth.Answer, revoke func(context.Context, auth.TokenSet) error,
+) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
-	tokens := auth.TokenSet{Access: answer.Access, Refresh: answer.Refresh}
-	if err := revoke(ctx, p.client(m, answer.ClientAuth), m.RevocationURL, tokens); err != nil {
-		p.options.Log.WarnContext(ctx, "the tokens of a refused sign-in could not be revoked", "provider", p.config.Name, "error", err)
+	if err := revoke(ctx, auth.TokenSet{Access: answer.Access, Refresh: answer.Refresh}); err != nil {
+		options.Log.WarnContext(ctx, "the tokens of a refused sign-in could not be revoked", "provider", name, "error", err)
 	}
 }
 
