@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"keyturn/auth/authtest"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -10,6 +9,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"keyturn/auth/authtest"
+	"keyturn/auth/provider/scripted"
+	"keyturn/auth/vault/postgres/pgtest"
 )
 
 // crowd is people who renew all the time, each as soon as the last answer has come.
@@ -133,4 +136,41 @@ func TestKilledAtRandomMomentsWithoutReuseInterval(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d sessions lost by %d kills, %d answers", lost, len(c.people), kills, c.answers.Load())
+}
+
+// The process that starts in the place of a killed one takes up what that had begun first thing: before the lease runs out, and within
+// a reuse interval that is shorter than that.
+func TestARestartTakesUpAtOnceWhatWasBegun(t *testing.T) {
+	t.Parallel()
+	for _, engine := range []string{"SQLite", "PostgreSQL"} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			var args []string
+			if engine == "PostgreSQL" {
+				args = append(args, "KEYTURN_DATABASE="+pgtest.Database(t))
+			}
+			presented := make(chan bool, 10)
+			idp, p := atScripted(t, ofClass(scripted.SameSuccessor, func(idp *scripted.Provider) { idp.Interval = 5 * time.Second }), args...)
+			b := p.person()
+			b.do(t, "GET", "/auth/oidc", nil)
+			idp.Change(func() {
+				idp.Token = func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) bool {
+					tokens := grant() // it has rotated; the first answer comes too late
+					if presented <- true; idp.TokenCalls() == 1 {
+						time.Sleep(2 * time.Second)
+					}
+					writeJSON(w, tokens)
+					return true
+				}
+			})
+			go func() { _, _ = b.try(t.Context(), "POST", "/api/renew-token", nil) }()
+			<-presented
+			p.kill(t)
+			p.again(t)
+			eventually(t, "the grant to be taken up", func() bool { return b.generation(t) == 2 })
+			if a := b.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" {
+				t.Errorf("afterwards: %d %s", a.status, a.body)
+			}
+		})
+	}
 }

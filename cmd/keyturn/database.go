@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -95,7 +96,8 @@ func checkKeys(ctx context.Context, lifetime time.Duration, keys *keyset.File, d
 func openEngine(ctx context.Context, settings Settings, sealer vault.Sealer, existing bool, log *slog.Logger) (database, error) {
 	if settings.Database.Engine == enginePostgres {
 		return postgres.Open(ctx, postgres.Options{
-			URL: settings.Database.URL, Existing: existing, Sealer: sealer, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
+			URL: settings.Database.URL, Existing: existing, Sealer: sealer, Owners: filepath.Join(settings.DataDir, "lease.owner-"),
+			SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
 		})
 	}
 	return sqlite.Open(ctx, sqlite.Options{

@@ -22,6 +22,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
+	"keyturn/auth/vault/owners"
 )
 
 //go:embed migrations/*.sql
@@ -45,6 +46,7 @@ type Options struct {
 	URL         auth.Secret // postgres://…, as pgxpool understands it
 	Existing    bool        // neither make nor migrate the schema
 	Sealer      vault.Sealer
+	Owners      string           // what the paths of this process's files begin with that tell who died; empty: leases only run out
 	SessionIdle time.Duration    // a session unseen for this long is gone; 0: never
 	Now         func() time.Time // this process's clock; leases and sessions go by the database's
 	Log         *slog.Logger
@@ -58,6 +60,7 @@ type DB struct {
 	readers chan struct{} // one for each read under way
 	marks   vault.Marks
 	orphans vault.Orphans
+	owners  *owners.Owners
 	steady  steadiness
 	opened  vault.Opened
 	finder  finder
@@ -75,7 +78,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 		return nil, err
 	}
 	most := int(config.MaxConns)
-	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4))}
+	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners)}
 	db.steady.wait(afterStart)
 	db.opened = vault.NewOpened()
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
@@ -91,6 +94,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	if db.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
+	db.report(db.freeLeases(ctx))
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.upkeep.Go(func() { vault.Upkeep(ctx, db.Log, db.writeMarks, db.Tidy, db.writeMarks) })
 	db.upkeep.Go(func() { db.announce(ctx) })
@@ -227,6 +231,8 @@ func (db *DB) Ready(ctx context.Context) error {
 func (db *DB) Close() error {
 	db.stop()
 	db.upkeep.Wait()
+	db.report(db.owners.Release())
+	db.report(db.freeLeases(context.Background()))
 	db.pool.Close()
 	return nil
 }

@@ -82,9 +82,17 @@ func (db *DB) leasedUntil(left int64) time.Time {
 	return time.Time{}
 }
 
+// claimOwner lets the process that starts in the place of this one know whether it has died. Without that its leases run out.
+func (db *DB) claimOwner(owner string) {
+	if err := db.owners.Claim(owner); err != nil {
+		db.Log.Warn("the next process cannot know that this one has died", "error", err)
+	}
+}
+
 // Lease implements auth.Vault. Leases run by the database's clock. One that ran out is taken from its holder only when this
 // process has had the database for a while: after an outage the holder, who could not extend it, gets to store first.
 func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	db.claimOwner(owner)
 	// A lease that ends later than any lease could was taken before the clock was set back.
 	g, err := db.grant(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
 		WHERE id = $1 AND (lease_owner IN ('', $2) OR $4 AND (lease_until <= keyturn_now() OR lease_until > keyturn_now() + 2 * $3))
@@ -100,6 +108,7 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*
 
 // Claim implements auth.Vault.
 func (db *DB) Claim(ctx context.Context, seen *auth.Grant, owner string, ttl time.Duration, at time.Time) error {
+	db.claimOwner(owner)
 	return db.underLease(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3, presenting_at = $4
 		WHERE id = $1 AND revision = $5 AND presenting_at = 0 AND lease_owner IN ('', $2)`,
 		seen.ID, owner, ttl.Microseconds(), vault.Micros(at), seen.Revision)

@@ -31,6 +31,7 @@ func (db *DB) writeMarks(ctx context.Context) error {
 func (db *DB) Tidy(ctx context.Context) error {
 	return errors.Join(
 		db.writeMarks(ctx), // a session that was seen a moment ago stays
+		db.freeLeases(ctx),
 		db.removeSessions(ctx, `expires_at <= keyturn_now() - $2`, 0),
 		db.removeSessions(ctx, `seen_at <= keyturn_now() - $2`, vault.IdleMicros(db.SessionIdle)),
 		db.removeOrphans(ctx),
@@ -97,4 +98,19 @@ func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) 
 		return db.exec(ctx, `UPDATE grants SET sealed = $3 WHERE id = $1 AND sealed = $2`, id, old, anew)
 	}
 	return db.Sealer.ResealAll(next, swap)
+}
+
+// freeLeases ends the leases under which owners died who presented a refresh token, so that what they had begun is taken up at once. Any
+// other lease of theirs runs out.
+func (db *DB) freeLeases(ctx context.Context) error {
+	return db.owners.FreeDead(func(owner string) error {
+		_, err := db.exec(ctx, `UPDATE grants SET lease_owner = '', lease_until = 0 WHERE presenting_at > 0 AND lease_owner = $1`, owner)
+		return err
+	})
+}
+
+func (db *DB) report(err error) {
+	if err != nil {
+		db.Log.Error("database upkeep failed; it is tried again", "error", err)
+	}
 }

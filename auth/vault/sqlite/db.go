@@ -20,6 +20,7 @@ import (
 	_ "modernc.org/sqlite" // the driver named "sqlite"
 
 	"keyturn/auth/vault"
+	"keyturn/auth/vault/owners"
 )
 
 //go:embed migrations/*.sql
@@ -51,7 +52,7 @@ type DB struct {
 	find     *sql.Stmt
 	marks    vault.Marks
 	orphans  vault.Orphans
-	owners   owners
+	owners   *owners.Owners
 	probe    probe
 	stop     context.CancelFunc
 	tidiness sync.WaitGroup
@@ -60,7 +61,7 @@ type DB struct {
 // Open opens the file, creating it readable by the owner only, migrates it and begins to keep it tidy until Close. With
 // Existing it does neither of the first two: the error is fs.ErrNotExist or vault.ErrLacksMigration where that would be needed.
 func Open(ctx context.Context, options Options) (*DB, error) {
-	db := &DB{Options: options, opened: vault.NewOpened(), owners: owners{prefix: options.Path + ".owner-"}}
+	db := &DB{Options: options, opened: vault.NewOpened(), owners: owners.New(options.Path + ".owner-")}
 	if err := db.open(ctx); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", options.Path, errors.Join(err, db.closePools()))
 	}
@@ -178,7 +179,7 @@ func HoldsGrants(ctx context.Context, path string) (holds bool, err error) {
 func (db *DB) Close() error {
 	db.stop()
 	db.tidiness.Wait()
-	db.report(db.owners.release())
+	db.report(db.owners.Release())
 	db.report(db.freeLeases(context.Background()))
 	return db.closePools()
 }

@@ -55,7 +55,7 @@ func (db *DB) Get(ctx context.Context, id string) (*auth.Grant, error) {
 
 // Lease implements auth.Vault.
 func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g *auth.Grant, err error) {
-	if err := db.owners.claim(owner); err != nil {
+	if err := db.owners.Claim(owner); err != nil {
 		return nil, err
 	}
 	now := db.Now()
@@ -82,7 +82,7 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 
 // Claim implements auth.Vault.
 func (db *DB) Claim(ctx context.Context, seen *auth.Grant, owner string, ttl time.Duration, at time.Time) error {
-	if err := db.owners.claim(owner); err != nil {
+	if err := db.owners.Claim(owner); err != nil {
 		return err
 	}
 	return db.underLease(ctx, seen.ID, `UPDATE grants SET lease_owner = ?1, lease_until = ?2, presenting_at = ?3

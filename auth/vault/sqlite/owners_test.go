@@ -59,7 +59,7 @@ func TestTheLeaseOfADeadProcessIsFreeAtOnce(t *testing.T) {
 		t.Fatalf("the lease of a living process: %v, want ErrLeased", err)
 	}
 	// What the system does when a process is killed.
-	if err := other.owners.release(); err != nil {
+	if err := other.owners.Release(); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.freeLeases(t.Context()); err != nil {

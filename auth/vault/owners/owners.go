@@ -1,7 +1,7 @@
-package sqlite
+// Package owners tells which owners of leases have died, by files that a process locks for as long as it lives.
+package owners
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,21 +13,25 @@ import (
 	"keyturn/auth/vault/filelock"
 )
 
-// owners knows which owners of leases are alive. Each owner of this process holds the lock of a file beside the
-// database for as long as the process lives, however it ends; a file whose lock is free names a dead owner. Where there
-// are no such locks, a lease is free only when it has run out.
-type owners struct {
-	prefix string // of the files' paths
+// Owners knows which owners of leases are alive. Each owner of this process holds the lock of a file for as long as the process lives,
+// however it ends; a file whose lock is free names a dead owner. Where there are no such locks, a lease is free only when it has run
+// out. It is safe for concurrent use.
+type Owners struct {
+	prefix string // of the files' paths; empty: nobody is known of
 
 	mu   sync.Mutex
 	held map[string]*filelock.Lock
 }
 
-// claim makes owner one of this process's.
-func (o *owners) claim(owner string) error {
+// New returns the owners whose files have paths that begin with prefix; with an empty one nobody's life is told of. Who died is known to
+// those who look in the same folder.
+func New(prefix string) *Owners { return &Owners{prefix: prefix} }
+
+// Claim makes owner one of this process's.
+func (o *Owners) Claim(owner string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.held[owner] != nil || !filelock.Supported {
+	if o.held[owner] != nil || o.prefix == "" || !filelock.Supported {
 		return nil
 	}
 	// Locked before it has its name, so that nobody takes it for a dead one's.
@@ -51,8 +55,14 @@ func (o *owners) claim(owner string) error {
 }
 
 // dead lists owners that have died, each with the lock of its file, which the caller releases.
-func (o *owners) dead() (map[string]*filelock.Lock, error) {
+func (o *Owners) dead() (map[string]*filelock.Lock, error) {
+	if o.prefix == "" {
+		return nil, nil
+	}
 	names, err := os.ReadDir(filepath.Dir(o.prefix))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look for dead lease owners: %w", err)
 	}
@@ -71,8 +81,8 @@ func (o *owners) dead() (map[string]*filelock.Lock, error) {
 	return dead, nil
 }
 
-// release makes the owners of this process dead ones.
-func (o *owners) release() error {
+// Release makes the owners of this process dead ones.
+func (o *Owners) Release() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var errs []error
@@ -83,21 +93,18 @@ func (o *owners) release() error {
 	return errors.Join(errs...)
 }
 
-// freeLeases ends the leases of owners that have died, so that what they had begun is taken up at once.
-func (db *DB) freeLeases(ctx context.Context) error {
-	dead, err := db.owners.dead()
+// FreeDead calls free with each owner that has died, and forgets those for whom it succeeds: their leases are free.
+func (o *Owners) FreeDead(free func(owner string) error) error {
+	dead, err := o.dead()
 	for owner, lock := range dead {
-		free := db.inTx(ctx, func(tx *writer) error {
-			_, err := tx.Exec(`UPDATE grants SET lease_owner = '', lease_until = 0 WHERE lease_owner = ?`, owner)
-			return err
-		})
-		if free == nil {
-			free = os.Remove(db.owners.prefix + owner)
+		freed := free(owner)
+		if freed == nil {
+			freed = os.Remove(o.prefix + owner)
 		}
-		if errors.Is(free, fs.ErrNotExist) { // another process was quicker
-			free = nil
+		if errors.Is(freed, fs.ErrNotExist) { // another process was quicker
+			freed = nil
 		}
-		err = errors.Join(err, free, lock.Release())
+		err = errors.Join(err, freed, lock.Release())
 	}
 	return err
 }
