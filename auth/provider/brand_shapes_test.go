@@ -65,7 +65,7 @@ func shapes() []shape {
 		renewable("heroku", "u-1", "Alice", "api.heroku.com/account", `{"id":"u-1","name":"Alice"}`),
 		renewable("hubspot", "5", "", "api.hubapi.com/oauth/v1/access-tokens/a1",
 			`{"token":"a1","user":"a@example.com","user_id":5}`).
-			refuses(400, `{"status":"BAD_REFRESH_TOKEN","error":"invalid_grant","error_description":"no"}`, ""),
+			refuses(400, `{"status":"BAD_REFRESH_TOKEN","message":"missing or invalid refresh token"}`, ""),
 		renewable("kakao", "3", "alice", "kapi.kakao.com/v2/user/me", `{"id":3,"properties":{"nickname":"alice"}}`).answering(
 			`{"access_token":"a1","token_type":"bearer","refresh_token":"r1","expires_in":21599,"scope":"profile",`+
 				`"refresh_token_expires_in":5183999}`).

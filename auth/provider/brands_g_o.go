@@ -65,6 +65,7 @@ func brandsGToO() map[string]brandEntry {
 		"hubspot": {
 			label: "HubSpot", make: usual(hubspot.New), auth: post, scopes: []string{"oauth"},
 			tokenURL: at("https://api.hubapi.com/oauth/v1/token"), renews: yes, rotates: no,
+			dialect: ended("status", "BAD_REFRESH_TOKEN"),
 		},
 		"influxcloud": {
 			label: "InfluxCloud", make: influxcloudOf, takes: []string{"domain"}, auth: post, bearer: true,

@@ -22,7 +22,7 @@ const maxDetail = 200
 func read(r *response, now time.Time) (auth.Answer, error) {
 	params, readable := parse(r)
 	answer := auth.Answer{
-		Access: auth.Secret(params.text("access_token")), Refresh: auth.Secret(params.text("refresh_token")),
+		Access: params.token("access_token"), Refresh: params.token("refresh_token"),
 		ID: auth.Secret(params.text("id_token")), Type: params.text("token_type"), Scope: params.scope(),
 		Lifetime: params.seconds("expires_in"),
 	}
@@ -112,6 +112,14 @@ func isForm(body []byte) bool {
 func (p parameters) text(name string) string {
 	s, _ := p[name].(string)
 	return strings.TrimSpace(s)
+}
+
+// token is a member that is a token: text, or a number that somebody left without quotes. It is to be presented as it came.
+func (p parameters) token(name string) auth.Secret {
+	if number, ok := p[name].(json.Number); ok {
+		return auth.Secret(number)
+	}
+	return auth.Secret(p.text(name))
 }
 
 // textOrNone says that a member is a string, null, or not there.

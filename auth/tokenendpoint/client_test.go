@@ -180,6 +180,10 @@ func TestMembersAreExact(t *testing.T) {
 	if err != nil || answer.Access != "yes" || answer.Refresh != "" || !answer.RefreshNeverExpires {
 		t.Errorf("%v, %v", answer, err)
 	}
+	answer, err = read(&response{status: 200, body: []byte(`{"access_token":"a","refresh_token":12345678901234567890}`)}, time.Now())
+	if err != nil || answer.Refresh.Reveal() != "12345678901234567890" {
+		t.Errorf("a refresh token without quotes: %v, %v", answer.Refresh.Reveal(), err)
+	}
 	for body, want := range map[string]time.Duration{
 		`{"access_token":"a","refresh_token_expires_in":15811200}`:  183 * 24 * time.Hour,
 		`{"access_token":"a","refresh_expires_in":"1800"}`:          30 * time.Minute,
