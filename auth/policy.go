@@ -13,8 +13,8 @@ const minInterval = 30 * time.Second
 // after three quarters of what is left: without an end to that it would be a loop.
 const shortestLeft = 2 * time.Second
 
-// clockTolerance is how far two readings of the wall clock may disagree before it counts as set back.
-const clockTolerance = time.Minute
+// ClockTolerance is how far two readings of the wall clock may disagree before it counts as set back, as by a token from the future.
+const ClockTolerance = time.Minute
 
 // GrantType is how a grant is renewed at the token endpoint.
 type GrantType string
@@ -94,8 +94,8 @@ func (p Policy) Due(g *Grant, now time.Time) bool {
 	if next.IsZero() {
 		return false
 	}
-	fromFuture := g.Tokens.IssuedAt.Sub(now) > clockTolerance
-	if try := g.Standing.NextTry; try.Sub(now) > maxRetryAfter+clockTolerance && (fromFuture || try.After(g.Tokens.ExpiresAt)) {
+	fromFuture := g.Tokens.IssuedAt.Sub(now) > ClockTolerance
+	if try := g.Standing.NextTry; try.Sub(now) > maxRetryAfter+ClockTolerance && (fromFuture || try.After(g.Tokens.ExpiresAt)) {
 		return true
 	}
 	if fromFuture {

@@ -66,6 +66,9 @@ const (
 	CodeStorage             = "storage_unavailable"      // the database would not take or give something
 )
 
+// KeptRenewals is how many renewals of a grant a vault keeps.
+const KeptRenewals = 200
+
 // Renewal is the record of one renewal.
 type Renewal struct {
 	ID         int64 // ascending in the order of recording; set by the vault

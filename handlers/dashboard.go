@@ -62,7 +62,7 @@ func sendPage(c echo.Context, page *keptAnswer) error {
 // history that is shown as well.
 func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, before string) ([]byte, error) {
 	ctx := context.WithoutCancel(c.Request().Context())
-	list, err := a.Rotator.History(ctx, view.Grant.ID, 0, keptRenewals)
+	list, err := a.Rotator.History(ctx, view.Grant.ID, 0, auth.KeptRenewals)
 	if err != nil {
 		return nil, storageProblem(err)
 	}

@@ -17,8 +17,6 @@ const (
 	historyRows = 20
 	// liveRows is how far the newest page of the history may grow while it is open, before it begins anew.
 	liveRows = 60
-	// keptRenewals is how many renewals of a grant the vault keeps.
-	keptRenewals = 200
 )
 
 // historyOf is what of the renewals, newest first, a page shows whose oldest one is since; empty: a new page.

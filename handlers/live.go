@@ -159,7 +159,7 @@ func (s *stream) program(ctx context.Context) error {
 	if err != nil || version == "" {
 		return err
 	}
-	list, err := s.app.Rotator.History(ctx, s.grant, 0, keptRenewals)
+	list, err := s.app.Rotator.History(ctx, s.grant, 0, auth.KeptRenewals)
 	if err != nil {
 		return s.unread(ctx, err)
 	}
@@ -237,7 +237,7 @@ func versionOf(g *auth.Grant) string {
 
 // renewedFragment is the token card and what else of the dashboard a renewal changes.
 func (a *app) renewedFragment(c echo.Context, view auth.View, said *views.Result, since string, live bool) (templ.Component, error) {
-	list, err := a.Rotator.History(c.Request().Context(), view.Grant.ID, 0, keptRenewals)
+	list, err := a.Rotator.History(c.Request().Context(), view.Grant.ID, 0, auth.KeptRenewals)
 	if err != nil {
 		return nil, err
 	}

@@ -10,9 +10,6 @@ import (
 	"keyturn/auth"
 )
 
-// KeepRenewals is how many renewals of a grant the history keeps.
-const KeepRenewals = 200
-
 // GrantColumns are the columns of a grant that GrantValues fills, in its order.
 const GrantColumns = `id, session_hash, provider, subject, sealed, generation, state, due_at, issued_at, created_at, seen_at,
 	user_agent, ip, sid`

@@ -13,13 +13,11 @@ const (
 
 	// TidyBatch is how many rows are removed at a time, so that no lock is felt.
 	TidyBatch = 200
-	// TidyGrants is how many grants are: each takes up to KeepRenewals rows of history with it. 20 such took SQLite 24 ms.
+	// TidyGrants is how many grants are: each takes up to auth.KeptRenewals rows of history with it. 20 such took SQLite 24 ms.
 	TidyGrants = 20
 	// OrphanAge is how old a grant without a session must be to be removed: a sign-in stores its grant a moment before its
 	// session.
 	OrphanAge = 10 * time.Minute
-	// ClockTolerance is how far in the future a token may have been issued before a clock counts as set back.
-	ClockTolerance = time.Minute
 )
 
 // TouchEvery is how old a session's last-seen mark may grow before a request renews it, where sessions idle away after the given time:
@@ -64,7 +62,7 @@ func (m *Marks) Take() map[string]Mark {
 }
 
 // Upkeep runs often every second and seldom every minute until ctx is done, and then last. What fails is logged, and done
-// again at its next turn.
+// again at its next turn; marks that were taken and not written come again with the next requests.
 func Upkeep(ctx context.Context, log *slog.Logger, often, seldom, last func(context.Context) error) {
 	second, minute := time.NewTicker(oftenEvery), time.NewTicker(seldomEvery)
 	defer second.Stop()

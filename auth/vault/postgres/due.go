@@ -35,7 +35,7 @@ func (db *DB) Due(
 	if err != nil || after.ID != "" || len(list) == limit {
 		return list, err
 	}
-	strays, err := db.candidates(ctx, selectStrays, provider, vault.Micros(now.Add(vault.ClockTolerance)), at, limit-len(list))
+	strays, err := db.candidates(ctx, selectStrays, provider, vault.Micros(now.Add(auth.ClockTolerance)), at, limit-len(list))
 	return append(list, strays...), err
 }
 

@@ -163,7 +163,7 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 	}
 	stored := *g
 	err = db.one(ctx, into(&r.ID, &stored.Revision), replaceGrant, append(vault.RenewalValues(r), sealed, g.Generation, vault.State(g),
-		vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.ID, r.From(), owner, vault.KeepRenewals-1, g.SID())...)
+		vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.ID, r.From(), owner, auth.KeptRenewals-1, g.SID())...)
 	if err == nil {
 		db.opened.Written(&stored)
 		g.Revision = stored.Revision

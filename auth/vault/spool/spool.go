@@ -186,7 +186,7 @@ func (d *Dir) All() ([]auth.Unstored, error) {
 	return all, err
 }
 
-// Remove implements auth.Spool. With the last entry the reserve is set aside anew.
+// Remove implements auth.Spool. The reserve is set aside anew if it is gone.
 func (d *Dir) Remove(u auth.Unstored) error {
 	path, err := d.file(u.Grant.ID)
 	if err != nil {

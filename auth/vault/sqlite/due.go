@@ -31,7 +31,7 @@ func (db *DB) Due(ctx context.Context, provider string, now time.Time, after aut
 	if err != nil || after.ID != "" || len(list) == limit {
 		return list, err
 	}
-	strays, err := db.candidates(ctx, selectStrays, provider, vault.Micros(now.Add(vault.ClockTolerance)), at, at, at, seen, limit-len(list))
+	strays, err := db.candidates(ctx, selectStrays, provider, vault.Micros(now.Add(auth.ClockTolerance)), at, at, at, seen, limit-len(list))
 	return append(list, strays...), err
 }
 

@@ -261,7 +261,7 @@ func addRenewal(tx *writer, r *auth.Renewal) error {
 		return err
 	}
 	_, err = tx.Exec(`DELETE FROM renewals WHERE grant_id = ? AND id <=
-		(SELECT id FROM renewals WHERE grant_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)`, r.GrantID, r.GrantID, vault.KeepRenewals)
+		(SELECT id FROM renewals WHERE grant_id = ? ORDER BY id DESC LIMIT 1 OFFSET ?)`, r.GrantID, r.GrantID, auth.KeptRenewals)
 	return err
 }
 

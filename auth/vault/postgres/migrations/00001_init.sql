@@ -28,7 +28,7 @@ CREATE TABLE grants (
     subject       text NOT NULL,
     sealed        bytea NOT NULL, -- tokens and claims exist only in here
     generation    bigint NOT NULL,
-    state         text NOT NULL, -- active or refused
+    state         text NOT NULL, -- active, refused or ended
     due_at        bigint NOT NULL,
     issued_at     bigint NOT NULL, -- of the access token: one from the future betrays a clock that was set back
     lease_owner   text NOT NULL DEFAULT '',

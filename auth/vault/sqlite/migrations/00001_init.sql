@@ -22,7 +22,7 @@ CREATE TABLE grants (
     subject       TEXT NOT NULL,
     sealed        BLOB NOT NULL, -- tokens and claims exist only in here
     generation    INTEGER NOT NULL,
-    state         TEXT NOT NULL, -- active or refused
+    state         TEXT NOT NULL, -- active, refused or ended
     due_at        INTEGER NOT NULL,
     issued_at     INTEGER NOT NULL, -- of the access token: one from the future betrays a clock that was set back
     lease_owner   TEXT NOT NULL DEFAULT '',
