@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,9 +76,10 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	callbacks := auth.DefaultCallbacks()
 	s.events = &auth.Events{Most: settings.EventStreams, MostOfGrant: settings.EventStreams / streamsShare}
 	follow, unfollow := context.WithCancel(context.WithoutCancel(ctx))
-	s.closers = append(s.closers, func() error { unfollow(); return nil })
-	go s.events.Follow(follow, db, log)
-	go s.keyset.run(follow)
+	var following sync.WaitGroup
+	s.closers = append(s.closers, func() error { unfollow(); following.Wait(); return nil })
+	following.Go(func() { s.events.Follow(follow, db, log) })
+	following.Go(func() { s.keyset.run(follow) })
 	s.grants = auth.NewGrants(db, providers, callbacks, s.events, now, log)
 	s.rotator = auth.NewRotator(auth.RotatorConfig{
 		Vault: db, Spool: unstored, Providers: providers, Grants: s.grants, Callbacks: callbacks, Events: s.events, RenewTimeout: settings.RenewTimeout,
