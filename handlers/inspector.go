@@ -86,20 +86,21 @@ func (a *app) panel(c echo.Context) (views.TokenPanel, auth.View, error) {
 	return p, view, nil
 }
 
-// inspectToken shows what a token says. Its signature is checked by a request of its own where there is a script.
+// inspectToken shows what a token says.
 func (a *app) inspectToken(c echo.Context) error {
 	p, view, err := a.panel(c)
 	if err != nil {
 		return err
 	}
+	return a.showPanel(c, view, p)
+}
+
+// showPanel shows a panel. Its signature is checked by a request of its own where there is a script.
+func (a *app) showPanel(c echo.Context, view auth.View, p views.TokenPanel) error {
 	if !isHTMX(c) && p.JWT && !p.Withheld {
 		said := a.signature(c, view.Grant, p.Kind)
 		p.Signature = &said
 	}
-	return a.showPanel(c, view, p)
-}
-
-func (a *app) showPanel(c echo.Context, view auth.View, p views.TokenPanel) error {
 	return a.part(c, view, "Inspector", views.TokenInspection(p, a.Now()))
 }
 

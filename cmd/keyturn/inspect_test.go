@@ -86,6 +86,23 @@ func TestRevealingIsForItsOwnerOnly(t *testing.T) {
 	}
 }
 
+// Where no script asks for it, the page says at once whether the signature is right, whatever else was asked of the token.
+func TestAPageWithoutAScriptSaysWhoSigned(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	for _, path := range []string{"/dashboard/tokens/access", "/dashboard/tokens/access/reveal", "/dashboard/tokens/access/introspect"} {
+		method, form := "GET", url.Values(nil)
+		if strings.Count(path, "/") > 3 {
+			method, form = "POST", url.Values{}
+		}
+		if a := alice.do(t, method, path, form, "Accept", "text/html"); a.status != http.StatusOK || !strings.Contains(a.body, "verified with") {
+			t.Errorf("%s %s: %d, without a word on the signature", method, path, a.status)
+		}
+	}
+}
+
 func TestWithheldTokensNeverLeave(t *testing.T) {
 	t.Parallel()
 	idp, p := atScripted(t, func(idp *scripted.Provider) {
