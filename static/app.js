@@ -236,7 +236,10 @@
     line.setAttribute("x1", x + "%");
     line.setAttribute("x2", x + "%");
     const used = picture.querySelector(".present .used"), valid = picture.querySelector(".present .valid");
-    if (used) used.setAttribute("width", Math.max(0.25, Math.min(x - from, parseFloat(valid.getAttribute("width")))) + "%");
+    if (!used) return;
+    const passed = Math.max(0.25, Math.min(x - from, parseFloat(valid.getAttribute("width"))));
+    used.setAttribute("width", passed + "%");
+    picture.querySelector(".present text").setAttribute("visibility", passed < 4 ? "hidden" : "visible");
   }
 
   function detail(bar) {

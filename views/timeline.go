@@ -198,3 +198,11 @@ func twoUnits(a int64, unitA string, b int64, unitB string) string {
 	}
 	return fmt.Sprintf("%d %s %d %s", a, unitA, b, unitB)
 }
+
+// numberShown hides a generation for which its bar has no room.
+func numberShown(used float64) string {
+	if used < 4 {
+		return "hidden"
+	}
+	return "visible"
+}
