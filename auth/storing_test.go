@@ -256,3 +256,27 @@ func TestTokensOfASignInThatComesToNothingAreRevoked(t *testing.T) {
 	})
 	waitFor(t, "the refresh token is revoked", func() bool { return slices.Contains(h.idp.Revoked(), "refresh-0-A") })
 }
+
+// lateReplace is a vault that takes its time to store a renewal.
+type lateReplace struct{ auth.Vault }
+
+func (l lateReplace) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	time.Sleep(time.Second)
+	return l.Vault.Replace(ctx, owner, g, r)
+}
+
+// Whoever waits in vain is told whose matter it is: not the provider's, when that has answered.
+func TestASlowVaultIsNotTheProvidersMatter(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{timeout: 300 * time.Millisecond, vault: func(v auth.Vault) auth.Vault { return lateReplace{v} }})
+	result := h.renew(t)
+	if result.Outcome != auth.OutcomeKept || result.Failure.Code != auth.CodeStorage || result.Failure.Party != auth.PartyKeyturn {
+		t.Errorf("%s: %+v", result.Outcome, result.Failure)
+	}
+	if err := h.rotator.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if g := h.stored(t); g.Generation != 2 {
+		t.Errorf("generation %d", g.Generation)
+	}
+}
