@@ -13,6 +13,8 @@
   let clicked = false; // a click on Refresh Token is on its way
   let askedAt = 0; // when the page last asked by itself
   let focused = ""; // id of what had the focus before a swap
+  let around = null; // the card that it is in
+  let read = null; // how far the inspector was read before a renewal swaps it
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
   let reloading = false; // the inspector is on its way again, after a renewal
   let leavingUntil = 0; // the page is on its way elsewhere; later than that it has stayed
@@ -115,6 +117,7 @@
     if (!form) return;
     clicked = true;
     byId("notice").replaceChildren();
+    byId("result").replaceChildren();
     busy(form, true);
   });
 
@@ -148,22 +151,38 @@
   // What was swapped in
 
   document.addEventListener("htmx:before:swap", () => {
-    const id = document.activeElement && document.activeElement.id;
-    if (id) focused = id;
+    const active = document.activeElement;
+    if (active && active !== document.body) [focused, around] = [active.id, active.closest(".card")];
+    const panel = document.querySelector("#inspector-body .panel");
+    if (reloading && panel) read = { tab: currentTab(), top: panel.scrollTop };
   });
+
+  function currentTab() {
+    const tab = document.querySelector("#inspector-body .tabs a[aria-current]");
+    return tab && tab.getAttribute("href");
+  }
+
+  // What had the focus and is gone leaves it to what took its place, or to the heading that it was under.
+  function focusAgain() {
+    if ((focused || around) && document.activeElement === document.body) {
+      let next = focused && (byId(focused) || (focused === "refresh-token" && byId("sign-in-again")));
+      if (!next && around && around.isConnected && (next = around.querySelector("h2"))) next.tabIndex = -1;
+      if (next) next.focus({ preventScroll: true });
+    }
+    [focused, around] = ["", null];
+  }
 
   document.addEventListener("htmx:after:swap", (event) => {
     const target = event.detail.ctx.target;
     dress(document);
     if (target && target.id === "inspector-body") {
       reloading = false;
+      const panel = document.querySelector("#inspector-body .panel");
+      if (panel && read && read.tab === currentTab()) panel.scrollTop = read.top;
+      read = null;
       revealAgain();
     } else if (byId("revealed") && !clicked && !reloading) reveal = null;
-    if (focused && document.activeElement === document.body) {
-      const next = byId(focused) || (focused === "refresh-token" && byId("sign-in-again"));
-      if (next) next.focus({ preventScroll: true });
-    }
-    focused = "";
+    focusAgain();
   });
 
   function dress(root) {

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// A renewal that nobody on this page asked for changes what it changes, and leaves the reader where they are.
+func TestARenewalLeavesTheReaderInPlace(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openTab(t, look{})
+	b.signIn(t, p.base)
+	b.becomes(t, "it is live", isLive)
+	b.becomes(t, "the claims are there", `!!document.querySelector("#inspector .panel.tall .signature.good")`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.querySelector("#inspector .panel").scrollTop = 120`))
+	p.signedInAs(t, b).do(t, "POST", "/api/renew-token", nil)
+	b.becomes(t, "the inspector has the new token", `document.querySelector("#inspector .panel").textContent.includes("generation 2")`)
+	b.becomes(t, "it is where it was read", `document.querySelector("#inspector .panel").scrollTop === 120`)
+}
+
+// Who works by keyboard goes on where they were when the button that they pressed is gone.
+func TestFocusStaysWhereAButtonWentAway(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	phone := p.person()
+	phone.signIn(t, "alice")
+	b := openTab(t, look{})
+	b.signIn(t, p.base)
+	b.do(t, click(`#session-list form[hx-post$="/signout"] button`))
+	b.becomes(t, "the other session is gone", `!!document.querySelector("#session-list .empty")`)
+	b.becomes(t, "the focus is at the sessions", `document.activeElement.id === "sessions-title"`)
+}
