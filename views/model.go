@@ -241,8 +241,10 @@ func brief(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
 		return "<1 ms"
-	case d < 10*time.Second:
+	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1f s", d.Seconds())
 	default:
 		return fmt.Sprintf("%.0f s", d.Seconds())
 	}
@@ -252,8 +254,10 @@ func brief(d time.Duration) string {
 type scopeChip struct{ word, change string }
 
 const (
-	mostChips = 16 // that are shown at once
-	chipRunes = 48 // of a scope's name
+	mostChips  = 16 // that are shown at once, if their names are no longer than chipsRoom together
+	leastChips = 4
+	chipsRoom  = 220 // characters
+	chipRunes  = 48  // of a scope's name
 )
 
 func (c scopeChip) text() string  { return cutTo(c.word, chipRunes) }
@@ -274,7 +278,11 @@ func scopeChips(words, former []string) (shown, more []scopeChip) {
 			all = append(all, scopeChip{word, "gone"})
 		}
 	}
-	n := min(len(all), mostChips)
+	n, room := 0, chipsRoom
+	for n < min(len(all), mostChips) && (n < leastChips || room >= 0) {
+		room -= len(all[n].text())
+		n++
+	}
 	return all[:n], all[n:]
 }
 

@@ -135,9 +135,9 @@ func (b Bar) words(now time.Time) string {
 	case b.Outcome == "":
 		said += "from the sign-in"
 	case b.Took > 0:
-		said += fmt.Sprintf("%s %s in %s", b.Trigger, b.Outcome, brief(b.Took))
+		said += fmt.Sprintf("%s (%s) in %s", b.Outcome, b.Trigger, brief(b.Took))
 	default:
-		said += b.Trigger + " " + b.Outcome
+		said += fmt.Sprintf("%s (%s)", b.Outcome, b.Trigger)
 	}
 	if !b.ReplacedAt.IsZero() {
 		return said + ", in use for " + lasting(b.ReplacedAt.Sub(b.IssuedAt))
