@@ -16,6 +16,15 @@ import (
 // isLive is that the page hears of renewals.
 const isLive = `document.getElementById("live-state").dataset.state === "on"`
 
+// openLive opens the dashboard, signed in, and waits until it is live.
+func openLive(t *testing.T, p *program) *tab {
+	t.Helper()
+	b := openTab(t, look{})
+	b.signIn(t, p.base)
+	b.becomes(t, "it is live", isLive)
+	return b
+}
+
 func TestClickingRefreshTokenSwapsTheNewExpiryIn(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)

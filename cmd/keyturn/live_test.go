@@ -90,9 +90,7 @@ func TestTheCountdownReachesZeroAndTheCardRenews(t *testing.T) {
 func TestAPageFindsItsWayBackAfterARestart(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)
-	b := openTab(t, look{})
-	b.signIn(t, p.base)
-	b.becomes(t, "live", isLive)
+	b := openLive(t, p)
 	cookies := p.signedInAs(t, b)
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.sameDocument = true`))
 	p.kill(t)

@@ -10,9 +10,7 @@ import (
 func TestARenewalLeavesTheReaderInPlace(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)
-	b := openTab(t, look{})
-	b.signIn(t, p.base)
-	b.becomes(t, "it is live", isLive)
+	b := openLive(t, p)
 	b.becomes(t, "the claims are there", `!!document.querySelector("#inspector .panel.tall .signature.good")`)
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.querySelector("#inspector .panel").scrollTop = 120`))
 	p.signedInAs(t, b).do(t, "POST", "/api/renew-token", nil)
