@@ -326,7 +326,11 @@
   });
 
   window.addEventListener("pagehide", () => { if (byId("revealed")) byId("revealed").textContent = mask; });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) localTimes(document); });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    localTimes(document);
+    document.body.dispatchEvent(new Event("sessions")); // somebody may have signed in elsewhere meanwhile
+  });
 
   dress(document);
   tick();

@@ -30,3 +30,14 @@ func TestFocusStaysWhereAButtonWentAway(t *testing.T) {
 	b.becomes(t, "the other session is gone", `!!document.querySelector("#session-list .empty")`)
 	b.becomes(t, "the focus is at the sessions", `document.activeElement.id === "sessions-title"`)
 }
+
+// A sign-in from elsewhere is in the list when the page is looked at again.
+func TestSessionsFromElsewhereShow(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openLive(t, p)
+	b.becomes(t, "there is nobody else", `!!document.querySelector("#session-list .empty")`)
+	p.person().signIn(t, "alice")
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.dispatchEvent(new Event("visibilitychange"))`)) // as when the tab comes to the front
+	b.becomes(t, "the other session is there", `!!document.getElementById("sign-out-others")`)
+}
