@@ -246,6 +246,10 @@ func TestNoAnswerAtAll(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t, options{lifetime: time.Hour, timeout: 300 * time.Millisecond, onUnknown: auth.RetryAtExpiry, idp: scriptedBy(hang)})
 		h.renew(t)
+		waitFor(t, "the failed try to end", func() bool {
+			v, err := h.rotator.Look(t.Context(), h.grant.ID)
+			return err == nil && !v.Running && v.Grant.Standing.Failures == 1
+		})
 		if v, err := h.rotator.Fresh(t.Context(), h.grant.ID); err != nil || v.Running || v.State != auth.StateFresh {
 			t.Errorf("for a request: %+v, %v", v, err)
 		}
