@@ -280,6 +280,63 @@ func TestPostgreSQLIsAwayUnderLoad(t *testing.T) {
 	}
 }
 
+// A replica that was killed in an outage of the database, with renewals in its spool, starts again when the database is back: what it has
+// is stored, and nobody presents the refresh tokens again that they replace.
+func TestAReplicaThatWasKilledInAnOutageStoresFirst(t *testing.T) {
+	t.Parallel()
+	server := pgtest.New(t)
+	idp := scripted.New(t)
+	ofClass(scripted.FamilyRevoked, func(idp *scripted.Provider) { idp.Interval = 0 })(idp)
+	r := startReplicas(t, idp, server.Database(t))
+	people := r.people(t, 8)
+	first, away := r.programs[0], make(chan struct{})
+	idp.Change(func() {
+		idp.Token = func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) bool {
+			tokens := grant()
+			<-away
+			writeJSON(w, tokens)
+			return true
+		}
+	})
+	for _, b := range people {
+		go func() { _, _ = b.at(first).try(t.Context(), "POST", "/api/renew-token", nil) }()
+	}
+	eventually(t, "renewals under way", func() bool { return idp.TokenCalls() >= len(people) })
+	server.Stop()
+	close(away)
+	idp.Change(func() { idp.Token = nil })
+	spooled := func() int {
+		left, _ := filepath.Glob(filepath.Join(first.dir, "spool", "*.json"))
+		return len(left)
+	}
+	eventually(t, "all are in the spool", func() bool { return spooled() == len(people) })
+	time.Sleep(6 * time.Second) // the leases run out
+	first.kill(t)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the others to have the database again", func() bool { return people[0].at(r.programs[1]).signedIn(t) })
+	for _, b := range people {
+		go func() {
+			for t.Context().Err() == nil {
+				_, _ = b.at(r.programs[1]).try(t.Context(), "GET", "/api/session", nil)
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+	}
+	r.start(t, first)
+	eventually(t, "what came meanwhile to be stored", func() bool { return spooled() == 0 })
+	for i, b := range people {
+		if g := b.generation(t); g != 2 {
+			t.Errorf("session %d has generation %v", i, g)
+		}
+		if a := b.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" {
+			t.Errorf("session %d is stuck: %s", i, a.body)
+		}
+	}
+	onceEach(t, idp)
+}
+
 // What one replica does to a grant shows on the pages that another serves.
 func TestARenewalOnOneReplicaShowsAtAnother(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ package filelock
 import (
 	"errors"
 	"os"
+	"strconv"
 	"syscall"
 )
 
@@ -21,4 +22,17 @@ func lock(file *os.File, wait bool) error {
 		return ErrHeld
 	}
 	return err
+}
+
+// Identity tells the file at path from every copy of it in the same file system; empty if it cannot be told.
+func Identity(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return strconv.FormatUint(stat.Ino, 10)
 }

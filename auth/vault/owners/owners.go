@@ -39,6 +39,7 @@ func (o *Owners) Claim(owner string) error {
 	if err != nil {
 		return fmt.Errorf("claim lease owner: %w", err)
 	}
+	_, _ = temporary.WriteString(filelock.Identity(temporary.Name())) // on a full disk it will pass for a copy
 	_ = temporary.Close()
 	lock, err := filelock.Try(temporary.Name())
 	if err == nil {
@@ -72,13 +73,22 @@ func (o *Owners) dead() (map[string]*filelock.Lock, error) {
 		if !ok {
 			continue
 		}
-		if lock, err := filelock.Try(o.prefix + owner); err == nil {
+		if lock, err := filelock.Try(o.prefix + owner); err == nil && o.copied(owner) {
+			_ = os.Remove(o.prefix + owner)
+			_ = lock.Release()
+		} else if err == nil {
 			dead[owner] = lock
 		} else if !errors.Is(err, filelock.ErrHeld) && !errors.Is(err, fs.ErrNotExist) {
 			return dead, fmt.Errorf("look for dead lease owners: %w", err)
 		}
 	}
 	return dead, nil
+}
+
+// copied says that the owner's file is a copy, as of a whole folder: whoever it names may live on with the first one.
+func (o *Owners) copied(owner string) bool {
+	identity, err := os.ReadFile(o.prefix + owner)
+	return err == nil && string(identity) != filelock.Identity(o.prefix+owner)
 }
 
 // Release makes the owners of this process dead ones.
@@ -93,8 +103,8 @@ func (o *Owners) Release() error {
 	return errors.Join(errs...)
 }
 
-// FreeDead calls free with each owner that has died, and forgets those for whom it succeeds: their leases are free.
-func (o *Owners) FreeDead(free func(owner string) error) error {
+// Bury calls free with each owner that has died, and forgets those for whom it succeeds: they hold no lease any more.
+func (o *Owners) Bury(free func(owner string) error) error {
 	dead, err := o.dead()
 	for owner, lock := range dead {
 		freed := free(owner)

@@ -3,6 +3,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"embed"
 	"errors"
 	"fmt"
@@ -61,6 +62,7 @@ type DB struct {
 	marks   vault.Marks
 	orphans vault.Orphans
 	owners  *owners.Owners
+	heir    string // owns the leases that this process has inherited
 	steady  steadiness
 	opened  vault.Opened
 	finder  finder
@@ -78,7 +80,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 		return nil, err
 	}
 	most := int(config.MaxConns)
-	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners)}
+	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners), heir: rand.Text()}
 	db.steady.wait(afterStart)
 	db.opened = vault.NewOpened()
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
@@ -94,7 +96,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	if db.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	db.report(db.freeLeases(ctx))
+	db.report(db.inherit(ctx))
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.upkeep.Go(func() { vault.Upkeep(ctx, db.Log, db.writeMarks, db.Tidy, db.writeMarks) })
 	db.upkeep.Go(func() { db.announce(ctx) })
@@ -231,8 +233,7 @@ func (db *DB) Ready(ctx context.Context) error {
 func (db *DB) Close() error {
 	db.stop()
 	db.upkeep.Wait()
-	db.report(db.owners.Release())
-	db.report(db.freeLeases(context.Background()))
+	db.report(db.owners.Release()) // what is not stored yet is inherited by the next process
 	db.pool.Close()
 	return nil
 }

@@ -12,18 +12,19 @@ const (
 	// live is the condition that a grant has a session that has neither ended nor idled away; $2 is the idle limit.
 	live = ` AND EXISTS (SELECT 1 FROM sessions s WHERE s.grant_id = g.id AND s.grant_id <> ''
 			AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $2)`
-	// free is the condition that nobody holds the lease; $3 says whether one that ran out may be taken.
-	free = ` AND (g.lease_owner = '' OR $3 AND g.lease_until <= keyturn_now())`
+	// free is the condition that nobody holds the lease but who died in this process's place ($4); $3 says whether one that ran out
+	// may be taken.
+	free = ` AND (g.lease_owner IN ('', $4) OR $3 AND g.lease_until <= keyturn_now())`
 
 	selectDue = `SELECT g.id, g.due_at FROM grants g
-		WHERE g.provider = $1 AND g.due_at > 0 AND g.due_at <= $4 AND (g.due_at, g.id) > ($5, $6)` + free + live + `
-		ORDER BY g.due_at, g.id LIMIT $7`
+		WHERE g.provider = $1 AND g.due_at > 0 AND g.due_at <= $5 AND (g.due_at, g.id) > ($6, $7)` + free + live + `
+		ORDER BY g.due_at, g.id LIMIT $8`
 	selectStrays = `SELECT g.id, g.due_at FROM grants g
-		WHERE g.provider = $1 AND g.issued_at > $4 AND g.due_at > 0 AND g.due_at > $5` + free + live + `
-		ORDER BY g.issued_at LIMIT $6`
+		WHERE g.provider = $1 AND g.issued_at > $5 AND g.due_at > 0 AND g.due_at > $6` + free + live + `
+		ORDER BY g.issued_at LIMIT $7`
 	selectStruck = `SELECT g.id, g.due_at FROM grants g
 		WHERE g.provider = $1 AND g.presenting_at > 0 AND g.state = 'active'` + free + live + `
-		ORDER BY g.presenting_at LIMIT $4`
+		ORDER BY g.presenting_at LIMIT $5`
 )
 
 // Due implements auth.Vault. Each of its two statements is a range of one index.
@@ -45,6 +46,6 @@ func (db *DB) Struck(ctx context.Context, provider string, limit int) ([]auth.Ca
 }
 
 func (db *DB) candidates(ctx context.Context, query, provider string, args ...any) ([]auth.Candidate, error) {
-	common := []any{provider, vault.IdleMicros(db.SessionIdle), db.steady.left() <= 0}
+	common := []any{provider, vault.IdleMicros(db.SessionIdle), db.steady.left() <= 0, db.heir}
 	return many(ctx, db, vault.ScanCandidates, query, append(common, args...)...)
 }

@@ -90,13 +90,14 @@ func (db *DB) claimOwner(owner string) {
 }
 
 // Lease implements auth.Vault. Leases run by the database's clock. One that ran out is taken from its holder only when this
-// process has had the database for a while: after an outage the holder, who could not extend it, gets to store first.
+// process has had the database for a while: after an outage the holder, who could not extend it, gets to store first. What this process
+// has inherited is its own to take.
 func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
 	db.claimOwner(owner)
 	// A lease that ends later than any lease could was taken before the clock was set back.
 	g, err := db.grant(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
-		WHERE id = $1 AND (lease_owner IN ('', $2) OR $4 AND (lease_until <= keyturn_now() OR lease_until > keyturn_now() + 2 * $3))
-		RETURNING `+grantColumns, id, owner, ttl.Microseconds(), db.steady.left() <= 0)
+		WHERE id = $1 AND (lease_owner IN ('', $2, $5) OR $4 AND (lease_until <= keyturn_now() OR lease_until > keyturn_now() + 2 * $3))
+		RETURNING `+grantColumns, id, owner, ttl.Microseconds(), db.steady.left() <= 0, db.heir)
 	if !errors.Is(err, auth.ErrNotFound) {
 		return g, err
 	}

@@ -362,9 +362,9 @@ func TestReadsUseIndexes(t *testing.T) {
 	for query, args := range map[string][]any{
 		selectGrant:    {"x", "", 0},
 		selectSessions: {[]string{"x"}, 1, []string{"y"}, []int64{1}},
-		selectDue:      {"x", 1, true, 1, 1, "x", 9},
-		selectStrays:   {"x", 1, true, 1, 1, 9},
-		selectStruck:   {"x", 1, true, 9},
+		selectDue:      {"x", 1, true, "heir", 1, 1, "x", 9},
+		selectStrays:   {"x", 1, true, "heir", 1, 1, 9},
+		selectStruck:   {"x", 1, true, "heir", 9},
 	} {
 		for _, step := range planOf(t, db, query, args) {
 			scan := strings.Contains(step, "Seq Scan") && !strings.Contains(step, "test_clock")

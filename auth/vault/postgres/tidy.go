@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"keyturn/auth/vault"
 )
@@ -31,7 +32,7 @@ func (db *DB) writeMarks(ctx context.Context) error {
 func (db *DB) Tidy(ctx context.Context) error {
 	return errors.Join(
 		db.writeMarks(ctx), // a session that was seen a moment ago stays
-		db.freeLeases(ctx),
+		db.inherit(ctx),
 		db.removeSessions(ctx, `expires_at <= keyturn_now() - $2`, 0),
 		db.removeSessions(ctx, `seen_at <= keyturn_now() - $2`, vault.IdleMicros(db.SessionIdle)),
 		db.removeOrphans(ctx),
@@ -100,11 +101,18 @@ func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) 
 	return db.Sealer.ResealAll(next, swap)
 }
 
-// freeLeases ends the leases under which owners died who presented a refresh token, so that what they had begun is taken up at once. Any
-// other lease of theirs runs out.
-func (db *DB) freeLeases(ctx context.Context) error {
-	return db.owners.FreeDead(func(owner string) error {
-		_, err := db.exec(ctx, `UPDATE grants SET lease_owner = '', lease_until = 0 WHERE presenting_at > 0 AND lease_owner = $1`, owner)
+// inheritance is how long what a dead process had begun is left to its heir: as long as a lease.
+const inheritance = 6 * time.Second
+
+// inherit takes over the leases under which owners died who presented a refresh token, and whose files are in this process's folder: what
+// they had begun is taken up at once, by a process that has their spool. Any other lease of theirs runs out.
+func (db *DB) inherit(ctx context.Context) error {
+	return db.owners.Bury(func(owner string) error {
+		if err := db.owners.Claim(db.heir); err != nil {
+			return err
+		}
+		_, err := db.exec(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
+			WHERE presenting_at > 0 AND lease_owner = $1`, owner, db.heir, inheritance.Microseconds())
 		return err
 	})
 }

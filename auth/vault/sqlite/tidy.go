@@ -155,7 +155,7 @@ func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) 
 
 // freeLeases ends the leases of owners that have died, so that what they had begun is taken up at once.
 func (db *DB) freeLeases(ctx context.Context) error {
-	return db.owners.FreeDead(func(owner string) error {
+	return db.owners.Bury(func(owner string) error {
 		return db.inTx(ctx, func(tx *writer) error {
 			_, err := tx.Exec(`UPDATE grants SET lease_owner = '', lease_until = 0 WHERE lease_owner = ?`, owner)
 			return err
