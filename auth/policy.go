@@ -87,18 +87,16 @@ func (p Policy) PlanAt(g *Grant) time.Time {
 }
 
 // Due says whether an automatic renewal should begin at now. A wall clock that was set back shows in a token set from the
-// future: that is due at once, because nobody knows when it really ends. It shows in a try that is too far off, too, unless that waits for
-// the access token to expire (RetryAtExpiry).
+// future: that is due at once, because nobody knows when it really ends. So is what a try from the future has put off for too long.
 func (p Policy) Due(g *Grant, now time.Time) bool {
 	next := p.NextAt(g)
 	if next.IsZero() {
 		return false
 	}
-	fromFuture := g.Tokens.IssuedAt.Sub(now) > ClockTolerance
-	if try := g.Standing.NextTry; try.Sub(now) > maxRetryAfter+ClockTolerance && (fromFuture || try.After(g.Tokens.ExpiresAt)) {
+	if g.Standing.NextTry.Sub(now) > maxRetryAfter+ClockTolerance && g.Standing.TriedAt.Sub(now) > ClockTolerance {
 		return true
 	}
-	if fromFuture {
+	if g.Tokens.IssuedAt.Sub(now) > ClockTolerance {
 		return !now.Before(g.Standing.NextTry)
 	}
 	return !now.Before(next)

@@ -71,9 +71,17 @@ func TestAClockThatWasSetBack(t *testing.T) {
 	if policy.Due(g, back.Add(time.Second)) {
 		t.Error("after its renewal it is due again at once")
 	}
-	g.Standing.NextTry = start
+	g.Standing.NextTry, g.Standing.TriedAt = start, start.Add(-time.Minute)
 	if !policy.Due(g, back) {
 		t.Error("a back-off from before the jump holds for an hour")
+	}
+	g.Tokens.ExpiresAt = start.Add(time.Hour) // no sign that it is about to end
+	if !policy.Due(g, back) {
+		t.Error("a back-off from before the jump holds for an hour, while the token lives")
+	}
+	g.Standing.TriedAt = back
+	if policy.Due(g, back.Add(time.Minute)) {
+		t.Error("a try since the jump that waits for the expiry is put forward")
 	}
 }
 
