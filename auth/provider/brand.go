@@ -262,10 +262,19 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 		return auth.SignedIn{}, exchangeError(err)
 	}
 	signedIn, err := b.identify(ctx, s, members, answer)
-	if err != nil {
+	// While it is not known who it is, they may live on here with an earlier grant: to many brands the two are one.
+	if err != nil && !isProfileFailure(err) {
 		discard(ctx, b.options, b.config.Name, answer, b.Revoke)
 	}
 	return signedIn, err
+}
+
+// codeProfile says that a profile cannot be read, perhaps only now.
+const codeProfile = "profile_failed"
+
+func isProfileFailure(err error) bool {
+	var failure *SignInError
+	return errors.As(err, &failure) && failure.Code == codeProfile
 }
 
 // identify says who signed in, by a token answer with the given members.
@@ -277,7 +286,7 @@ func (b *brand) identify(ctx context.Context, s *brandSession, members map[strin
 	}
 	user, err := b.user(ctx, inner, nil)
 	if err != nil {
-		return auth.SignedIn{}, signInError("profile_failed", "who signed in could not be read: %s", errorCode(err))
+		return auth.SignedIn{}, signInError(codeProfile, "who signed in could not be read: %s", errorCode(err))
 	}
 	if user.Email == "" {
 		user.Email = textOf(members, "email") // VK says it only here

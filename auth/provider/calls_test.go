@@ -39,6 +39,22 @@ func TestKeysThatAreDownAreAskedForSeldom(t *testing.T) {
 	}
 }
 
+// Who comes while nobody asks costs nothing of what is set aside for new keys.
+func TestAPauseCostsNoFetch(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	k := newKeys("http://127.0.0.1:1", http.DefaultClient, func() time.Time { return now })
+	k.found, k.failed, k.failedAt = keySet{at: now}, errors.New("down"), now
+	for range 2 * keysAgainBurst {
+		if _, err := k.VerifySignature(t.Context(), forged); !errors.Is(err, k.failed) {
+			t.Errorf("in the pause: %v", err)
+		}
+	}
+	if left := k.again.TokensAt(now); left < keysAgainBurst {
+		t.Errorf("%v fetches are left", left)
+	}
+}
+
 // A call whose client has no time-out ends all the same, wherever the server hangs.
 func TestACallWithTheDefaultTransportEnds(t *testing.T) {
 	t.Parallel()

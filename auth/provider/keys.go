@@ -128,6 +128,9 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, onlyKnown
 		return payload, nil
 	}
 	// A new key, perhaps (OpenID Connect Core section 10.1.1).
+	if failed := k.resting(); failed != nil {
+		return nil, failed
+	}
 	if !k.again.AllowN(k.now(), 1) {
 		if failed != nil {
 			return nil, failed
@@ -175,12 +178,19 @@ func fits(key *jose.JSONWebKey, alg string) bool {
 	return false
 }
 
+// resting is why the latest fetch brought nothing, if that was just now.
+func (k *keys) resting() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if since := k.now().Sub(k.failedAt); since >= 0 && since < keysPause {
+		return k.failed
+	}
+	return nil
+}
+
 // fetched fetches the set. One call serves all who wait, and outlives them; one that failed, those who come just after it.
 func (k *keys) fetched(ctx context.Context) (keySet, error) {
-	k.mu.Lock()
-	failed, since := k.failed, k.now().Sub(k.failedAt)
-	k.mu.Unlock()
-	if failed != nil && since >= 0 && since < keysPause {
+	if failed := k.resting(); failed != nil {
 		return keySet{}, failed
 	}
 	call := k.calls.DoChan("", func() (any, error) {
