@@ -13,10 +13,10 @@ const afterglow = 2 * time.Second
 
 // flight is one renewal that runs in this process, or has just ended.
 type flight struct {
-	calling atomic.Bool           // the token endpoint is being called, or was and gave no tokens
-	came    atomic.Bool           // it gave tokens, which are being stored
-	sharers atomic.Int32          // who waited besides the one that began it
-	from    atomic.Pointer[Grant] // what it renews; nil: it has only begun
+	calling  atomic.Bool           // the token endpoint is being called, or was
+	answered atomic.Bool           // it has answered, and what that left is being stored
+	sharers  atomic.Int32          // who waited besides the one that began it
+	from     atomic.Pointer[Grant] // what it renews; nil: it has only begun
 
 	turnAt time.Time // when it got its turn at the provider
 
@@ -161,7 +161,7 @@ func (r *Rotator) whyNot(g *Grant, err error) Failure {
 // unended is why a flight has no answer in time.
 func (f *flight) unended() Failure {
 	switch {
-	case f.came.Load():
+	case f.answered.Load():
 		return Failure{Code: CodeStorage, Party: PartyKeyturn}
 	case f.calling.Load():
 		return Failure{Code: CodeTimeout, Party: PartyProvider}

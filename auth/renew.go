@@ -145,11 +145,11 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 		a.flight.calling.Store(true)
 		r.Counters.presented(a.before.Identity.Provider, a.replay != "")
 		answer, err := r.call(ctx, a, withScope)
-		a.flight.came.Store(err == nil)
 		var refusal *ProviderError
 		if err != nil && !errors.As(err, &refusal) {
 			return answer, err
 		}
+		a.flight.answered.Store(err == nil || refusal != nil && refusal.Delivery == DeliveryAnswered)
 		if refusal != nil && refusal.Salvage != nil && refusal.Salvage.Refresh == a.before.Tokens.Refresh {
 			refusal.Salvage = nil // an echo
 		}

@@ -261,14 +261,14 @@ func TestTokensOfASignInThatComesToNothingAreRevoked(t *testing.T) {
 type lateReplace struct{ auth.Vault }
 
 func (l lateReplace) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
-	time.Sleep(time.Second)
+	time.Sleep(1500 * time.Millisecond)
 	return l.Vault.Replace(ctx, owner, g, r)
 }
 
 // Whoever waits in vain is told whose matter it is: not the provider's, when that has answered.
 func TestASlowVaultIsNotTheProvidersMatter(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, options{timeout: 300 * time.Millisecond, vault: func(v auth.Vault) auth.Vault { return lateReplace{v} }})
+	h := newHouse(t, options{timeout: time.Second, vault: func(v auth.Vault) auth.Vault { return lateReplace{v} }})
 	result := h.renew(t)
 	if result.Outcome != auth.OutcomeKept || result.Failure.Code != auth.CodeStorage || result.Failure.Party != auth.PartyKeyturn {
 		t.Errorf("%s: %+v", result.Outcome, result.Failure)

@@ -116,7 +116,7 @@ func (p parameters) text(name string) string {
 
 // token is a member that is a token: text, or a number that somebody left without quotes. It is to be presented as it came.
 func (p parameters) token(name string) auth.Secret {
-	if number, ok := p[name].(json.Number); ok {
+	if number, ok := p[name].(json.Number); ok && number != "0" {
 		return auth.Secret(number)
 	}
 	return auth.Secret(p.text(name))

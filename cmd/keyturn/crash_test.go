@@ -150,7 +150,7 @@ func TestARestartTakesUpAtOnceWhatWasBegun(t *testing.T) {
 				args = append(args, "KEYTURN_DATABASE="+pgtest.Database(t))
 			}
 			presented := make(chan bool, 10)
-			idp, p := atScripted(t, ofClass(scripted.SameSuccessor, func(idp *scripted.Provider) { idp.Interval = 5 * time.Second }), args...)
+			idp, p := atScripted(t, ofClass(scripted.SameSuccessor, func(idp *scripted.Provider) { idp.Interval = time.Minute }), args...)
 			b := p.person()
 			b.do(t, "GET", "/auth/oidc", nil)
 			idp.Change(func() {
@@ -165,8 +165,10 @@ func TestARestartTakesUpAtOnceWhatWasBegun(t *testing.T) {
 			})
 			go func() { _, _ = b.try(t.Context(), "POST", "/api/renew-token", nil) }()
 			<-presented
+			killed := time.Now()
 			p.kill(t)
 			p.again(t)
+			idp.Change(func() { idp.Interval = time.Since(killed) + 3*time.Second })
 			eventually(t, "the grant to be taken up", func() bool { return b.generation(t) == 2 })
 			if a := b.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" {
 				t.Errorf("afterwards: %d %s", a.status, a.body)
