@@ -13,7 +13,7 @@
   let clicked = false; // a click on Refresh Token is on its way
   let askedAt = 0; // when the page last asked by itself
   let focused = ""; // id of what had the focus before a swap
-  let around = null; // the card that it is in
+  let around = ""; // id of the card that it is in
   let read = null; // how far the inspector was read before a renewal swaps it
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
   let reloading = false; // the inspector is on its way again, after a renewal
@@ -114,10 +114,10 @@
 
   document.addEventListener("htmx:before:request", (event) => {
     const form = event.target.closest ? event.target.closest("#token-card form") : null;
+    if (event.target.id !== "live") byId("notice")?.replaceChildren();
     if (!form) return;
     clicked = true;
-    byId("notice").replaceChildren();
-    byId("result").replaceChildren();
+    byId("result").classList.add("past");
     busy(form, true);
   });
 
@@ -152,7 +152,7 @@
 
   document.addEventListener("htmx:before:swap", () => {
     const active = document.activeElement;
-    if (active && active !== document.body) [focused, around] = [active.id, active.closest(".card")];
+    if (active && active !== document.body) [focused, around] = [active.id, active.closest(".card")?.id];
     const panel = document.querySelector("#inspector-body .panel");
     if (reloading && panel) read = { tab: currentTab(), top: panel.scrollTop };
   });
@@ -166,10 +166,10 @@
   function focusAgain() {
     if ((focused || around) && document.activeElement === document.body) {
       let next = focused && (byId(focused) || (focused === "refresh-token" && byId("sign-in-again")));
-      if (!next && around && around.isConnected && (next = around.querySelector("h2"))) next.tabIndex = -1;
+      if (!next && around && (next = byId(around)?.querySelector("h2"))) next.tabIndex = -1;
       if (next) next.focus({ preventScroll: true });
     }
-    [focused, around] = ["", null];
+    focused = around = "";
   }
 
   document.addEventListener("htmx:after:swap", (event) => {
