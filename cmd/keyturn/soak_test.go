@@ -68,7 +68,8 @@ func measure(t *testing.T, p *program) (f figures) {
 // traffic is people who come, look, renew, reveal and leave, most of them by signing out.
 type traffic struct {
 	p                 *program
-	rough             atomic.Bool // the program is being restarted
+	rough             atomic.Bool  // the program is being restarted
+	restarts          atomic.Int64 // that have begun
 	tried, came, left atomic.Int64
 	asked             atomic.Int64 // requests between
 	kept              atomic.Int64 // renewals that the provider failed
@@ -91,14 +92,17 @@ func (tr *traffic) run(ctx context.Context, t *testing.T) {
 func (tr *traffic) visit(ctx context.Context, t *testing.T) {
 	b := tr.p.person()
 	defer b.CloseIdleConnections()
-	disturbed := func(err error) bool { return err != nil || tr.rough.Load() || ctx.Err() != nil }
+	restarts := tr.restarts.Load()
+	disturbed := func(err error) bool {
+		return err != nil || tr.rough.Load() || tr.restarts.Load() != restarts || ctx.Err() != nil
+	}
 	tr.tried.Add(1)
 	a, err := b.try(ctx, "GET", "/auth/oidc", nil)
 	if disturbed(err) {
 		return
 	}
 	if a.url.Path != "/dashboard" {
-		t.Errorf("a sign-in ends at %s: %d", a.url.Path, a.status)
+		t.Errorf("a sign-in ends at %s: %d %s", a.url.Path, a.status, a.body)
 		return
 	}
 	tr.came.Add(1)
@@ -189,11 +193,10 @@ func TestSoak(t *testing.T) {
 		return rests(t, p)
 	}
 	idle := rests(t, p)
-	restarts := 0
 	phase(lasts/3, func() {
 		tr.rough.Store(true)
 		defer tr.rough.Store(false)
-		if restarts++; restarts%2 == 0 {
+		if tr.restarts.Add(1)%2 == 0 {
 			p.kill(t)
 		} else if err := p.stop(t); err != nil {
 			t.Errorf("it ended with %v:\n%s", err, p.log)
@@ -203,7 +206,7 @@ func TestSoak(t *testing.T) {
 	before := phase(lasts/6, func() {})
 	after := phase(lasts/2, func() {})
 	t.Logf("%d sign-ins, %d sign-outs, %d requests between, %d renewals failed by the provider, %d restarts",
-		tr.came.Load(), tr.left.Load(), tr.asked.Load(), tr.kept.Load(), restarts)
+		tr.came.Load(), tr.left.Load(), tr.asked.Load(), tr.kept.Load(), tr.restarts.Load())
 	t.Logf("before:        %v", idle)
 	t.Logf("after a sixth: %v", before)
 	t.Logf("at the end:    %v", after)
