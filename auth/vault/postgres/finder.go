@@ -17,6 +17,9 @@ const (
 	// and each answer is still from after its question.
 	searchSlow = 20 * time.Millisecond
 	searches   = 4
+	// crowd is how many have to wait for a second search to begin at once: while one answers those whom it has found, PostgreSQL looks for
+	// the next.
+	crowd = 8
 	// soughtTogether bounds how many sessions are looked for at a time.
 	soughtTogether = 64
 )
@@ -60,7 +63,9 @@ func (f *finder) ask(s *sought) []*sought {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.waiting = append(f.waiting, s)
-	if f.running > 0 && (f.running >= searches || time.Since(f.began) <= searchSlow) {
+	slow := f.running < searches && time.Since(f.began) > searchSlow
+	crowded := f.running < 2 && len(f.waiting) >= crowd
+	if f.running > 0 && !slow && !crowded {
 		return nil
 	}
 	f.running++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -154,5 +155,21 @@ func TestSearchesAreCounted(t *testing.T) {
 	f.next()
 	if f.next(); f.running != 0 {
 		t.Errorf("afterwards %d run", f.running)
+	}
+}
+
+// A crowd has a second search at once, and no third one.
+func TestACrowdHasASecondSearch(t *testing.T) {
+	t.Parallel()
+	f := &finder{}
+	var batches []int
+	for i := range 3 * crowd {
+		f.began = time.Now().Add(time.Minute) // none is slow
+		if batch := f.ask(&sought{hash: fmt.Sprint(i)}); batch != nil {
+			batches = append(batches, len(batch))
+		}
+	}
+	if !slices.Equal(batches, []int{1, crowd}) || f.running != 2 {
+		t.Errorf("searches for %v begin, %d run", batches, f.running)
 	}
 }
