@@ -167,6 +167,7 @@ func TestARestartTakesUpAtOnceWhatWasBegun(t *testing.T) {
 			<-presented
 			killed := time.Now()
 			p.kill(t)
+			p.runs(t, "sessions", "list", "--all") // a command in between changes nothing
 			p.again(t)
 			idp.Change(func() { idp.Interval = time.Since(killed) + 3*time.Second })
 			eventually(t, "the grant to be taken up", func() bool { return b.generation(t) == 2 })

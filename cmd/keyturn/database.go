@@ -95,9 +95,12 @@ func checkKeys(ctx context.Context, lifetime time.Duration, keys *keyset.File, d
 
 func openEngine(ctx context.Context, settings Settings, sealer vault.Sealer, existing bool, log *slog.Logger) (database, error) {
 	if settings.Database.Engine == enginePostgres {
+		owners := filepath.Join(settings.DataDir, "lease.owner-")
+		if existing { // a command, which is nobody's heir
+			owners = ""
+		}
 		return postgres.Open(ctx, postgres.Options{
-			URL: settings.Database.URL, Existing: existing, Sealer: sealer, Owners: filepath.Join(settings.DataDir, "lease.owner-"),
-			SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
+			URL: settings.Database.URL, Existing: existing, Sealer: sealer, Owners: owners, SessionIdle: settings.SessionIdle, Now: time.Now, Log: log,
 		})
 	}
 	return sqlite.Open(ctx, sqlite.Options{
