@@ -92,7 +92,7 @@ func (s *Grants) endSessions(
 func (s *Grants) EndFor(
 	ctx context.Context, whose Person, endSession func(ctx context.Context, hash string) error, revoke func(ctx context.Context, gone *Grant),
 ) (ended int, err error) {
-	err = s.each(ctx, whose, func(list []*Grant) error {
+	err = s.Each(ctx, whose, func(list []*Grant) error {
 		n, err := s.endEach(ctx, list, endSession, revoke)
 		ended += n
 		return err
@@ -103,7 +103,7 @@ func (s *Grants) EndFor(
 // Unconfigured lists the providers of a person's grants that are not configured, by name: nothing can be revoked there.
 func (s *Grants) Unconfigured(ctx context.Context, whose Person) ([]string, error) {
 	unknown := map[string]bool{}
-	err := s.each(ctx, whose, func(list []*Grant) error {
+	err := s.Each(ctx, whose, func(list []*Grant) error {
 		for _, g := range list {
 			if _, ok := s.providers.Lookup(g.Identity.Provider); !ok {
 				unknown[g.Identity.Provider] = true
@@ -114,8 +114,9 @@ func (s *Grants) Unconfigured(ctx context.Context, whose Person) ([]string, erro
 	return slices.Sorted(maps.Keys(unknown)), err
 }
 
-// each calls do with all grants of a person, some at a time, until it fails.
-func (s *Grants) each(ctx context.Context, whose Person, do func([]*Grant) error) error {
+// Each calls do with all grants of a person, whether or not their sessions live, some at a time, until it fails. do may end them. The
+// error is do's, or the storage's.
+func (s *Grants) Each(ctx context.Context, whose Person, do func([]*Grant) error) error {
 	for after := ""; ; {
 		list, err := s.vault.All(ctx, whose, after, endBatch)
 		if err != nil || len(list) == 0 {

@@ -52,22 +52,6 @@ func (a *app) personSessions(c echo.Context, view auth.View) ([]*auth.Grant, err
 	return slices.DeleteFunc(list, (*auth.Grant).Ended), nil
 }
 
-// everySession is all sessions of the person, however many.
-func (a *app) everySession(c echo.Context, view auth.View) (all []*auth.Grant, err error) {
-	const page = 200
-	who, after := auth.Person{Provider: view.Grant.Identity.Provider, Subject: view.Grant.Identity.Subject}, ""
-	for {
-		list, err := a.Vault.All(c.Request().Context(), who, after, page)
-		if err != nil {
-			return nil, storageProblem(err)
-		}
-		if all = append(all, list...); len(list) < page {
-			return all, nil
-		}
-		after = list[page-1].ID
-	}
-}
-
 // signOutSession ends another session of the same person. Any other id is none that they could know.
 func (a *app) signOutSession(c echo.Context) error {
 	id := c.Param("id")
@@ -85,24 +69,27 @@ func (a *app) endSessions(c echo.Context, chosen func(*auth.Grant) bool, must bo
 	if err != nil {
 		return err
 	}
-	list, err := a.everySession(c, view)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), endWait)
 	defer cancel()
 	found := false
-	for _, g := range list {
-		if g.ID == view.Grant.ID || !chosen(g) {
-			continue
+	who := auth.Person{Provider: view.Grant.Identity.Provider, Subject: view.Grant.Identity.Subject}
+	err = a.Grants.Each(context.WithoutCancel(ctx), who, func(list []*auth.Grant) error {
+		for _, g := range list {
+			if g.ID == view.Grant.ID || !chosen(g) {
+				continue
+			}
+			found = true
+			if err := a.Sessions.EndOther(context.WithoutCancel(ctx), g.SessionHash); err != nil {
+				return err
+			}
+			if _, err := a.Grants.End(ctx, g.ID); err != nil {
+				return err
+			}
 		}
-		found = true
-		if err := a.Sessions.EndOther(context.WithoutCancel(ctx), g.SessionHash); err != nil {
-			return storageProblem(err)
-		}
-		if _, err := a.Grants.End(ctx, g.ID); err != nil {
-			return storageProblem(err)
-		}
+		return nil
+	})
+	if err != nil {
+		return storageProblem(err)
 	}
 	if must && !found {
 		return echo.ErrNotFound
