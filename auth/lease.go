@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// leaseTTL is how soon after its holder's death a grant is free again, at the latest. A running call extends its
+	// LeaseTTL is how soon after its holder's death a grant is free again, at the latest. A running call extends its
 	// lease well before.
-	leaseTTL    = 6 * time.Second
+	LeaseTTL    = 6 * time.Second
 	leaseExtend = 2 * time.Second
 	// storageWait bounds the wait for a database before a renewal begins. Nothing is lost by giving up then.
 	storageWait = 3 * time.Second
@@ -26,7 +26,7 @@ func (r *Rotator) acquire(ctx context.Context, id string, from int64, wait bool)
 	r.Counters.leaseWaits.Add(1)
 	r.Counters.waiting.Add(1)
 	defer r.Counters.waiting.Add(-1)
-	ctx, cancel := context.WithTimeout(ctx, 2*r.RenewTimeout+leaseTTL)
+	ctx, cancel := context.WithTimeout(ctx, 2*r.RenewTimeout+LeaseTTL)
 	defer cancel()
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, 250*time.Millisecond) {
 		select {
@@ -39,7 +39,7 @@ func (r *Rotator) acquire(ctx context.Context, id string, from int64, wait bool)
 		}
 		// A look before the try, which is a write. A lease that ends later than any can is from before the clock was set
 		// back: the try tells.
-		if g.LeasedAt(r.Now()) && !g.LeasedAt(r.Now().Add(2*leaseTTL)) {
+		if g.LeasedAt(r.Now()) && !g.LeasedAt(r.Now().Add(2*LeaseTTL)) {
 			continue
 		}
 		if g, held, err = r.take(ctx, id, from); !errors.Is(err, ErrLeased) {
@@ -64,7 +64,7 @@ func (r *Rotator) take(ctx context.Context, id string, from int64) (g *Grant, he
 func (r *Rotator) lease(ctx context.Context, id string) (*Grant, error) {
 	ctx, cancel := context.WithTimeout(ctx, storageWait)
 	defer cancel()
-	return r.Vault.Lease(ctx, id, r.owner, leaseTTL)
+	return r.Vault.Lease(ctx, id, r.owner, LeaseTTL)
 }
 
 // keepLease extends the lease until the returned function is called, which waits for an extension under way.
@@ -80,7 +80,7 @@ func (r *Rotator) keepLease(ctx context.Context, id string) (stop func()) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := r.Vault.Extend(ctx, id, r.owner, leaseTTL); !errors.Is(err, ErrStale) {
+		if err := r.Vault.Extend(ctx, id, r.owner, LeaseTTL); !errors.Is(err, ErrStale) {
 			timer.Reset(leaseExtend)
 		}
 	})

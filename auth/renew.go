@@ -55,7 +55,7 @@ func (r *Rotator) claim(ctx context.Context, a *attempt) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storageWait)
 	defer cancel()
-	err := r.Vault.Claim(ctx, a.before, r.owner, leaseTTL, a.began)
+	err := r.Vault.Claim(ctx, a.before, r.owner, LeaseTTL, a.began)
 	a.marked = err == nil
 	return err
 }

@@ -249,7 +249,7 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 	u.Grant, u.Record = clone(u.Grant), &record // whoever reads from the shelf meanwhile sees what it was
 	short, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
-	current, err := r.Vault.Lease(short, u.Grant.ID, r.owner, leaseTTL)
+	current, err := r.Vault.Lease(short, u.Grant.ID, r.owner, LeaseTTL)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		r.tooLate(ctx, u.Grant, u.Record)

@@ -12,8 +12,8 @@ const (
 	// live is the condition that a grant has a session that has neither ended nor idled away; $2 is the idle limit.
 	live = ` AND EXISTS (SELECT 1 FROM sessions s WHERE s.grant_id = g.id AND s.grant_id <> ''
 			AND s.expires_at > keyturn_now() AND s.seen_at > keyturn_now() - $2)`
-	// free is the condition that nobody holds the lease but who died in this process's place ($4); $3 says whether one that ran out
-	// may be taken.
+	// free is the condition that nobody else holds the lease: what this process has inherited ($4) is its own. $3 says whether one that
+	// ran out may be taken.
 	free = ` AND (g.lease_owner IN ('', $4) OR $3 AND g.lease_until <= keyturn_now())`
 
 	selectDue = `SELECT g.id, g.due_at FROM grants g

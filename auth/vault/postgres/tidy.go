@@ -6,8 +6,8 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"time"
 
+	"keyturn/auth"
 	"keyturn/auth/vault"
 )
 
@@ -101,9 +101,6 @@ func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) 
 	return db.Sealer.ResealAll(next, swap)
 }
 
-// inheritance is how long what a dead process had begun is left to its heir: as long as a lease.
-const inheritance = 6 * time.Second
-
 // inherit takes over the leases under which owners died who presented a refresh token, and whose files are in this process's folder: what
 // they had begun is taken up at once, by a process that has their spool. Any other lease of theirs runs out.
 func (db *DB) inherit(ctx context.Context) error {
@@ -112,7 +109,7 @@ func (db *DB) inherit(ctx context.Context) error {
 			return err
 		}
 		_, err := db.exec(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
-			WHERE presenting_at > 0 AND lease_owner = $1`, owner, db.heir, inheritance.Microseconds())
+			WHERE presenting_at > 0 AND lease_owner = $1`, owner, db.heir, auth.LeaseTTL.Microseconds())
 		return err
 	})
 }
