@@ -258,7 +258,7 @@
     if (!used) return;
     const passed = Math.max(0.25, Math.min(x - from, parseFloat(valid.getAttribute("width"))));
     used.setAttribute("width", passed + "%");
-    picture.querySelector(".present text").setAttribute("visibility", passed < 4 ? "hidden" : "visible");
+    picture.querySelector(".present text").setAttribute("visibility", passed < parseFloat(picture.dataset.room) ? "hidden" : "visible");
   }
 
   function detail(bar) {

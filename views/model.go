@@ -280,7 +280,7 @@ func scopeChips(words, former []string) (shown, more []scopeChip) {
 	}
 	n, room := 0, chipsRoom
 	for n < min(len(all), mostChips) && (n < leastChips || room >= 0) {
-		room -= len(all[n].text())
+		room -= utf8.RuneCountInString(all[n].text())
 		n++
 	}
 	return all[:n], all[n:]

@@ -199,9 +199,12 @@ func twoUnits(a int64, unitA string, b int64, unitB string) string {
 	return fmt.Sprintf("%d %s %d %s", a, unitA, b, unitB)
 }
 
+// numberRoom is how much of a bar has to be gone by for its number to have room, in percent of the picture.
+const numberRoom = 4
+
 // numberShown hides a generation for which its bar has no room.
 func numberShown(used float64) string {
-	if used < 4 {
+	if used < numberRoom {
 		return "hidden"
 	}
 	return "visible"
