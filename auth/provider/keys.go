@@ -128,8 +128,8 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, onlyKnown
 		return payload, nil
 	}
 	// A new key, perhaps (OpenID Connect Core section 10.1.1).
-	if failed := k.resting(); failed != nil {
-		return nil, failed
+	if err := k.resting(); err != nil {
+		return nil, err
 	}
 	if !k.again.AllowN(k.now(), 1) {
 		if failed != nil {
@@ -190,8 +190,8 @@ func (k *keys) resting() error {
 
 // fetched fetches the set. One call serves all who wait, and outlives them; one that failed, those who come just after it.
 func (k *keys) fetched(ctx context.Context) (keySet, error) {
-	if failed := k.resting(); failed != nil {
-		return keySet{}, failed
+	if err := k.resting(); err != nil {
+		return keySet{}, err
 	}
 	call := k.calls.DoChan("", func() (any, error) {
 		set, err := k.fetch()

@@ -43,7 +43,9 @@ func (o *Owners) Claim(owner string) error {
 	_ = temporary.Close()
 	lock, err := filelock.Try(temporary.Name())
 	if err == nil {
-		err = os.Rename(temporary.Name(), o.prefix+owner)
+		if err = os.Rename(temporary.Name(), o.prefix+owner); err != nil {
+			err = errors.Join(err, lock.Release())
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("claim lease owner: %w", errors.Join(err, os.Remove(temporary.Name())))
