@@ -202,7 +202,7 @@ func twoUnits(a int64, unitA string, b int64, unitB string) string {
 // numberRoom is how much of a bar has to be gone by for its number to have room, in percent of the picture.
 const numberRoom = 4
 
-// numberShown hides a generation for which its bar has no room.
+// numberShown hides the number of the present bar while there is no room for it.
 func numberShown(used float64) string {
 	if used < numberRoom {
 		return "hidden"
