@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -167,6 +168,9 @@ func (a *app) render(c echo.Context, status int, view templ.Component) error {
 	defer templ.ReleaseBuffer(buffer)
 	if err := view.Render(c.Request().Context(), buffer); err != nil {
 		return err
+	}
+	if isAPI(c.Request().URL.Path) {
+		maps.Copy(c.Response().Header(), pageHeaders)
 	}
 	return c.HTMLBlob(status, buffer.Bytes())
 }

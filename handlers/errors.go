@@ -108,14 +108,14 @@ func (a *app) failed(err error, c echo.Context) {
 		c.Response().Header().Set(echo.HeaderRetryAfter, storageRetryAfter)
 	}
 	path := c.Request().URL.Path
-	forPrograms := strings.HasPrefix(path, "/api/") && path != triggerRoute && path != rotationsRoute
+	forPrograms := isAPI(path) && path != triggerRoute && path != rotationsRoute
 	var answer error
 	switch words := (views.Problem{Title: p.title, Next: p.next}); {
 	case isHTMX(c) && !forPrograms:
 		c.Response().Header().Set("HX-Retarget", "#notice")
 		c.Response().Header().Set("HX-Reswap", "innerHTML")
 		answer = a.render(c, p.status, views.Notice(words))
-	case forPrograms || strings.HasPrefix(path, "/api/") && !isForm(c) || !acceptsHTML(c) && c.Request().Method != http.MethodGet:
+	case forPrograms || isAPI(path) && !isForm(c) || !acceptsHTML(c) && c.Request().Method != http.MethodGet:
 		answer = c.JSON(p.status, map[string]any{"error": apiError{p.code, p.title + " " + p.next}})
 	default:
 		answer = a.render(c, p.status, views.Error(views.ErrorPage{

@@ -15,26 +15,39 @@ import (
 )
 
 // headers sets on every answer what a browser needs to know to be safe with it. Handlers may loosen nothing but
-// form-action, and static files set their own caching.
+// form-action, and static files set their own caching. Answers under /api are data: nothing in them is to be loaded or run at all.
 func (a *app) headers(next http.Handler) http.Handler {
 	always := http.Header{
-		"Content-Security-Policy":      {contentPolicy(nil)},
 		"X-Content-Type-Options":       {"nosniff"},
 		"X-Frame-Options":              {"DENY"},
 		"Referrer-Policy":              {"no-referrer"},
 		"Cross-Origin-Opener-Policy":   {"same-origin"},
 		"Cross-Origin-Resource-Policy": {"same-origin"},
-		"Permissions-Policy":           {permissionsPolicy},
 		"Cache-Control":                {"no-store"},
 	}
 	if strings.HasPrefix(a.BaseURL, "https:") {
 		always.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	}
+	data, pages := maps.Clone(always), maps.Clone(always)
+	maps.Copy(data, dataHeaders)
+	maps.Copy(pages, pageHeaders)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		maps.Copy(w.Header(), always) // an Add to one of them makes a new slice: these are full
+		set := pages
+		if isAPI(r.URL.Path) {
+			set = data
+		}
+		maps.Copy(w.Header(), set) // an Add to one of them makes a new slice: these are full
 		next.ServeHTTP(w, r)
 	})
 }
+
+// dataHeaders and pageHeaders are the headers for what is no document, and for what may be one.
+var (
+	dataHeaders = http.Header{"Content-Security-Policy": {"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}}
+	pageHeaders = http.Header{"Content-Security-Policy": {contentPolicy(nil)}, "Permissions-Policy": {permissionsPolicy}}
+)
+
+func isAPI(path string) bool { return strings.HasPrefix(path, "/api/") }
 
 // permissionsPolicy switches off what no page of Keyturn needs.
 const permissionsPolicy = "camera=(), display-capture=(), geolocation=(), microphone=(), midi=(), payment=(), " +

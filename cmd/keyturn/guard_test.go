@@ -32,7 +32,8 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 				t.Errorf("%s: %s is %q", path, name, a.header.Get(name))
 			}
 		}
-		if !strings.Contains(a.header.Get("Permissions-Policy"), "camera=()") || a.header.Get("Strict-Transport-Security") != "" {
+		if page := path != "/api/session"; page != strings.Contains(a.header.Get("Permissions-Policy"), "camera=()") ||
+			page != strings.Contains(a.header.Get("Content-Security-Policy"), "style-src 'self'") || a.header.Get("Strict-Transport-Security") != "" {
 			t.Errorf("%s over http: %v", path, a.header)
 		}
 		policy := a.header.Get("Content-Security-Policy")
@@ -40,6 +41,11 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 			!strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") || !slices.Contains(a.header.Values("Cache-Control"), "no-store") {
 			t.Errorf("%s: %v", path, a.header)
 		}
+	}
+	refused := alice.do(t, "POST", "/api/trigger-renew-token", nil, "Accept", "text/html", "Sec-Fetch-Site", "cross-site")
+	if !strings.Contains(refused.header.Get("Permissions-Policy"), "camera=()") ||
+		!strings.Contains(refused.header.Get("Content-Security-Policy"), "style-src 'self'") || refused.status != 403 {
+		t.Errorf("a page under /api: %d %v", refused.status, refused.header)
 	}
 	page := alice.do(t, "GET", "/dashboard", nil)
 	for _, inline := range []string{" style=", " onclick=", "<script>", "hx-on", "js:"} {
