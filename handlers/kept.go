@@ -25,7 +25,8 @@ const (
 type circumstances struct {
 	at          time.Time // in steps of keptFor
 	revision    int64
-	version     string // of what the vault has not taken yet
+	generation  int64 // with changed: of what the vault has not taken yet
+	changed     time.Time
 	state       auth.State
 	running     bool
 	renewable   bool
@@ -36,7 +37,8 @@ type circumstances struct {
 
 func (a *app) circumstances(c echo.Context, view auth.View) circumstances {
 	return circumstances{
-		at: a.Now().Truncate(keptFor), revision: view.Grant.Revision, version: versionOf(view.Grant), state: view.State, running: view.Running,
+		at: a.Now().Truncate(keptFor), revision: view.Grant.Revision, generation: view.Grant.Generation,
+		changed: changedAt(view.Grant), state: view.State, running: view.Running,
 		renewable: view.Renewable, problem: view.Problem, nextAt: view.NextAt, sessionEnds: a.Sessions.EndsAt(c.Request().Context()),
 	}
 }

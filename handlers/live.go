@@ -228,11 +228,15 @@ func eventJSON(name, id string, data any) string {
 
 // versionOf ascends with everything that a renewal changes: a page uses it to tell newer from older.
 func versionOf(g *auth.Grant) string {
-	at := g.Standing.TriedAt
-	if at.IsZero() {
-		at = g.CreatedAt
+	return fmt.Sprintf("%d.%d", g.Generation, changedAt(g).UnixMicro())
+}
+
+// changedAt is when a renewal changed the grant last, or its sign-in made it.
+func changedAt(g *auth.Grant) time.Time {
+	if at := g.Standing.TriedAt; !at.IsZero() {
+		return at
 	}
-	return fmt.Sprintf("%d.%d", g.Generation, at.UnixMicro())
+	return g.CreatedAt
 }
 
 // renewedFragment is the token card and what else of the dashboard a renewal changes.

@@ -15,6 +15,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"keyturn/auth/session"
 )
 
 // Meter counts what operators want to know. Implementations are safe for concurrent use, and quick.
@@ -63,16 +65,22 @@ func arrived(c echo.Context) time.Time {
 	return time.Now()
 }
 
-// arrival notes when a request arrived, and gives it an id and a span. The id is the sender's if it looks like one: it goes into the
+// requestIDHeader is X-Request-ID as net/http spells it.
+var requestIDHeader = http.CanonicalHeaderKey(echo.HeaderXRequestID)
+
+// arrival notes when a request arrived, and gives it an id, a span, and a record for its session. The id is the sender's if it looks like one: it goes into the
 // log.
 func (a *app) arrival(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		known := &request{id: r.Header.Get(echo.HeaderXRequestID), arrived: time.Now()}
+		known := &request{arrived: time.Now()}
+		if given := r.Header[requestIDHeader]; len(given) > 0 {
+			known.id = given[0]
+		}
 		if !isRequestID(known.id) {
 			known.id = rand.Text()
 		}
-		w.Header().Set(echo.HeaderXRequestID, known.id)
-		ctx := context.WithValue(r.Context(), requestKey{}, known)
+		w.Header()[requestIDHeader] = []string{known.id}
+		ctx := session.NewContext(context.WithValue(r.Context(), requestKey{}, known))
 		if a.Tracer == nil || strings.HasPrefix(r.URL.Path, "/static/") || isHealth(r.URL.Path) {
 			next.ServeHTTP(w, r.WithContext(ctx))
 			return

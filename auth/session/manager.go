@@ -62,13 +62,8 @@ func New(options Options) *Manager {
 	return &Manager{scs: sm, store: options.Store, sealer: options.Sealer, now: options.Now}
 }
 
-// Handler loads the session for next and saves it when next changed it.
-func (m *Manager) Handler(next http.Handler) http.Handler {
-	load := m.scs.LoadAndSave(next)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		load.ServeHTTP(w, r.WithContext(NewContext(r.Context())))
-	})
-}
+// Handler loads the session for next and saves it when next changed it. The request's context is to be from NewContext.
+func (m *Manager) Handler(next http.Handler) http.Handler { return m.scs.LoadAndSave(next) }
 
 // SignedIn returns who the request's session belongs to; ok is false when nobody is signed in.
 func (m *Manager) SignedIn(ctx context.Context) (person Person, ok bool) {

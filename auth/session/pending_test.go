@@ -81,6 +81,7 @@ func browser(t *testing.T, now func() time.Time) func(use func(*session.Manager,
 	return func(use func(*session.Manager, *http.Request)) {
 		t.Helper()
 		request := httptest.NewRequest(http.MethodGet, "/", nil)
+		request = request.WithContext(session.NewContext(request.Context()))
 		for _, cookie := range cookies {
 			request.AddCookie(cookie)
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,21 @@ type metrics struct {
 	refused        *prometheus.CounterVec   // limit
 	requests       *prometheus.CounterVec   // method, route, code
 	requestSeconds *prometheus.HistogramVec // method, route
+
+	mu       sync.RWMutex
+	answered map[answerKind]answerSeries
+}
+
+// answerKind is what is told of a request.
+type answerKind struct {
+	method, route string
+	status        int
+}
+
+// answerSeries are the series that such answers count in: to find them by their labels takes longer than to count.
+type answerSeries struct {
+	count   prometheus.Counter
+	seconds prometheus.Observer // nil: not observed
 }
 
 // callBuckets reach from a provider next door to the longest time-out that people are likely to set, in seconds.
@@ -27,7 +43,7 @@ var callBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30
 
 func newMetrics() *metrics {
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
+		registry: prometheus.NewRegistry(), answered: map[answerKind]answerSeries{},
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "keyturn_token_endpoint_duration_seconds", Help: "How long calls of a provider's token endpoint for a renewal took.",
 			Buckets: callBuckets,
@@ -79,13 +95,33 @@ const eventsRoute = "/events"
 
 // Request implements handlers.Meter.
 func (m *metrics) Request(method, route string, status int, took time.Duration) {
+	kind := answerKind{method, route, status}
+	m.mu.RLock()
+	series, known := m.answered[kind]
+	m.mu.RUnlock()
+	if !known {
+		series = m.series(kind)
+	}
+	series.count.Inc()
+	if series.seconds != nil {
+		series.seconds.Observe(took.Seconds())
+	}
+}
+
+// series finds the series of such answers, for good.
+func (m *metrics) series(kind answerKind) (series answerSeries) {
+	route := kind.route
 	if route == "" {
 		route = "none"
 	}
-	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
+	series.count = m.requests.WithLabelValues(kind.method, route, strconv.Itoa(kind.status))
 	if route != eventsRoute {
-		m.requestSeconds.WithLabelValues(method, route).Observe(took.Seconds())
+		series.seconds = m.requestSeconds.WithLabelValues(kind.method, route)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.answered[kind] = series
+	return series
 }
 
 // SignIn implements handlers.Meter.
