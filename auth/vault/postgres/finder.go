@@ -19,7 +19,7 @@ const (
 	searches   = 4
 	// crowd is how many have to wait for a second search to begin at once: while one answers those whom it has found, PostgreSQL looks for
 	// the next.
-	crowd = 8
+	crowd = 16
 	// soughtTogether bounds how many sessions are looked for at a time.
 	soughtTogether = 64
 )
@@ -33,20 +33,20 @@ const selectSessions = `SELECT s.token_hash, s.data, s.grant_id, s.provider, s.s
 // sessionColumns is how many columns of selectSessions are the session's. The next is the id of the grant: NULL when there is none.
 const sessionColumns = 7
 
-// finder gathers looks for sessions. It is safe for concurrent use.
+// finder gathers those who look for a session. It is safe for concurrent use.
 type finder struct {
 	mu      sync.Mutex
-	waiting []*sought
+	waiting []*search // all but the last are full
 	running int
 	began   time.Time // the latest search, with a monotonic reading
 }
 
-// sought is a session that somebody looks for.
-type sought struct {
-	hash  string
-	done  chan struct{} // closed when the rest is set
-	found *found        // nil when there is no such session
-	err   error
+// search is one way to the database, for everybody who asked before it began.
+type search struct {
+	hashes []string
+	done   chan struct{}     // closed when the rest is set
+	list   map[string]*found // nil where there is no such session
+	err    error
 }
 
 // found is a session, and its grant unless that is gone or cannot be read. Several may have been given the same.
@@ -58,22 +58,27 @@ type found struct {
 	grant  *auth.Grant
 }
 
-// ask makes s wait, and returns those whom the caller is to search for, if it is to search: then it calls next when it has done so.
-func (f *finder) ask(s *sought) []*sought {
+// ask returns the search that will find the session, and the one that the caller is to run, if it is to: then it calls next when
+// it has done so.
+func (f *finder) ask(hash string) (mine, begins *search) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.waiting = append(f.waiting, s)
+	if n := len(f.waiting); n == 0 || len(f.waiting[n-1].hashes) == soughtTogether {
+		f.waiting = append(f.waiting, &search{done: make(chan struct{})})
+	}
+	mine = f.waiting[len(f.waiting)-1]
+	mine.hashes = append(mine.hashes, hash)
 	slow := f.running < searches && time.Since(f.began) > searchSlow
-	crowded := f.running < 2 && len(f.waiting) >= crowd
+	crowded := f.running < 2 && (len(mine.hashes) >= crowd || len(f.waiting) > 1)
 	if f.running > 0 && !slow && !crowded {
-		return nil
+		return mine, nil
 	}
 	f.running++
-	return f.take()
+	return mine, f.take()
 }
 
-// next takes those who wait. With none, the search of whoever calls has ended.
-func (f *finder) next() []*sought {
+// next takes the next search. With none, the search of whoever calls has ended.
+func (f *finder) next() *search {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.waiting) == 0 {
@@ -83,70 +88,62 @@ func (f *finder) next() []*sought {
 	return f.take()
 }
 
-// take takes at most soughtTogether of those who wait; f.mu is held.
-func (f *finder) take() []*sought {
-	n := min(len(f.waiting), soughtTogether)
-	batch := f.waiting[:n:n]
-	f.waiting = f.waiting[n:]
+// take takes the search that waits longest; f.mu is held.
+func (f *finder) take() *search {
+	first := f.waiting[0]
+	f.waiting = f.waiting[1:]
 	f.began = time.Now()
-	return batch
+	return first
 }
 
 // find looks for a session; nil when there is none.
 func (db *DB) find(ctx context.Context, hash string) (*found, error) {
-	s := &sought{hash: hash, done: make(chan struct{})}
-	if batch := db.finder.ask(s); batch != nil {
-		db.search(batch)
+	mine, begins := db.finder.ask(hash)
+	if begins != nil {
+		db.run(begins)
 		if more := db.finder.next(); more != nil {
 			go func() {
 				for ; more != nil; more = db.finder.next() {
-					db.search(more)
+					db.run(more)
 				}
 			}()
 		}
 	}
+	patience := time.NewTimer(queueWait + statementWait)
+	defer patience.Stop()
 	select {
-	case <-s.done:
-		return s.found, s.err
-	default:
-	}
-	patience, cancel := context.WithTimeout(ctx, queueWait+statementWait)
-	defer cancel()
-	select {
-	case <-s.done:
-		return s.found, s.err
-	case <-patience.Done():
-		return nil, fmt.Errorf("wait for a look: %w", patience.Err())
+	case <-mine.done:
+		return mine.list[hash], mine.err
+	case <-patience.C:
+		return nil, fmt.Errorf("wait for a look: %w", context.DeadlineExceeded)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a look: %w", ctx.Err())
 	}
 }
 
-// search answers a batch.
-func (db *DB) search(batch []*sought) {
-	var list map[string]*found
-	err := db.queued(context.Background(), func(ctx context.Context) error {
+// run runs a search, and answers it.
+func (db *DB) run(s *search) {
+	s.err = db.queued(context.Background(), func(ctx context.Context) error {
 		return db.use(ctx, func(ctx context.Context) (err error) {
-			list, err = db.lookFor(ctx, batch)
+			s.list, err = db.lookFor(ctx, s.hashes)
 			return err
 		})
 	})
-	for _, s := range batch {
-		s.found, s.err = list[s.hash], err
-		close(s.done)
-	}
+	close(s.done)
 }
 
-// lookFor reads the sessions of a batch and their grants, on one way to the database.
-func (db *DB) lookFor(ctx context.Context, batch []*sought) (map[string]*found, error) {
-	list := make(map[string]*found, len(batch))
-	known := make(map[string]*auth.Grant, len(batch))
-	hashes, ids, revisions := make([]string, 0, len(batch)), make([]string, 0, len(batch)), make([]int64, 0, len(batch))
-	for _, s := range batch {
-		if _, twice := list[s.hash]; twice {
+// lookFor reads sessions and their grants, on one way to the database. The same may be sought twice.
+func (db *DB) lookFor(ctx context.Context, sought []string) (map[string]*found, error) {
+	list := make(map[string]*found, len(sought))
+	known := make(map[string]*auth.Grant, len(sought))
+	hashes, ids, revisions := make([]string, 0, len(sought)), make([]string, 0, len(sought)), make([]int64, 0, len(sought))
+	for _, hash := range sought {
+		if _, twice := list[hash]; twice {
 			continue
 		}
-		list[s.hash] = nil
-		hashes = append(hashes, s.hash)
-		if g := db.knownOf(s.hash); g.ID != "" {
+		list[hash] = nil
+		hashes = append(hashes, hash)
+		if g := db.knownOf(hash); g.ID != "" {
 			known[g.ID] = g
 			ids, revisions = append(ids, g.ID), append(revisions, g.Revision)
 		}

@@ -141,16 +141,16 @@ func TestASearchThatHangsHoldsUpNobodyElse(t *testing.T) {
 func TestSearchesAreCounted(t *testing.T) {
 	t.Parallel()
 	f := &finder{}
-	if first := f.ask(&sought{hash: "a"}); len(first) != 1 {
-		t.Fatalf("the first searches for %d", len(first))
+	if mine, begins := f.ask("a"); begins != mine || !slices.Equal(mine.hashes, []string{"a"}) {
+		t.Fatalf("the first searches for %v", begins)
 	}
 	f.began = time.Now().Add(time.Minute)
-	if beside := f.ask(&sought{hash: "b"}); beside != nil {
-		t.Errorf("a second search for %d begins at once", len(beside))
+	if _, begins := f.ask("b"); begins != nil {
+		t.Errorf("a second search for %v begins at once", begins.hashes)
 	}
 	f.began = time.Now().Add(-2 * searchSlow)
-	if beside := f.ask(&sought{hash: "c"}); len(beside) != 2 || f.running != 2 {
-		t.Errorf("beside a slow one is a search for %d, %d run", len(beside), f.running)
+	if mine, begins := f.ask("c"); begins != mine || !slices.Equal(mine.hashes, []string{"b", "c"}) || f.running != 2 {
+		t.Errorf("beside a slow one is a search for %v, %d run", begins, f.running)
 	}
 	f.next()
 	if f.next(); f.running != 0 {
@@ -165,11 +165,33 @@ func TestACrowdHasASecondSearch(t *testing.T) {
 	var batches []int
 	for i := range 3 * crowd {
 		f.began = time.Now().Add(time.Minute) // none is slow
-		if batch := f.ask(&sought{hash: fmt.Sprint(i)}); batch != nil {
-			batches = append(batches, len(batch))
+		if _, begins := f.ask(fmt.Sprint(i)); begins != nil {
+			batches = append(batches, len(begins.hashes))
 		}
 	}
 	if !slices.Equal(batches, []int{1, crowd}) || f.running != 2 {
 		t.Errorf("searches for %v begin, %d run", batches, f.running)
+	}
+}
+
+// Those who are too many for one look wait for the next, and each is told which is theirs.
+func TestALookHasRoomForSoMany(t *testing.T) {
+	t.Parallel()
+	f := &finder{}
+	f.ask("first")
+	f.running = searches // none begins
+	for i := range 2*soughtTogether + 1 {
+		mine, begins := f.ask(fmt.Sprint(i))
+		if begins != nil || mine.hashes[i%soughtTogether] != fmt.Sprint(i) {
+			t.Fatalf("%d is sought with %v, %v begins", i, mine.hashes, begins)
+		}
+	}
+	for _, want := range []int{soughtTogether, soughtTogether, 1} {
+		if l := f.next(); len(l.hashes) != want {
+			t.Errorf("a look for %d, want %d", len(l.hashes), want)
+		}
+	}
+	if l := f.next(); l != nil {
+		t.Errorf("one more look for %v", l.hashes)
 	}
 }
