@@ -136,18 +136,19 @@ func (r *Rotator) endOther(ctx context.Context, a attempt, g *Grant, record *Ren
 
 // verifyAtOnce verifies the pending id token of a grant that is about to be stored, where that takes no more than computing. One
 // write then does for the tokens and for what came with them. Anything but a good id token is judged after the tokens are stored.
-func (r *Rotator) verifyAtOnce(ctx context.Context, provider Provider, g *Grant) {
+func (r *Rotator) verifyAtOnce(ctx context.Context, provider Provider, g *Grant) (good bool) {
 	if g.Pending == "" || len(g.Pending) > maxAtOnce {
-		return
+		return false
 	}
 	ctx, verified := r.step(ctx, "verify")
 	claims, err := provider.VerifyIDToken(ctx, g, g.Pending, false)
-	if err == nil {
+	if good = err == nil; good {
 		g.verified(claims)
 	} else if errors.Is(err, ErrKeysUnavailable) {
 		err = nil
 	}
 	verified(err)
+	return good
 }
 
 // verified says that the pending id token is good.

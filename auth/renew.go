@@ -217,10 +217,9 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
 	record.Warning = a.replay
-	if g.Identity.differs(answer.ID) {
+	if !r.verifyAtOnce(ctx, a.provider, &g) && g.Identity.differs(answer.ID) {
 		return r.endOther(ctx, a, &g, &record)
 	}
-	r.verifyAtOnce(ctx, a.provider, &g)
 	return r.finish(ctx, &g, &record)
 }
 

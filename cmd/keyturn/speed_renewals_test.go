@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
 	"slices"
 	"sync"
 	"testing"
@@ -17,13 +20,53 @@ import (
 // chain is something that can be renewed again and again.
 type chain func(t *testing.T)
 
+// providerPace makes of the test binary a provider that takes so long for each call; 0: as long as it takes to sign.
+const providerPace = "KEYTURN_TEST_PROVIDER_PACE"
+
+// farProvider is a provider in a process of its own, as providers are: a call that crosses from one process to another takes longer.
+type farProvider struct {
+	URL     string
+	Refresh []string // of sign-ins that nobody else has
+}
+
+// startFarProvider starts one that lives as long as the test.
+func startFarProvider(t *testing.T, pace time.Duration) (p farProvider) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestBeProvider$")
+	cmd.Env = append(os.Environ(), providerPace+"="+pace.String())
+	if err := json.NewDecoder(runBeside(t, cmd)).Decode(&p); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// The provider's side of startFarProvider.
+func TestBeProvider(t *testing.T) {
+	pace, err := time.ParseDuration(os.Getenv(providerPace))
+	if err != nil {
+		t.Skip(providerPace + " makes it a provider")
+	}
+	idp := scripted.New(t)
+	if pace > 0 {
+		inTurnEvery(pace)(idp)
+	}
+	said := farProvider{URL: idp.URL}
+	for range chains {
+		refresh, _ := idp.Mint()["refresh_token"].(string)
+		said.Refresh = append(said.Refresh, refresh)
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(said); err != nil {
+		t.Fatal(err)
+	}
+	select {}
+}
+
 // directChain renews at the provider's own token endpoint, and keeps nothing.
-func directChain(idp *scripted.Provider, client *http.Client) chain {
-	refresh, _ := idp.Mint()["refresh_token"].(string)
+func directChain(provider, refresh string, client *http.Client) chain {
 	b, basic := &person{Client: client}, "Basic "+base64.StdEncoding.EncodeToString([]byte(scripted.ClientID+":"+url.QueryEscape(scripted.ClientSecret)))
 	return func(t *testing.T) {
 		form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refresh}}
-		a := b.do(t, "POST", idp.URL+"/token", form, "Authorization", basic)
+		a := b.do(t, "POST", provider+"/token", form, "Authorization", basic)
 		if refresh, _ = a.json(t)["refresh_token"].(string); refresh == "" {
 			t.Errorf("%d %s", a.status, a.body)
 		}
@@ -99,30 +142,32 @@ func inTurnEvery(each time.Duration) func(*scripted.Provider) {
 	}
 }
 
-// Renewals beside the provider's own token endpoint, which signs an id token (ES256) for each: one after the other for one
-// session, and as many as go for many.
+// Renewals beside the provider's own token endpoint, which signs an id token (ES256) for each: one after the other for one session, and
+// as many as go for many.
 func TestMeasureRenewals(t *testing.T) {
 	measuring(t, "bench")
 	figures := newTable("renewals", "one takes", "more than the provider", "a second", "of the provider")
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2 * chains}}
 	for _, c := range []struct {
 		engine, what string
-		provider     func(*scripted.Provider)
+		pace         time.Duration
 	}{
-		{"SQLite", "as quick as Go signs", nil},
-		{"SQLite", "3.3 ms a call, one at a time", inTurnEvery(3300 * time.Microsecond)},
-		{"PostgreSQL", "as quick as Go signs", nil},
-		{"PostgreSQL", "3.3 ms a call, one at a time", inTurnEvery(3300 * time.Microsecond)},
+		{"SQLite", "as quick as Go signs", 0},
+		{"SQLite", "3.3 ms a call, one at a time", 3300 * time.Microsecond},
+		{"PostgreSQL", "as quick as Go signs", 0},
+		{"PostgreSQL", "3.3 ms a call, one at a time", 3300 * time.Microsecond},
 	} {
 		t.Run(c.engine+", "+c.what, func(t *testing.T) {
 			args := []string{"--log-level=warn"}
 			if c.engine == "PostgreSQL" {
 				args = append(args, "KEYTURN_DATABASE="+pgtest.Database(t))
 			}
-			idp, p := atScripted(t, c.provider, append(args, fmt.Sprintf("--renew-concurrency=%d", 2*chains))...)
+			idp := startFarProvider(t, c.pace)
+			p := startProgram(t, append(args, "KEYTURN_ISSUER="+idp.URL, "KEYTURN_CLIENT_ID="+scripted.ClientID,
+				"KEYTURN_CLIENT_SECRET="+scripted.ClientSecret, fmt.Sprintf("--renew-concurrency=%d", 2*chains))...)
 			var direct, through []chain
-			for range chains {
-				direct, through = append(direct, directChain(idp, client)), append(through, keyturnChain(t, p, client))
+			for _, refresh := range idp.Refresh {
+				direct, through = append(direct, directChain(idp.URL, refresh, client)), append(through, keyturnChain(t, p, client))
 			}
 			var one [2]time.Duration
 			var rate [2]float64

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +53,16 @@ func bareEcho(t *testing.T, b *person, paths ...string) (base string, pid int) {
 		}
 	}
 	cmd := exec.Command(program, folder)
+	line, err := bufio.NewReader(runBeside(t, cmd)).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(strings.TrimPrefix(line, "open ")), cmd.Process.Pid
+}
+
+// runBeside starts a program that lives as long as the test, and returns what it says.
+func runBeside(t *testing.T, cmd *exec.Cmd) (stdout io.Reader) {
+	t.Helper()
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -60,11 +71,7 @@ func bareEcho(t *testing.T, b *person, paths ...string) (base string, pid int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(strings.TrimPrefix(line, "open ")), cmd.Process.Pid
+	return stdout
 }
 
 // cookie is the person's session as a header's value.
