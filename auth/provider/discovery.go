@@ -30,6 +30,7 @@ type metadata struct {
 	oidc     *oidc.Provider
 	keys     *keys
 	verifier *oidc.IDTokenVerifier
+	origins  []string // of the issuer and its end of session, for every page
 
 	clientAuthMetadata
 	Issuer             string   `json:"issuer"`
@@ -151,7 +152,20 @@ func (d *discovery) discover(ctx context.Context) (_ *metadata, err error) {
 	if err := provider.Claims(m); err != nil {
 		return nil, err
 	}
+	m.origins = originsOf(d.issuer, m.EndSessionURL)
 	return m, m.check(d.issuer)
+}
+
+// originsOf are the origins of URLs, each once.
+func originsOf(urls ...string) []string {
+	var origins []string
+	for _, text := range urls {
+		if u, err := url.Parse(text); err == nil && u.Host != "" {
+			origins = append(origins, u.Scheme+"://"+u.Host)
+		}
+	}
+	slices.Sort(origins)
+	return slices.Compact(origins)
 }
 
 // hearing tells a provider that answers from one that is down. It is for one call.

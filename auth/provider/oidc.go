@@ -328,18 +328,10 @@ func (p *OIDC) EndSessionURL(ctx context.Context, idToken auth.Secret, returnTo,
 
 // Origins implements Provider.
 func (p *OIDC) Origins() []string {
-	urls := []string{p.config.Issuer}
 	if m := p.discovery.known(); m != nil {
-		urls = append(urls, m.EndSessionURL)
+		return m.origins
 	}
-	var origins []string
-	for _, text := range urls {
-		if u, err := url.Parse(text); err == nil && u.Host != "" {
-			origins = append(origins, u.Scheme+"://"+u.Host)
-		}
-	}
-	slices.Sort(origins)
-	return slices.Compact(origins)
+	return originsOf(p.config.Issuer)
 }
 
 // LogValue implements slog.LogValuer.

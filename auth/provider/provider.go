@@ -83,7 +83,7 @@ type Provider interface {
 	WantsConsent(ctx context.Context) bool
 	// EndSessionURL is where to send the browser at sign-out (OpenID Connect RP-Initiated Logout), "" if nowhere.
 	EndSessionURL(ctx context.Context, idToken auth.Secret, returnTo, state string) string
-	// Origins are the origins that a sign-out may send the browser to, as far as they are known without a call.
+	// Origins are the origins that a sign-out may send the browser to, as far as they are known without a call. They are for reading only.
 	Origins() []string
 }
 
