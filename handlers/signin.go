@@ -166,6 +166,9 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return a.signInFailed(c, p, pending.ReturnTo, err)
 	}
 	signedIn, err := p.Finish(ctx, s, answer)
+	if failure := new(provider.SignInError); errors.As(err, &failure) {
+		a.discard(ctx, auth.SignedIn{Identity: auth.Identity{Provider: p.Name()}, Answer: failure.Unused})
+	}
 	if _, in := a.Sessions.SignedIn(ctx); err != nil && pending.Asked && in {
 		// The first round stands.
 		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", signInFailure(err).Code)
@@ -273,14 +276,17 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	return nil
 }
 
-// discard revokes the tokens of a sign-in that cannot be stored. Those of somebody who stays signed in here with an earlier grant are
-// left alone: to many providers the two are one grant.
+// discard revokes the tokens of a sign-in that comes to nothing. Those of somebody who stays signed in here with an earlier grant, or
+// may be the one who does, are left alone: to many providers the two are one grant.
 func (a *app) discard(ctx context.Context, signedIn auth.SignedIn) {
+	whose := signedIn.Identity
 	before, had := a.Sessions.SignedIn(ctx)
-	if had && before.Provider == signedIn.Identity.Provider && before.Subject == signedIn.Identity.Subject {
+	if had && before.Provider == whose.Provider && (whose.Subject == "" || before.Subject == whose.Subject) {
 		return
 	}
-	a.Grants.Discard(ctx, signedIn)
+	if signedIn.Answer.Access != "" || signedIn.Answer.Refresh != "" {
+		a.Grants.Discard(ctx, signedIn)
+	}
 }
 
 // signInFailure is why a sign-in failed. The code and the words may be the provider's, or whoever's who made the link to the callback:

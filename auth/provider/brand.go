@@ -255,16 +255,12 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	}
 	answer, err := client.Exchange(ctx, form)
 	if err != nil {
-		var refusal *auth.ProviderError
-		if errors.As(err, &refusal) && refusal.Salvage != nil {
-			discard(ctx, b.options, b.config.Name, *refusal.Salvage, b.Revoke)
-		}
 		return auth.SignedIn{}, exchangeError(err)
 	}
 	signedIn, err := b.identify(ctx, s, members, answer)
 	// While it is not known who it is, they may live on here with an earlier grant: to many brands the two are one.
 	if err != nil && !isProfileFailure(err) {
-		discard(ctx, b.options, b.config.Name, answer, b.Revoke)
+		err = unused(answer, err)
 	}
 	return signedIn, err
 }

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
@@ -149,17 +148,12 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {p.config.CallbackURL}, "code_verifier": {s.Verifier},
 	}))
 	if err != nil {
-		var refusal *auth.ProviderError
-		if errors.As(err, &refusal) && refusal.Salvage != nil {
-			p.discard(ctx, m, *refusal.Salvage)
-		}
 		return auth.SignedIn{}, exchangeError(err)
 	}
 	answer.Scope = orElse(answer.Scope, strings.Join(m.scopes(p.config), " ")) // RFC 6749 section 5.1: left out if as asked for
 	identity, err := p.identify(ctx, m, s, answer)
 	if err != nil {
-		p.discard(ctx, m, answer)
-		return auth.SignedIn{}, err
+		return auth.SignedIn{}, unused(answer, err)
 	}
 	return auth.SignedIn{Identity: identity, Answer: answer, IDToken: answer.ID}, nil
 }
@@ -194,28 +188,6 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	}
 	return identity, nil
 }
-
-// discard revokes the tokens of a sign-in that is refused, as far as that is quickly done.
-func (p *OIDC) discard(ctx context.Context, m *metadata, answer auth.Answer) {
-	if m.RevocationURL != "" {
-		discard(ctx, p.options, p.config.Name, answer, func(ctx context.Context, tokens auth.TokenSet) error {
-			return revoke(ctx, p.client(m, answer.ClientAuth), m.RevocationURL, tokens)
-		})
-	}
-}
-
-func discard(
-	ctx context.Context, options Options, name string, answer auth.Answer, revoke func(context.Context, auth.TokenSet) error,
-) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
-	defer cancel()
-	if err := revoke(ctx, auth.TokenSet{Access: answer.Access, Refresh: answer.Refresh}); err != nil {
-		options.Log.WarnContext(ctx, "the tokens of a refused sign-in could not be revoked", "provider", name, "error", err)
-	}
-}
-
-// discardTimeout bounds what a refused sign-in still waits for.
-const discardTimeout = 2 * time.Second
 
 // exchange presents the code. A provider that announces Basic may still understand only the other method: that is found out
 // here, where no refresh token can be burned, and remembered with the grant.

@@ -76,7 +76,8 @@ type Provider interface {
 	// Begin begins a sign-in. prompt is the OpenID Connect prompt parameter, usually empty. The session's Marshal is
 	// what Finish needs, and is kept by the browser's session until then.
 	Begin(ctx context.Context, state, prompt string) (goth.Session, error)
-	// Finish exchanges the callback's parameters for tokens and a verified identity.
+	// Finish exchanges the callback's parameters for tokens and a verified identity. The error is a *SignInError where the provider, or
+	// what it said, is why.
 	Finish(ctx context.Context, session goth.Session, callback url.Values) (auth.SignedIn, error)
 	// WantsConsent says that a sign-in which brought no refresh token may bring one with prompt=consent, which OpenID
 	// Connect Core section 11 asks for with the scope offline_access. Most providers do not insist.
@@ -180,6 +181,8 @@ type SignInError struct {
 	Detail  string       // for the log: technical, and often a library's
 	Said    string       // what the provider wrote for people; may be empty
 	Failure auth.Failure // of the token endpoint, if that is where it failed
+
+	Unused auth.Answer // tokens that the provider has given all the same: to be revoked, unless they are somebody's who stays signed in
 }
 
 // Error implements error.
@@ -200,8 +203,20 @@ func exchangeError(err error) error {
 	var refusal *auth.ProviderError
 	if errors.As(err, &refusal) {
 		failed.Failure = refusal.Failure
+		if refusal.Salvage != nil {
+			failed.Unused = *refusal.Salvage
+		}
 	}
 	return failed
+}
+
+// unused says which tokens a failed sign-in leaves.
+func unused(answer auth.Answer, err error) error {
+	var failed *SignInError
+	if errors.As(err, &failed) {
+		failed.Unused = answer
+	}
+	return err
 }
 
 // errorAnswer is the provider's error answer to an authorization request (RFC 6749 section 4.1.2.1).

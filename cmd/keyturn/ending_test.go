@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -163,5 +164,40 @@ func TestASessionInUseDoesNotIdleAway(t *testing.T) {
 	time.Sleep(6500 * time.Millisecond)
 	if a := alice.do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
 		t.Errorf("%d after more than the idle limit: %s", a.status, a.body)
+	}
+}
+
+// What a provider has given for a sign-in that comes to nothing is revoked, but where somebody stays signed in with that provider: to
+// many providers the two sign-ins are one grant.
+func TestTokensOfARefusedSignInAreRevoked(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	refuse := func(on bool) {
+		idp.Change(func() {
+			idp.Claims = func(claims map[string]any, _ bool) {
+				if on {
+					claims["aud"] = "somebody"
+				}
+			}
+		})
+	}
+	refuse(true)
+	if a := p.person().do(t, "GET", "/auth/oidc", nil); a.status != http.StatusBadRequest {
+		t.Fatalf("a sign-in for another client: %d", a.status)
+	}
+	eventually(t, "its refresh token is revoked", func() bool {
+		return slices.Equal(idp.Revoked(), []string{idp.Issued()[1]})
+	})
+	refuse(false)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	refuse(true)
+	if a := alice.do(t, "GET", "/auth/oidc", nil); a.status != http.StatusBadRequest {
+		t.Fatalf("another sign-in for another client: %d", a.status)
+	}
+	refuse(false)
+	alice.do(t, "POST", "/api/renew-token", nil)
+	if g := alice.generation(t); g != 2 || len(idp.Revoked()) != 1 {
+		t.Errorf("generation %v, %d tokens revoked", g, len(idp.Revoked()))
 	}
 }
