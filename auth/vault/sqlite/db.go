@@ -47,6 +47,7 @@ type DB struct {
 	write    *sql.DB
 	writer   *writer
 	cache    *cache
+	index    *walIndex
 	opened   vault.Opened
 	get      *sql.Stmt
 	find     *sql.Stmt
@@ -105,9 +106,9 @@ func (db *DB) open(ctx context.Context) error {
 	if db.find, err = db.read.PrepareContext(ctx, selectSession); err != nil {
 		return err
 	}
-	if index, err := openWALIndex(db.Path); err != nil {
+	if db.index, err = openWALIndex(db.Path); err != nil {
 		db.Log.Debug("rows are not cached on this system", "error", err)
-	} else if db.cache, err = newCache(index); err != nil {
+	} else if db.cache, err = newCache(db.index); err != nil {
 		return err
 	}
 	db.writer, err = newWriter(ctx, db.write, db.cache)

@@ -14,25 +14,28 @@ import (
 
 // walIndex is the part of the WAL-index in memory that tells of commits. It is safe for concurrent use, also when the database is
 // closed: then it tells of nothing new.
-type walIndex struct{ memory []byte }
+type walIndex struct {
+	memory []byte
+	file   *os.File // stays open: closing any descriptor of a file drops all locks that this process has on it, SQLite's as well (fcntl(2))
+}
 
 var errWALIndex = errors.New("the WAL-index is not in the format that is known")
 
-// openWALIndex finds the WAL-index of an open database. It stays where it is for as long as a connection is open.
+// openWALIndex finds the WAL-index of an open database. It stays where it is for as long as a connection is open, and what is returned,
+// with an error too, is to be kept for as long.
 func openWALIndex(path string) (*walIndex, error) {
 	file, err := os.Open(path + "-shm")
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	memory, err := syscall.Mmap(int(file.Fd()), 0, 2*len(snapshot{}), syscall.PROT_READ, syscall.MAP_SHARED)
+	w := &walIndex{file: file}
+	w.memory, err = syscall.Mmap(int(file.Fd()), 0, 2*len(snapshot{}), syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
-		return nil, err
+		return w, err
 	}
-	w := &walIndex{memory}
-	runtime.AddCleanup(w, func(memory []byte) { _ = syscall.Munmap(memory) }, memory)
+	runtime.AddCleanup(w, func(memory []byte) { _ = syscall.Munmap(memory) }, w.memory)
 	if now, ok := w.now(); !ok || !now.sound() {
-		return nil, errWALIndex
+		return w, errWALIndex
 	}
 	return w, nil
 }
