@@ -20,6 +20,7 @@ import (
 	_ "modernc.org/sqlite" // the driver named "sqlite"
 
 	"keyturn/auth/vault"
+	"keyturn/auth/vault/filelock"
 	"keyturn/auth/vault/owners"
 )
 
@@ -46,8 +47,8 @@ type DB struct {
 	read     *sql.DB
 	write    *sql.DB
 	writer   *writer
-	cache    *cache
 	index    *walIndex
+	cache    *cache
 	opened   vault.Opened
 	get      *sql.Stmt
 	find     *sql.Stmt
@@ -73,9 +74,9 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 }
 
 func (db *DB) open(ctx context.Context) error {
-	flags, prepare := os.O_RDWR, migrated
+	flags, prepare := os.O_RDWR, func(ctx context.Context) error { return migrated(ctx, db.write) }
 	if !db.Existing {
-		flags, prepare = flags|os.O_CREATE, migrate
+		flags, prepare = flags|os.O_CREATE, db.migrate
 		if err := os.MkdirAll(filepath.Dir(db.Path), 0o700); err != nil {
 			return err
 		}
@@ -91,7 +92,7 @@ func (db *DB) open(ctx context.Context) error {
 		return err
 	}
 	db.write.SetMaxOpenConns(1)
-	if err := prepare(ctx, db.write); err != nil {
+	if err := prepare(ctx); err != nil {
 		return err
 	}
 	db.closeToOthers() // not before it is known to be ours
@@ -139,21 +140,41 @@ func dsn(path, txlock string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
 }
 
-func migrate(ctx context.Context, write *sql.DB) error {
+func (db *DB) migrate(ctx context.Context) error {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, write, files)
+	provider, err := goose.NewProvider(goose.DialectSQLite3, db.write, files)
 	if err != nil {
 		return err
 	}
 	// Not asking for the write lock without need lets Keyturn start while somebody else holds it.
-	if pending, err := provider.HasPending(ctx); err != nil || !pending {
+	if pending, err := provider.HasPending(ctx); err == nil && !pending {
+		return nil
+	}
+	alone, err := migrateAlone(ctx, filepath.Dir(db.Path))
+	if err != nil {
 		return err
 	}
-	_, err = provider.Up(ctx)
-	return err
+	_, err = provider.Up(ctx) // whoever was first may have done it by now
+	return errors.Join(err, alone.Release())
+}
+
+// migrateAlone waits until no other process migrates a database in the folder. It is the folder that is locked: SQLite's own locks on
+// the file would be dropped with ours.
+func migrateAlone(ctx context.Context, folder string) (*filelock.Lock, error) {
+	for {
+		lock, err := filelock.Try(folder)
+		if !errors.Is(err, filelock.ErrHeld) {
+			return lock, err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for another process that migrates the database: %w", ctx.Err())
+		}
+	}
 }
 
 // HoldsGrants says whether the file at path is a database with grants in it, without opening it for use.
