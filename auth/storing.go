@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
-	storeWait     = 2 * time.Second // for the database to take what a renewal left, before that goes on the shelf
-	storeInterval = 2 * time.Second // at most, between two tries to empty the shelf
+	storeWait     = 2 * time.Second        // for the database to take what a renewal left, before that goes on the shelf
+	storeInterval = 500 * time.Millisecond // at most, between two tries to empty the shelf: whoever comes before may present the old token again
+	storeSaid     = 10 * time.Second       // at least, between two lines of the log that say that they fail
 	settleWait    = 300 * time.Millisecond
 	spoolAfter    = 250 * time.Millisecond // that the database takes for new tokens, they go into the spool besides
 )
@@ -195,7 +198,8 @@ func (r *Rotator) startStoring() {
 	}
 	r.storing = true
 	r.running.Go(func() {
-		for delay := 50 * time.Millisecond; !r.emptyShelf(); delay = min(2*delay, storeInterval) {
+		say := rate.Sometimes{Interval: storeSaid}
+		for delay := 50 * time.Millisecond; !r.emptyShelf(&say); delay = min(2*delay, storeInterval) {
 			select {
 			case <-time.After(delay):
 			case <-r.quit.Done():
@@ -207,7 +211,7 @@ func (r *Rotator) startStoring() {
 
 // emptyShelf stores what is on the shelf, and says whether there is nothing left to do: the shelf is empty, or the process
 // ends and all of it is on disk.
-func (r *Rotator) emptyShelf() bool {
+func (r *Rotator) emptyShelf(say *rate.Sometimes) bool {
 	ctx := context.Background()
 	r.mu.Lock()
 	var list []shelved
@@ -228,7 +232,9 @@ func (r *Rotator) emptyShelf() bool {
 			r.mu.Unlock()
 		}
 		if !errors.Is(err, ErrLeased) {
-			r.Log.WarnContext(ctx, "the database does not take renewals yet", "waiting", len(list), "error", err)
+			say.Do(func() {
+				r.Log.WarnContext(ctx, "the database does not take renewals yet", "waiting", len(list), "error", err)
+			})
 			break
 		}
 	}

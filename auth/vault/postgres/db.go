@@ -63,7 +63,7 @@ type DB struct {
 	orphans vault.Orphans
 	owners  *owners.Owners
 	heir    string // owns the leases that this process has inherited
-	steady  steadiness
+	steady  vault.Steadiness
 	opened  vault.Opened
 	finder  finder
 	grantOf *lru.Cache[string, string] // grants by the hash of their session
@@ -81,7 +81,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	}
 	most := int(config.MaxConns)
 	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners), heir: rand.Text()}
-	db.steady.wait(afterStart)
+	db.steady.Wait(afterStart)
 	db.opened = vault.NewOpened()
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)

@@ -46,6 +46,6 @@ func (db *DB) Struck(ctx context.Context, provider string, limit int) ([]auth.Ca
 }
 
 func (db *DB) candidates(ctx context.Context, query, provider string, args ...any) ([]auth.Candidate, error) {
-	common := []any{provider, vault.IdleMicros(db.SessionIdle), db.steady.left() <= 0, db.heir}
+	common := []any{provider, vault.IdleMicros(db.SessionIdle), db.steady.Steady(), db.heir}
 	return many(ctx, db, vault.ScanCandidates, query, append(common, args...)...)
 }

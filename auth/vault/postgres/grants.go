@@ -76,7 +76,7 @@ func (db *DB) leasedUntil(left int64) time.Time {
 	if left == 0 {
 		return time.Time{}
 	}
-	if left := max(time.Duration(left)*time.Microsecond, db.steady.left()); left > 0 {
+	if left := max(time.Duration(left)*time.Microsecond, db.steady.Left()); left > 0 {
 		return db.Now().Add(left)
 	}
 	return time.Time{}
@@ -97,7 +97,7 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*
 	// A lease that ends later than any lease could was taken before the clock was set back.
 	g, err := db.grant(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
 		WHERE id = $1 AND (lease_owner IN ('', $2, $5) OR $4 AND (lease_until <= keyturn_now() OR lease_until > keyturn_now() + 2 * $3))
-		RETURNING `+grantColumns, id, owner, ttl.Microseconds(), db.steady.left() <= 0, db.heir)
+		RETURNING `+grantColumns, id, owner, ttl.Microseconds(), db.steady.Steady(), db.heir)
 	if !errors.Is(err, auth.ErrNotFound) {
 		return g, err
 	}

@@ -74,9 +74,7 @@ func open(t testing.TB, clock *vaulttest.Clock) testDB {
 
 // calm makes the process one that has had the database for long.
 func (db *DB) calm() {
-	db.steady.mu.Lock()
-	defer db.steady.mu.Unlock()
-	db.steady.at = time.Time{}
+	db.steady.Reset()
 }
 
 func create(t testing.TB, db *DB) *auth.Grant {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,39 +14,11 @@ import (
 	"keyturn/auth/vault"
 )
 
-const (
-	// afterOutage is how long leases that ran out are left alone when the database was out of reach: their holders could not
-	// extend them, and may have an answer to store. It is more than two of the tries that a Rotator makes then.
-	afterOutage = 10 * time.Second
-	// afterStart is the same for a process that has just started: it does not know what was before.
-	afterStart = 6 * time.Second
-)
+// afterStart is how long leases that ran out are left alone by a process that has just started: it does not know what was before.
+const afterStart = 6 * time.Second
 
 // queueWait is how long a read may wait for its turn while the database is well. Otherwise it is statementWait.
 const queueWait = 8 * time.Second
-
-// steadiness is whether this process has had the database without a break for so long that a lease which ran out means that
-// its holder died. It is safe for concurrent use.
-type steadiness struct {
-	mu sync.Mutex
-	at time.Time // with a monotonic reading
-}
-
-// wait makes it unsteady for the time d.
-func (s *steadiness) wait(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at := time.Now().Add(d); at.After(s.at) {
-		s.at = at
-	}
-}
-
-// left is how long it is not steady yet; not positive when it is.
-func (s *steadiness) left() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return time.Until(s.at)
-}
 
 // use runs something at the database within statementWait. It goes on when the caller hangs up, because the driver would
 // close the connection; the caller's deadline holds.
@@ -62,8 +33,8 @@ func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	err := run(ctx)
-	if outOfReach(err) {
-		db.steady.wait(afterOutage)
+	if outOfReach(err) || unwritable(err) {
+		db.steady.Wait(vault.AfterOutage)
 	}
 	if broken(err) {
 		// The other connections have ended too, most likely. Whoever comes next makes a new one.
@@ -84,7 +55,7 @@ func broken(err error) bool {
 // extended, and what a renewal brought is stored.
 func (db *DB) queued(ctx context.Context, read func(context.Context) error) error {
 	wait := queueWait
-	if db.steady.left() > 0 {
+	if !db.steady.Steady() {
 		wait = statementWait
 	}
 	patience, cancel := context.WithTimeout(ctx, wait)
@@ -109,6 +80,20 @@ func outOfReach(err error) bool {
 	var network net.Error // a deadline's error is one too
 	return errors.As(err, &dial) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, pgconn.ErrConnClosed)
+}
+
+// unwritable says that the database answers that it can write nothing now, or not in time.
+func unwritable(err error) bool {
+	var answer *pgconn.PgError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	switch answer.Code {
+	case "25006", "55P03", "57014": // read-only; a lock that cannot be had; a statement that took too long
+		return true
+	}
+	// Class 53: no room or no memory; class 58: the system failed.
+	return strings.HasPrefix(answer.Code, "53") || strings.HasPrefix(answer.Code, "58")
 }
 
 // exec runs one statement, which is a transaction of its own, and says how many rows it met.

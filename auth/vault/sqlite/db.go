@@ -55,6 +55,7 @@ type DB struct {
 	marks    vault.Marks
 	orphans  vault.Orphans
 	owners   *owners.Owners
+	steady   vault.Steadiness
 	probe    probe
 	stop     context.CancelFunc
 	tidiness sync.WaitGroup
@@ -112,7 +113,7 @@ func (db *DB) open(ctx context.Context) error {
 	} else if db.cache, err = newCache(db.index); err != nil {
 		return err
 	}
-	db.writer, err = newWriter(ctx, db.write, db.cache)
+	db.writer, err = newWriter(ctx, db.write, db.cache, &db.steady)
 	return err
 }
 

@@ -53,7 +53,8 @@ func (db *DB) Get(ctx context.Context, id string) (*auth.Grant, error) {
 	return &own, nil
 }
 
-// Lease implements auth.Vault.
+// Lease implements auth.Vault. A lease that ran out is taken from its holder only when the file has been there to write to for a while:
+// after that the holder, who could not extend it, gets to store first.
 func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g *auth.Grant, err error) {
 	if err := db.owners.Claim(owner); err != nil {
 		return nil, err
@@ -62,8 +63,8 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 	err = db.inLightTx(ctx, func(tx *writer) error {
 		// A lease that ends later than any lease could was taken before the clock was set back.
 		taken, err := affected(tx.Exec(`UPDATE grants SET lease_owner = ?, lease_until = ?
-			WHERE id = ? AND (lease_owner IN ('', ?) OR lease_until <= ? OR lease_until > ?)`,
-			owner, vault.Micros(now.Add(ttl)), id, owner, vault.Micros(now), vault.Micros(now.Add(2*ttl))))
+			WHERE id = ? AND (lease_owner IN ('', ?) OR ? AND (lease_until <= ? OR lease_until > ?))`,
+			owner, vault.Micros(now.Add(ttl)), id, owner, db.steady.Steady(), vault.Micros(now), vault.Micros(now.Add(2*ttl))))
 		if err != nil {
 			return err
 		}

@@ -85,3 +85,36 @@ func TestOpeningDoesNotNeedTheWriteLock(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whoever was locked out could not extend a lease, and may have an answer to store.
+func TestAfterALockALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	other := second(t, db)
+	t.Cleanup(func() { _ = other.Close() })
+	g := create(t, db)
+	if _, err := db.Lease(t.Context(), g.ID, "holder", time.Second); err != nil {
+		t.Fatal(err)
+	}
+	take := func() error {
+		_, err := other.Lease(t.Context(), g.ID, "other", time.Second)
+		return err
+	}
+	unlock := locked(t, db, "immediate")
+	db.clock.Advance(time.Minute)
+	took := make(chan error)
+	go func() { took <- take() }()
+	time.Sleep(lockedLong + 200*time.Millisecond)
+	unlock()
+	if err := <-took; !errors.Is(err, auth.ErrLeased) {
+		t.Errorf("who waited for the lock: %v, want ErrLeased", err)
+	}
+	if _, err := db.Lease(t.Context(), g.ID, "holder", time.Second); err != nil {
+		t.Errorf("the holder: %v", err)
+	}
+	db.clock.Advance(time.Minute)
+	other.steady.Reset()
+	if err := take(); err != nil {
+		t.Errorf("later on: %v", err)
+	}
+}

@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"time"
+
+	driver "modernc.org/sqlite"
+	codes "modernc.org/sqlite/lib"
 
 	"keyturn/auth/vault"
 )
@@ -21,6 +25,7 @@ var errClosed = errors.New("the database is closed")
 type writer struct {
 	conn     *sql.Conn
 	cache    *cache
+	steady   *vault.Steadiness
 	prepared map[string]*sql.Stmt
 	light    bool // what is committed outlives the process, but perhaps not the machine
 	kept     *row // what the write that runs leaves of its only row
@@ -39,13 +44,13 @@ type write struct {
 	done   chan error
 }
 
-func newWriter(ctx context.Context, pool *sql.DB, rows *cache) (*writer, error) {
+func newWriter(ctx context.Context, pool *sql.DB, rows *cache, steady *vault.Steadiness) (*writer, error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	w := &writer{
-		conn: conn, cache: rows, prepared: map[string]*sql.Stmt{}, waiting: make(chan *write, group),
+		conn: conn, cache: rows, steady: steady, prepared: map[string]*sql.Stmt{}, waiting: make(chan *write, group),
 		closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go w.loop()
@@ -114,6 +119,9 @@ func (w *writer) together(batch []*write) {
 	if err != nil {
 		_ = w.exec("ROLLBACK") // fails where SQLite has done it already
 	}
+	if unwritable(err) {
+		w.steady.Wait(vault.AfterOutage)
+	}
 	w.cache.end(before, ran, err == nil)
 	for i, one := range ran {
 		if err != nil {
@@ -138,7 +146,21 @@ func (w *writer) begin(batch []*write) error {
 		}
 		w.light = light
 	}
-	return w.exec("BEGIN IMMEDIATE")
+	began := time.Now()
+	err := w.exec("BEGIN IMMEDIATE")
+	if time.Since(began) > lockedLong {
+		w.steady.Wait(vault.AfterOutage)
+	}
+	return err
+}
+
+// lockedLong is how long somebody else has had the file for himself when other processes' leases may have run out.
+const lockedLong = time.Second
+
+// unwritable says that the file could not be written to: locked by somebody else, on a full disk, or what else keeps SQLite from it.
+func unwritable(err error) bool {
+	var failed *driver.Error
+	return errors.As(err, &failed) && failed.Code()&0xff != codes.SQLITE_CONSTRAINT
 }
 
 // one runs one write under a savepoint. result is the write's own error, err the transaction's.
