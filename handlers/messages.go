@@ -32,11 +32,11 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	case auth.CodeProviderUnavailable:
 		return "This provider is not among Keyturn's settings any more; the operator has to bring it back."
 	case auth.CodeBusy:
-		return "Other renewals come first, and take long."
+		return "Another renewal comes first, and takes long."
 	case auth.CodeShuttingDown:
 		return "Keyturn is about to restart."
 	case auth.CodeStorage:
-		return "Keyturn's database cannot be written to at the moment, and without it no refresh token is used."
+		return "Keyturn's database cannot be written to at the moment. Nothing is lost: without it no refresh token is used, and what has come is stored as soon as that is possible."
 	case "interaction_required", "login_required", "consent_required":
 		return name + " wants to see you again before it gives new tokens. Sign in again."
 	case "invalid_request":
