@@ -127,7 +127,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		f.stays(g, trigger, Failure{Code: CodeBusy, Party: PartyKeyturn})
 	case err != nil:
 		// Without the lease and the mark no refresh token is presented.
-		r.Log.ErrorContext(ctx, "renewal could not begin", "grant", id, "trigger", trigger, "error", err)
+		r.sayUnbegun(ctx, id, trigger, err)
 		f.stays(g, trigger, Failure{Code: CodeStorage, Party: PartyKeyturn})
 	case !held:
 		r.Counters.shared(1 + int(f.sharers.Load()))

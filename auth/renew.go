@@ -102,7 +102,7 @@ func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
 	case errors.Is(err, ErrStale):
 		return r.adopt(ctx, g.ID)
 	case errors.Is(err, errUnmarked):
-		r.Log.ErrorContext(ctx, "renewal could not begin", "grant", g.ID, "trigger", a.trigger, "error", err)
+		r.sayUnbegun(ctx, g.ID, a.trigger, err)
 		kept, _ := r.decline(ctx, g, OutcomeKept, Failure{Code: CodeStorage, Party: PartyKeyturn}) // unreleased, the lease runs out
 		return kept, nil
 	default:

@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/time/rate"
 )
 
 // waitSlack lets a call that ends at its own time-out still answer those who wait just as long.
@@ -38,6 +39,7 @@ type Rotator struct {
 	RotatorConfig
 	Counters *Counters
 
+	unbegun rate.Sometimes  // complaints about renewals that could not begin
 	leaving atomic.Bool     // the process ends soon
 	owner   string          // of leases: this process
 	quit    context.Context // ends when draining begins
@@ -83,7 +85,7 @@ func NewRotator(config RotatorConfig) *Rotator {
 		config.Tracer = noop.Tracer{}
 	}
 	r := &Rotator{
-		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(),
+		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(), unbegun: rate.Sometimes{Interval: storeSaid},
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
 	}
 	r.quit, r.endQuit = context.WithCancel(context.Background())
@@ -151,6 +153,13 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	default:
 		return r.view(f.result.Grant).because(f.result.Failure), nil
 	}
+}
+
+// sayUnbegun says, now and then while that goes on, that the database does not let renewals begin.
+func (r *Rotator) sayUnbegun(ctx context.Context, id string, trigger Trigger, err error) {
+	r.unbegun.Do(func() {
+		r.Log.ErrorContext(ctx, "renewals cannot begin", "grant", id, "trigger", trigger, "error", err)
+	})
 }
 
 // because adds why the renewal that was waited for brought no token, where the grant itself does not say so.

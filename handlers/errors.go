@@ -1,12 +1,16 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/labstack/echo/v4"
+	"golang.org/x/time/rate"
 
 	"keyturn/auth"
 	"keyturn/views"
@@ -100,8 +104,8 @@ func (a *app) failed(err error, c echo.Context) {
 		return
 	}
 	p := asProblem(err)
-	if p.status >= http.StatusInternalServerError {
-		a.Log.ErrorContext(c.Request().Context(), "request failed", "route", c.Path(), "status", p.status, "error", p)
+	if p.status >= http.StatusInternalServerError && c.Path() != "" { // without a route, report complains
+		a.complain(c.Request().Context(), c.Path(), p)
 	}
 	c.Response().Header().Del(echo.HeaderLocation) // of a redirect whose session could not be stored
 	if p.code == auth.CodeStorage {
@@ -127,6 +131,32 @@ func (a *app) failed(err error, c echo.Context) {
 	}
 }
 
+// complaints are those that come with every request while something is amiss. One now and then says how many there were.
+type complaints struct {
+	say    *rate.Sometimes
+	unsaid *atomic.Int64
+}
+
+// complainEvery is how often, at the most, the same is complained about.
+const complainEvery = 10 * time.Second
+
+func newComplaints() complaints {
+	return complaints{&rate.Sometimes{Interval: complainEvery}, new(atomic.Int64)}
+}
+
+// complain tells operators of a request that failed.
+func (a *app) complain(ctx context.Context, route string, p *httpProblem) {
+	say := func(more ...any) {
+		a.Log.ErrorContext(ctx, "request failed", append([]any{"route", route, "status", p.status, "error", p}, more...)...)
+	}
+	if p.code != auth.CodeStorage {
+		say()
+		return
+	}
+	a.storage.unsaid.Add(1)
+	a.storage.say.Do(func() { say("requests", a.storage.unsaid.Swap(0)) })
+}
+
 // apiError is the error object of the API.
 type apiError struct {
 	Code    string `json:"code"`
@@ -139,8 +169,8 @@ func SessionFailed(a Config) func(w http.ResponseWriter, r *http.Request, err er
 	e := echo.New()
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		p := storageProblem(err)
-		requestOf(r.Context()).failed = p.status
 		handlers.failed(p, e.NewContext(r, w))
+		requestOf(r.Context()).failed = p
 	}
 }
 

@@ -52,14 +52,19 @@ type app struct {
 	dashboards, states *keptAnswers
 
 	undeclared sync.Once // complaint about a proxy that nobody has declared
+	storage    complaints
 }
 
 // New returns the whole site as one handler. Sessions are loaded around echo, because inside it an error after a change of
 // the session would commit twice; static files, health and the embedded provider need none.
 func New(config Config) http.Handler {
-	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates)}
+	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates), storage: newComplaints()}
 	e := a.routes()
-	signedIn := a.Sessions.Handler(e)
+	sessions := a.Sessions.Handler(e)
+	signedIn := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sessions.ServeHTTP(lastWord{w, requestOf(r.Context())}, r)
+		a.unrouted(e, r)
+	})
 	inTurn := a.Sessions.InTurn(signedIn)
 	return a.headers(a.arrival(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
@@ -68,10 +73,8 @@ func New(config Config) http.Handler {
 			e.ServeHTTP(w, r)
 		case strings.HasPrefix(path, "/auth/"):
 			inTurn.ServeHTTP(w, r)
-			a.unrouted(e, r)
 		default:
 			signedIn.ServeHTTP(w, r)
-			a.unrouted(e, r)
 		}
 	})))
 }

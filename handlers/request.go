@@ -41,8 +41,8 @@ type request struct {
 	id      string
 	arrived time.Time // with a monotonic reading
 
-	routed bool // a handler has it, and tells what becomes of it
-	failed int  // status that took the place of the handler's, because the session could not be read or stored
+	routed bool         // a handler has it, and tells what becomes of it
+	failed *httpProblem // was answered in the handler's place, because the session could not be read or stored
 }
 
 type requestKey struct{}
@@ -177,21 +177,47 @@ func (a *app) answered(next echo.HandlerFunc) echo.HandlerFunc {
 
 // unrouted reports a request that no handler has seen, because its session could not be read.
 func (a *app) unrouted(e *echo.Echo, r *http.Request) {
-	if known := requestOf(r.Context()); known.failed != 0 && !known.routed {
+	if known := requestOf(r.Context()); known.failed != nil && !known.routed {
 		c := e.AcquireContext()
 		defer e.ReleaseContext(c)
 		c.Reset(r, nil)
 		e.Router().Find(r.Method, echo.GetPath(r), c)
-		a.report(r, c.Path(), known.failed, 0)
+		a.report(r, c.Path(), known.failed.status, 0)
 	}
 }
+
+// lastWord is an answer that is over once it has been said that the session could not be read or stored: scs goes on with what the handler
+// would have answered.
+type lastWord struct {
+	http.ResponseWriter
+	known *request
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (l lastWord) WriteHeader(status int) {
+	if l.known.failed == nil {
+		l.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (l lastWord) Write(b []byte) (int, error) {
+	if l.known.failed == nil {
+		return l.ResponseWriter.Write(b)
+	}
+	return len(b), nil
+}
+
+// Unwrap implements what http.ResponseController looks for.
+func (l lastWord) Unwrap() http.ResponseWriter { return l.ResponseWriter }
 
 // report tells of an answer.
 func (a *app) report(r *http.Request, route string, status int, size int64) {
 	ctx, method := r.Context(), methodOf(r)
 	known := requestOf(ctx)
-	if known.failed != 0 {
-		status = known.failed
+	if known.failed != nil {
+		status = known.failed.status
+		a.complain(ctx, route, known.failed)
 	}
 	took := time.Since(known.arrived)
 	a.Meter.Request(method, route, status, took)
