@@ -14,9 +14,11 @@ import (
 const (
 	// channel carries the ids of grants that were renewed or ended, and nothing else.
 	channel = "keyturn"
-	// pulse is how often the listening connection is tried, and everybody looks who may have missed something: a replica that
-	// is killed between a write and its announcement announces nothing.
-	pulse = 15 * time.Second
+	// pulse is how often the listening connection is tried: one that a firewall has forgotten says nothing.
+	pulse = 5 * time.Second
+	// pulsesALook is how many pulses pass until everybody looks who may have missed something: a replica that is killed between a write
+	// and its announcement announces nothing.
+	pulsesALook = 3
 	// listenBackoff is the longest wait between two tries to listen again.
 	listenBackoff = 2 * time.Second
 )
@@ -108,8 +110,10 @@ func (db *DB) listen(ctx context.Context, changed func(grant string), missed fun
 	if _, err := conn.Exec(dial, `LISTEN `+channel); err != nil {
 		return err
 	}
-	for {
-		missed()
+	for pulses := 0; ; pulses++ {
+		if pulses%pulsesALook == 0 {
+			missed()
+		}
 		if err := hear(ctx, conn, changed); err != nil {
 			return err
 		}

@@ -1,12 +1,19 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"keyturn/auth"
+	"keyturn/auth/session"
 	"keyturn/auth/vault/postgres/pgtest"
 	"keyturn/auth/vault/vaulttest"
 )
@@ -14,8 +21,8 @@ import (
 // A database that answers, and takes no writes, keeps holders from extending their leases as well as one that is gone.
 func TestAfterWritesFailedALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 	t.Parallel()
-	url, keys := pgtest.Database(t), vaulttest.Keyset(t)
-	holder, other := connect(t, url, keys), connect(t, url, keys)
+	database, keys := pgtest.Database(t), vaulttest.Keyset(t)
+	holder, other := connect(t, database, keys), connect(t, database, keys)
 	for code, waits := range map[string]bool{
 		"25006": true, "53100": true, "55P03": true, "57014": true, "58030": true, // read-only, full, locked, too slow, a disk that fails
 		"22012": false, // a division by zero
@@ -33,4 +40,73 @@ func TestAfterWritesFailedALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 			t.Errorf("after %s: %v", code, err)
 		}
 	}
+}
+
+// A connection that ended while nobody used it costs nobody an answer.
+func TestAReadIsTriedOnceMoreWhenItsConnectionHasEnded(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Database(t)
+	db, operator := connect(t, database, vaulttest.Keyset(t)), operatorOf(t, database)
+	hash := "h"
+	id := signInAt(t, db, hash)
+	for name, read := range map[string]func() error{
+		"a grant":   func() error { _, err := db.Get(t.Context(), id); return err },
+		"a history": func() error { _, err := db.History(t.Context(), id, 0, 1); return err },
+		"a session": func() error {
+			_, found, err := db.Sessions().FindCtx(session.NewContext(t.Context()), hash)
+			if err == nil && !found {
+				err = auth.ErrNotFound
+			}
+			return err
+		},
+	} {
+		if _, err := operator.Exec(t.Context(), `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
+			t.Fatal(err)
+		}
+		if err := read(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A server that gives out no further connection leaves those that there are.
+func TestWithoutFurtherConnectionsStatementsTakeTurns(t *testing.T) {
+	t.Parallel()
+	database, err := url.Parse(pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := operatorOf(t, database.String())
+	name := strings.TrimPrefix(database.Path, "/")
+	role := "few_" + name
+	for _, statement := range []string{
+		"CREATE ROLE " + role + " LOGIN CONNECTION LIMIT 2 PASSWORD '" + pgtest.Password + "'", "ALTER DATABASE " + name + " OWNER TO " + role,
+	} {
+		if _, err := operator.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	database.User = url.UserPassword(role, pgtest.Password)
+	db := connect(t, database.String(), vaulttest.Keyset(t))
+	var all sync.WaitGroup
+	for range 30 {
+		all.Go(func() {
+			if _, err := db.exec(t.Context(), `SELECT pg_sleep(0.02)`); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// operatorOf is a connection beside those of the programs under test.
+func operatorOf(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
 }

@@ -33,6 +33,13 @@ func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
 	err := run(ctx)
+	// The server gives this process no further connection. One that it has will be free in a moment.
+	for ; crowded(err) && ctx.Err() == nil; err = run(ctx) {
+		select {
+		case <-time.After(crowdedWait):
+		case <-ctx.Done():
+		}
+	}
 	if outOfReach(err) || unwritable(err) {
 		db.steady.Wait(vault.AfterOutage)
 	}
@@ -43,6 +50,16 @@ func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
 	return err
 }
 
+// crowdedWait is how long a statement waits for a connection before it tries to get one again.
+const crowdedWait = 20 * time.Millisecond
+
+// crowded says that there was no connection to run a statement on, because the server has given out all that it may.
+func crowded(err error) bool {
+	var dial *pgconn.ConnectError
+	var answer *pgconn.PgError
+	return errors.As(err, &dial) && errors.As(err, &answer) && answer.Code == "53300"
+}
+
 // broken says that a connection ended which was there. One that is only slow is no reason to give up the others.
 func broken(err error) bool {
 	var network net.Error
@@ -51,7 +68,7 @@ func broken(err error) bool {
 	return outOfReach(err) && !slow && !errors.As(err, &dial)
 }
 
-// queued runs a read in its turn. Reads leave a quarter of the connections free: however many people ask, leases are
+// queued runs a read in its turn, and once more if its connection ends. Reads leave a quarter of the connections free: however many people ask, leases are
 // extended, and what a renewal brought is stored.
 func (db *DB) queued(ctx context.Context, read func(context.Context) error) error {
 	wait := queueWait
@@ -66,7 +83,11 @@ func (db *DB) queued(ctx context.Context, read func(context.Context) error) erro
 		return fmt.Errorf("wait for a connection: %w", patience.Err())
 	}
 	defer func() { <-db.readers }()
-	return read(ctx)
+	err := read(ctx)
+	if broken(err) { // before it came to this read, perhaps long ago
+		err = read(ctx)
+	}
+	return err
 }
 
 // outOfReach says that an error is not the database's answer, or its answer that it ends.
