@@ -3,6 +3,8 @@ package main
 import (
 	"database/sql"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -79,6 +81,16 @@ func TestOnSIGTERMItIsNotReadyFirstAndGoesOnServing(t *testing.T) {
 		a := p.person().do(t, "GET", "/readyz", nil)
 		return a.status == 503 && slices.Equal(failingParts(t, a), []string{"stopping"})
 	})
+	conn, err := net.Dial("tcp", parsedURL(t, p.base).Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+	fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if all, err := io.ReadAll(conn); err != nil || !strings.Contains(string(all), "Connection: close") {
+		t.Errorf("a connection that is not to be used again stays open: %v, %s", err, all)
+	}
 	if a := p.person().do(t, "GET", admin+"/readyz", nil); a.status != 503 {
 		t.Errorf("on the admin listener: %d", a.status)
 	}

@@ -38,7 +38,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 		}
 	}()
 
-	public := newServer(s.handler, log)
+	public := newServer(s.partingFrom(s.handler), log)
 	// People whose renewal waits get their answer; event streams set bounds of their own.
 	public.WriteTimeout = 2*settings.RenewTimeout + time.Minute
 	admin := newServer(s.adminHandler(), log)
@@ -103,6 +103,17 @@ func (s *site) drain(ctx context.Context, public *http.Server) error {
 	draining.Go(func() { renewing = s.rotator.Drain(ctx) })
 	draining.Wait()
 	return errors.Join(closing, renewing, s.grants.Wait(ctx))
+}
+
+// partingFrom has clients take their next request elsewhere once the process is about to end: a connection that closes behind an answer
+// cuts no request.
+func (s *site) partingFrom(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // newServer returns a server that gives up on clients which do not come to the point.
