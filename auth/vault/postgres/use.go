@@ -68,8 +68,8 @@ func broken(err error) bool {
 	return outOfReach(err) && !slow && !errors.As(err, &dial)
 }
 
-// queued runs a read in its turn, and once more if its connection ends. Reads leave a quarter of the connections free: however many people ask, leases are
-// extended, and what a renewal brought is stored.
+// queued runs a read in its turn, and once more if its connection ends. Reads leave a quarter of the connections free: however many people
+// ask, leases are extended, and what a renewal brought is stored.
 func (db *DB) queued(ctx context.Context, read func(context.Context) error) error {
 	wait := queueWait
 	if !db.steady.Steady() {
