@@ -42,6 +42,20 @@ func TestAfterWritesFailedALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 	}
 }
 
+// Who has nothing to write looks whether others could.
+func TestADatabaseThatOnlyReadsIsNoticedWithoutAWrite(t *testing.T) {
+	t.Parallel()
+	database, keys := pgtest.Database(t), vaulttest.Keyset(t)
+	for setting, steady := range map[string]bool{"off": true, "on": false} {
+		connect(t, database, keys) // makes the schema
+		db := connect(t, database+"&default_transaction_read_only="+setting, keys)
+		db.calm()
+		if _, err := db.Struck(t.Context(), "work", 1); err != nil || db.steady.Steady() != steady {
+			t.Errorf("read-only %s: steady is %v, %v", setting, db.steady.Steady(), err)
+		}
+	}
+}
+
 // A connection that ended while nobody used it costs nobody an answer.
 func TestAReadIsTriedOnceMoreWhenItsConnectionHasEnded(t *testing.T) {
 	t.Parallel()
