@@ -109,6 +109,11 @@ func (db *DB) find(ctx context.Context, hash string) (*found, error) {
 			}()
 		}
 	}
+	select {
+	case <-mine.done: // also when the caller has gone: that is no failure of ours
+		return mine.list[hash], mine.err
+	default:
+	}
 	patience := time.NewTimer(queueWait + statementWait)
 	defer patience.Stop()
 	select {

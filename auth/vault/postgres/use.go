@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"time"
@@ -34,11 +35,14 @@ func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
 	defer cancel()
 	err := run(ctx)
 	// The server gives this process no further connection. One that it has will be free in a moment.
-	for ; crowded(err) && ctx.Err() == nil; err = run(ctx) {
+	for wait := crowdedWait; crowded(err); wait = min(2*wait, crowdedMost) {
 		select {
-		case <-time.After(crowdedWait):
+		case <-time.After(wait/2 + rand.N(wait)): //nolint:gosec // spreads load; nothing secret depends on it
+			err = run(ctx)
+			continue
 		case <-ctx.Done():
 		}
+		break
 	}
 	if outOfReach(err) || unwritable(err) {
 		db.steady.Wait(vault.AfterOutage)
@@ -50,8 +54,11 @@ func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
 	return err
 }
 
-// crowdedWait is how long a statement waits for a connection before it tries to get one again.
-const crowdedWait = 20 * time.Millisecond
+// crowdedWait is how long a statement waits for a connection before it tries to get one again, at first and at most.
+const (
+	crowdedWait = 20 * time.Millisecond
+	crowdedMost = 300 * time.Millisecond
+)
 
 // crowded says that there was no connection to run a statement on, because the server has given out all that it may.
 func crowded(err error) bool {
