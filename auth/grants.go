@@ -64,9 +64,21 @@ func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 	return g, nil
 }
 
-// Discard revokes, beside the caller, the tokens of a sign-in that comes to nothing.
+// discardTimeout bounds what a sign-in that comes to nothing still waits for.
+const discardTimeout = 2 * time.Second
+
+// Discard revokes the tokens of a sign-in that comes to nothing, in one try: the next sign-in, which may be of the same grant to the
+// provider, must not be struck by a later one.
 func (s *Grants) Discard(ctx context.Context, in SignedIn) {
-	s.revokeBeside(ctx, &Grant{Identity: in.Identity}, in.Answer.TokenSet(TokenSet{}, 0))
+	provider, ok := s.providers.Lookup(in.Identity.Provider)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
+	if err := provider.Revoke(ctx, in.Answer.TokenSet(TokenSet{}, 0)); err != nil {
+		s.log.WarnContext(ctx, "the tokens of a refused sign-in could not be revoked", "provider", in.Identity.Provider, "error", err)
+	}
 }
 
 // Forget deletes a grant that a newer sign-in of the same person at the same provider takes the place of. Its tokens are not
