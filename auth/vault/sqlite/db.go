@@ -162,9 +162,14 @@ func (db *DB) migrate(ctx context.Context) error {
 	return errors.Join(err, alone.Release())
 }
 
+// migrateWait is how long another process is waited for that migrates a database in the same folder.
+const migrateWait = 30 * time.Second
+
 // migrateAlone waits until no other process migrates a database in the folder. It is the folder that is locked: SQLite's own locks on
 // the file would be dropped with ours.
 func migrateAlone(ctx context.Context, folder string) (*filelock.Lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, migrateWait)
+	defer cancel()
 	for {
 		lock, err := filelock.Try(folder)
 		if !errors.Is(err, filelock.ErrHeld) {
@@ -173,7 +178,7 @@ func migrateAlone(ctx context.Context, folder string) (*filelock.Lock, error) {
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for another process that migrates the database: %w", ctx.Err())
+			return nil, fmt.Errorf("the folder is locked by another process, which migrates a database or keeps everybody out: %w", ctx.Err())
 		}
 	}
 }
