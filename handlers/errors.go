@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
-	"golang.org/x/time/rate"
 
 	"keyturn/auth"
 	"keyturn/views"
@@ -131,17 +130,31 @@ func (a *app) failed(err error, c echo.Context) {
 	}
 }
 
-// complaints are those that come with every request while something is amiss. One now and then says how many there were.
+// complaints are those that come with every request while something is amiss. One now and then says how many there were. They are safe
+// for concurrent use.
 type complaints struct {
-	say    *rate.Sometimes
-	unsaid *atomic.Int64
+	mu     sync.Mutex
+	said   time.Time
+	unsaid int
 }
 
 // complainEvery is how often, at the most, the same is complained about.
 const complainEvery = 10 * time.Second
 
-func newComplaints() complaints {
-	return complaints{&rate.Sometimes{Interval: complainEvery}, new(atomic.Int64)}
+// due counts one more, and says whether to complain now, of how many.
+func (c *complaints) due() (requests int, due bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	since := time.Since(c.said)
+	if since > 2*complainEvery {
+		c.unsaid = 0 // those were of something else
+	}
+	c.unsaid++
+	if since < complainEvery {
+		return 0, false
+	}
+	requests, c.unsaid, c.said = c.unsaid, 0, time.Now()
+	return requests, true
 }
 
 // complain tells operators of a request that failed.
@@ -153,8 +166,9 @@ func (a *app) complain(ctx context.Context, route string, p *httpProblem) {
 		say()
 		return
 	}
-	a.storage.unsaid.Add(1)
-	a.storage.say.Do(func() { say("requests", a.storage.unsaid.Swap(0)) })
+	if requests, due := a.storage.due(); due {
+		say("requests", requests)
+	}
 }
 
 // apiError is the error object of the API.
@@ -169,6 +183,9 @@ func SessionFailed(a Config) func(w http.ResponseWriter, r *http.Request, err er
 	e := echo.New()
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		p := storageProblem(err)
+		for _, ofAnother := range []string{echo.HeaderContentLength, echo.HeaderContentEncoding, "HX-Redirect"} { // the handler's answer
+			w.Header().Del(ofAnother)
+		}
 		handlers.failed(p, e.NewContext(r, w))
 		requestOf(r.Context()).failed = p
 	}

@@ -58,7 +58,7 @@ type app struct {
 // New returns the whole site as one handler. Sessions are loaded around echo, because inside it an error after a change of
 // the session would commit twice; static files, health and the embedded provider need none.
 func New(config Config) http.Handler {
-	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates), storage: newComplaints()}
+	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates)}
 	e := a.routes()
 	sessions := a.Sessions.Handler(e)
 	signedIn := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

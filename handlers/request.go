@@ -68,8 +68,8 @@ func arrived(c echo.Context) time.Time {
 // requestIDHeader is X-Request-ID as net/http spells it.
 var requestIDHeader = http.CanonicalHeaderKey(echo.HeaderXRequestID)
 
-// arrival notes when a request arrived, and gives it an id, a span, and a record for its session. The id is the sender's if it looks like one: it goes into the
-// log.
+// arrival notes when a request arrived, and gives it an id, a span, and a record for its session. The id is the sender's if it looks
+// like one: it goes into the log.
 func (a *app) arrival(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		known := &request{arrived: time.Now()}
