@@ -174,7 +174,7 @@ func TestWhoseMatterItIsThatASignInCannotBegin(t *testing.T) {
 			writeJSON(w, map[string]any{"issuer": "https://other.example", "authorization_endpoint": idp.URL, "token_endpoint": idp.URL, "jwks_uri": idp.URL})
 		}, "for Keyturn&#39;s operator to mend", "other.example"},
 		"a page":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<p>Hello")) }, "for Keyturn&#39;s operator to mend", "invalid character"},
-		"nothing there": {http.NotFound, "for Keyturn&#39;s operator to mend", "404"},
+		"nothing there": {http.NotFound, "for Keyturn&#39;s operator to mend", "404 Not Found"},
 		"an error":      {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, "Try again in a moment", "502 Bad Gateway"},
 		"a broken answer": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "500")
