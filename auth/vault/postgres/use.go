@@ -35,14 +35,8 @@ func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
 	defer cancel()
 	err := run(ctx)
 	// The server gives this process no further connection. One that it has will be free in a moment.
-	for wait := crowdedWait; crowded(err); wait = min(2*wait, crowdedMost) {
-		select {
-		case <-time.After(wait/2 + rand.N(wait)): //nolint:gosec // spreads load; nothing secret depends on it
-			err = run(ctx)
-			continue
-		case <-ctx.Done():
-		}
-		break
+	for wait := crowdedWait; crowded(err) && rested(ctx, wait); wait = min(2*wait, crowdedMost) {
+		err = run(ctx)
 	}
 	if outOfReach(err) || unwritable(err) {
 		db.steady.Wait(vault.AfterOutage)
@@ -59,6 +53,16 @@ const (
 	crowdedWait = 20 * time.Millisecond
 	crowdedMost = 300 * time.Millisecond
 )
+
+// rested waits for about d, and says whether ctx goes on after that.
+func rested(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d/2 + rand.N(d)): //nolint:gosec // spreads load; nothing secret depends on it
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 // crowded says that there was no connection to run a statement on, because the server has given out all that it may.
 func crowded(err error) bool {
