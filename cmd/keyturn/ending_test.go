@@ -201,3 +201,25 @@ func TestTokensOfARefusedSignInAreRevoked(t *testing.T) {
 		t.Errorf("generation %v, %d tokens revoked", g, len(idp.Revoked()))
 	}
 }
+
+// A revocation that comes later than the sign-in that follows could end that one's grant.
+func TestTokensOfARefusedSignInAreRevokedAtOnceOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Revocation = func(w http.ResponseWriter) bool {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		idp.Claims = func(claims map[string]any, _ bool) { claims["aud"] = "somebody" }
+	})
+	alice := p.person()
+	if a := alice.do(t, "GET", "/auth/oidc", nil); a.status != http.StatusBadRequest || idp.Calls("/revoke") != 1 {
+		t.Fatalf("a sign-in for another client: %d, %d revocations", a.status, idp.Calls("/revoke"))
+	}
+	idp.Change(func() { idp.Claims, idp.Revocation = nil, nil })
+	alice.do(t, "GET", "/auth/oidc", nil)
+	time.Sleep(3 * time.Second) // another try would come after one
+	if n := len(idp.Revoked()); n != 0 || alice.generation(t) != 1 {
+		t.Errorf("%d tokens were revoked later", n)
+	}
+}

@@ -195,3 +195,16 @@ func TestALookHasRoomForSoMany(t *testing.T) {
 		t.Errorf("one more look for %v", l.hashes)
 	}
 }
+
+// Whoever hangs up while their own search runs has its answer: that they are gone is no failure of the database.
+func TestAnAnswerThatIsThereIsGivenToWhoHangsUp(t *testing.T) {
+	t.Parallel()
+	db := connect(t, pgtest.Database(t), vaulttest.Keyset(t))
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	for range 50 {
+		if _, _, err := db.Sessions().FindCtx(session.NewContext(gone), "h"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
