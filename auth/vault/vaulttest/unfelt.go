@@ -12,34 +12,50 @@ import (
 // unfelt is the part of the suite about who goes on while much is removed.
 func unfelt(test func(name string, run func(t *testing.T, f fixture))) {
 	test("grants are renewed while many others are removed", func(t *testing.T, f fixture) {
-		const batches = 50
 		lives := Grant(f.clock.Now())
 		must(t, f.Create(t.Context(), lives))
 		SignIn(t, f.Sessions, lives, "live", f.clock.Now().Add(24*time.Hour))
-		f.fill(t, batches*vault.TidyGrants)
-		f.clock.Advance(2 * time.Minute)
-
-		tidied := make(chan error, 1)
-		go func() { tidied <- f.Tidy(t.Context()) }()
-		for renewed := 0; ; renewed++ {
-			select {
-			case err := <-tidied:
-				must(t, err)
-				// If each waited for all that is removed, one would end before and one after.
-				if renewed < 4 {
-					t.Errorf("%d renewals while %d batches were removed", renewed, batches)
-				}
-				left, err := f.Stats.Census(t.Context())
-				must(t, err)
-				if left.Grants != 2 { // that which is renewed, and that of every test, whose sign-in may be under way
-					t.Errorf("%d grants are left", left.Grants)
-				}
-				return
-			default:
-				f.renew(t, lives.ID)
+		// If each waited for all that is removed, one would end before and one after. On a machine that is busy so few may come to
+		// their turn by chance, but not each time.
+		const least, tries = 4, 5
+		for try := 1; ; try++ {
+			renewed := f.renewWhileTidying(t, lives.ID)
+			if renewed >= least {
+				break
+			}
+			if try == tries {
+				t.Fatalf("%d renewals at most while %d batches were removed", least-1, tidied)
 			}
 		}
+		left, err := f.Stats.Census(t.Context())
+		must(t, err)
+		if left.Grants != 2 { // that which is renewed, and that of every test, whose sign-in may be under way
+			t.Errorf("%d grants are left", left.Grants)
+		}
 	})
+}
+
+// tidied is how many batches renewWhileTidying has removed.
+const tidied = 50
+
+// renewWhileTidying stores renewals of the grant, one after the other, while tidied batches of others are removed, and returns how many
+// it stored.
+func (f fixture) renewWhileTidying(t *testing.T, id string) (renewed int) {
+	t.Helper()
+	f.fill(t, tidied*vault.TidyGrants)
+	f.clock.Advance(2 * time.Minute)
+	ended := make(chan error, 1)
+	go func() { ended <- f.Tidy(t.Context()) }()
+	for {
+		select {
+		case err := <-ended:
+			must(t, err)
+			return renewed
+		default:
+			f.renew(t, id)
+			renewed++
+		}
+	}
 }
 
 // fill stores grants with sessions that end in a minute.
