@@ -1,9 +1,12 @@
 // Command barecho is what the benchmark compares Keyturn with: an Echo server that does nothing but write the files of a
-// folder, which it holds in memory, at the paths that their names say ("api_session" is /api/session).
+// folder, which it holds in memory, at the paths that their names say ("api_session" is /api/session); under /headed with the headers
+// that are the rest of its answer.
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -20,6 +23,12 @@ func main() {
 	}
 }
 
+// answer is what a file holds.
+type answer struct {
+	Header http.Header
+	Body   []byte
+}
+
 func serve(folder string) error {
 	files, err := os.ReadDir(folder)
 	if err != nil {
@@ -31,11 +40,17 @@ func serve(folder string) error {
 		if err != nil {
 			return err
 		}
-		kind := echo.MIMETextHTMLCharsetUTF8
-		if content[0] == '{' {
-			kind = echo.MIMEApplicationJSON
+		var whole answer
+		if err := json.Unmarshal(content, &whole); err != nil {
+			return err
 		}
-		e.GET("/"+strings.ReplaceAll(file.Name(), "_", "/"), func(c echo.Context) error { return c.Blob(http.StatusOK, kind, content) })
+		kind := whole.Header.Get(echo.HeaderContentType)
+		path := "/" + strings.ReplaceAll(file.Name(), "_", "/")
+		e.GET(path, func(c echo.Context) error { return c.Blob(http.StatusOK, kind, whole.Body) })
+		e.GET("/headed"+path, func(c echo.Context) error {
+			maps.Copy(c.Response().Header(), whole.Header)
+			return c.Blob(http.StatusOK, kind, whole.Body)
+		})
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
