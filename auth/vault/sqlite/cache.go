@@ -39,6 +39,7 @@ type cache struct {
 	mu         sync.Mutex
 	rows       *simplelru.LRU[key, row]
 	at         snapshot // the state of the file that the rows are from
+	others     int64    // the version of the file, which other processes' commits change, at the end of the latest transaction
 	committing bool     // this process commits; at is about to be the state after that
 }
 
@@ -83,30 +84,30 @@ func (c *cache) put(k key, ticket snapshot, r row) {
 	c.rows.Add(k, r)
 }
 
-// begin says that this process has the right to write, as nobody else has now, and returns what the file is before that.
-func (c *cache) begin() (before snapshot) {
-	if c == nil {
-		return snapshot{}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	before, _ = c.index.now()
-	c.committing = true
-	return before
-}
-
-// end says that the transaction of the given writes is over, and whether it was committed.
-func (c *cache) end(before snapshot, writes []*write, committed bool) {
+// begin says that this process has the right to write, as nobody else has now.
+func (c *cache) begin() {
 	if c == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.committing = true
+}
+
+// end says that the transaction of the given writes is over, and whether it was committed. What version tells changes with the commits
+// of other processes; that a single transaction was committed does not say whose it was: one that changes nothing leaves no trace.
+func (c *cache) end(version func() (int64, error), writes []*write, committed bool) {
+	if c == nil {
+		return
+	}
+	now, whole := c.index.now() // what comes after this is another state, which is not in the cache
+	others, err := version()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.committing = false
-	now, whole := c.index.now()
 	anyRow := slices.ContainsFunc(writes, func(w *write) bool { return len(w.rows) == 0 })
-	alone := whole && now.follows(before)
-	if anyRow || !alone || c.at != before {
+	alone := whole && err == nil && others == c.others
+	if anyRow || !alone {
 		c.rows.Purge()
 	}
 	for _, one := range writes {
@@ -117,5 +118,5 @@ func (c *cache) end(before snapshot, writes []*write, committed bool) {
 			c.rows.Add(one.rows[0], *one.leaves)
 		}
 	}
-	c.at = now
+	c.at, c.others = now, others
 }

@@ -153,6 +153,30 @@ func TestNothingStaleIsReadAfterAWrite(t *testing.T) {
 	}
 }
 
+// A transaction that changed nothing looks, when another process commits right after it, like one that was committed here.
+func TestASingleCommitMayBeSomebodyElses(t *testing.T) {
+	t.Parallel()
+	one := open(t, vaulttest.NewClock())
+	if one.cache == nil {
+		t.Skip("rows are not cached on this system")
+	}
+	two, _ := again(t, one)
+	if err := one.Sessions().CommitCtx(t.Context(), "h", []byte(`1`), one.clock.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := one.Sessions().FindCtx(t.Context(), "h"); err != nil || !found {
+		t.Fatalf("session: %v %v", found, err)
+	}
+	one.cache.begin()
+	if err := two.Sessions().DeleteCtx(t.Context(), "h"); err != nil {
+		t.Fatal(err)
+	}
+	one.cache.end(one.writer.others, []*write{{rows: []key{{}}}}, true)
+	if _, found, err := one.Sessions().FindCtx(t.Context(), "h"); err != nil || found {
+		t.Errorf("a session that another process ended is found: %v %v", found, err)
+	}
+}
+
 func TestAnUnknownWALIndexIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "keyturn.db")

@@ -94,7 +94,7 @@ func (w *writer) together(batch []*write) {
 	ran := batch[:0]
 	results := make([]error, 0, len(batch))
 	err := w.begin(batch)
-	before := w.cache.begin()
+	w.cache.begin()
 	for _, one := range batch {
 		if one.taken.Swap(true) {
 			continue // nobody waits for it any more
@@ -122,7 +122,7 @@ func (w *writer) together(batch []*write) {
 	if unwritable(err) {
 		w.steady.Wait(vault.AfterOutage)
 	}
-	w.cache.end(before, ran, err == nil)
+	w.cache.end(w.others, ran, err == nil)
 	for i, one := range ran {
 		if err != nil {
 			one.done <- err
@@ -215,6 +215,13 @@ func (w *writer) QueryRow(statement string, args ...any) vault.Row {
 		return failedRow{err}
 	}
 	return prepared.QueryRowContext(context.Background(), args...)
+}
+
+// others is a number that changes when another connection commits, and never for this one's own commits
+// (https://sqlite.org/pragma.html#pragma_data_version).
+func (w *writer) others() (version int64, err error) {
+	err = w.QueryRow("PRAGMA data_version").Scan(&version)
+	return version, err
 }
 
 func (w *writer) prepare(statement string) (*sql.Stmt, error) {
