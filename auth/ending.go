@@ -129,16 +129,17 @@ func (s *Grants) Each(ctx context.Context, whose Person, do func([]*Grant) error
 	}
 }
 
-// EndOldest ends those of a person's grants that have more than keep newer ones, and their sessions as EndAll does. The error is the
-// storage's.
+// EndOldest ends those of the grants of latest's person that have more than keep newer ones, and their sessions as EndAll does. latest
+// itself stays, wherever a clock that was set back, or another replica's, puts it. The error is the storage's.
 func (s *Grants) EndOldest(
-	ctx context.Context, who Identity, keep int, endSession func(ctx context.Context, hash string) error,
+	ctx context.Context, latest *Grant, keep int, endSession func(ctx context.Context, hash string) error,
 ) error {
 	ctx = context.WithoutCancel(ctx)
-	list, err := s.vault.Beyond(ctx, who.Provider, who.Subject, keep, endBatch)
+	list, err := s.vault.Beyond(ctx, latest.Identity.Provider, latest.Identity.Subject, keep, endBatch)
 	if err != nil {
 		return err
 	}
+	list = slices.DeleteFunc(list, func(g *Grant) bool { return g.ID == latest.ID })
 	n, err := s.endEach(ctx, list, endSession, s.revokeRefresh)
 	if n > 0 {
 		s.log.InfoContext(ctx, "the oldest sessions of a person ended: there were too many", "ended", n)

@@ -257,12 +257,19 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	now := session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
 	a.Sessions.SignIn(ctx, now)
 	a.Meter.SignIn(now.Provider, SignInDone)
-	if err := a.Grants.EndOldest(ctx, g.Identity, a.SessionsPerPerson, a.Sessions.EndOther); err != nil {
+	if had {
+		// It is not one more than there were.
+		a.takePlace(ctx, before, now)
+	}
+	if err := a.Grants.EndOldest(ctx, g, a.SessionsPerPerson, a.Sessions.EndOther); err != nil {
 		a.Log.ErrorContext(ctx, "the oldest sessions of a person could not be ended", "error", err)
 	}
-	if !had {
-		return nil
-	}
+	return nil
+}
+
+// takePlace ends the grant that the session had before.
+func (a *app) takePlace(ctx context.Context, before, now session.Person) {
+	var err error
 	if before.Provider == now.Provider && before.Subject == now.Subject {
 		err = a.Grants.Forget(ctx, before.GrantID)
 	} else {
@@ -273,7 +280,6 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	if err != nil {
 		a.Log.ErrorContext(ctx, "the grant before this sign-in could not be ended; upkeep removes it", "error", err)
 	}
-	return nil
 }
 
 // discard revokes the tokens of a sign-in that comes to nothing. Those of somebody who stays signed in here with an earlier grant, or

@@ -134,6 +134,16 @@ func TestThePersonsOldestSessionEnds(t *testing.T) {
 		}
 	}
 	eventually(t, "its refresh token is revoked", func() bool { return len(idp.Revoked()) == 1 })
+
+	people[2].do(t, "GET", "/auth/oidc", nil) // again: there are no more than before
+	for n, b := range people[1:] {
+		if a := b.do(t, "GET", "/api/session", nil); a.status != http.StatusOK {
+			t.Errorf("session %d after signing in again in the last one: %d", n+2, a.status)
+		}
+	}
+	if n := len(idp.Revoked()); n != 1 {
+		t.Errorf("signing in again in the same browser revoked %d refresh tokens", n-1)
+	}
 }
 
 func TestOpenEventStreamsAreBounded(t *testing.T) {
