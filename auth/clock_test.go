@@ -2,9 +2,14 @@ package auth_test
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
+	"keyturn/auth/vault/sqlite"
 )
 
 // movable is a wall clock that a test sets ahead or back. Like one that was set, it has no monotonic reading.
@@ -30,4 +35,87 @@ func TestTheLatestSignInIsNotTheOldestOne(t *testing.T) {
 	if err := h.grants.Wait(t.Context()); err != nil || len(h.idp.Revoked()) != 0 {
 		t.Errorf("%d tokens are revoked, %v", len(h.idp.Revoked()), err)
 	}
+}
+
+// Two processes share a file, and the clock is set, or the machine sleeps, while one of them calls the provider.
+func TestAClockThatIsSetDuringACallHandsNoTokenToAnotherProcess(t *testing.T) {
+	t.Parallel()
+	for name, by := range map[string]time.Duration{"ahead": 10 * time.Second, "back": -30 * time.Second, "asleep": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var clock movable
+			h := newHouse(t, options{lifetime: 20 * time.Hour, maxAge: 19 * time.Hour, now: clock.now, idp: func(p *scripted.Provider) {
+				p.Class = scripted.FamilyRevoked
+				slow(1500 * time.Millisecond)(p)
+			}})
+			db, err := sqlite.Open(t.Context(), h.db.Options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = db.Close() })
+			elsewhere := h.config
+			elsewhere.Vault = db
+			other := auth.NewRotator(elsewhere)
+			done := make(chan auth.Result, 1)
+			go func() { done <- h.renew(t) }()
+			waitFor(t, "the call", func() bool { return h.idp.TokenCalls() == 1 })
+			clock.set(by)
+			if _, err := other.Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now()); err != nil {
+				t.Error(err)
+			}
+			first := <-done
+			if first.Outcome != auth.OutcomeRotated || h.idp.MostPresented() != 1 {
+				t.Errorf("%s (%s); one refresh token was presented %d times", first.Outcome, first.Failure.Code, h.idp.MostPresented())
+			}
+		})
+	}
+}
+
+// A failure that the provider answered is noted, and waited for, although the lease has run out.
+func TestAClockThatIsSetDuringACallThatFailsIsNoReasonToCallAgain(t *testing.T) {
+	t.Parallel()
+	var clock movable
+	h := newHouse(t, options{lifetime: 20 * time.Hour, maxAge: 19 * time.Hour, now: clock.now, idp: func(p *scripted.Provider) {
+		p.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			clock.set(time.Minute)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+	}})
+	if result := h.renew(t); result.Outcome != auth.OutcomeKept || result.Failure.Status != http.StatusServiceUnavailable {
+		t.Errorf("%s, %+v", result.Outcome, result.Failure)
+	}
+	if _, err := h.rotator.Fresh(t.Context(), h.grant.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.rotator.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	history, err := h.db.History(t.Context(), h.grant.ID, 0, 10)
+	if err != nil || len(history) != 1 || h.idp.TokenCalls() != 1 {
+		t.Errorf("%d calls, %d in the history, %v; want one each", h.idp.TokenCalls(), len(history), err)
+	}
+}
+
+// What a try from the future has put off is not left alone until then.
+func TestATryFromTheFutureDoesNotKeepTheSchedulerAway(t *testing.T) {
+	t.Parallel()
+	var clock movable
+	var sick atomic.Bool
+	h := newHouse(t, options{lifetime: 2 * time.Second, leeway: 500 * time.Millisecond, now: clock.now, idp: func(p *scripted.Provider) {
+		p.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			if sick.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			return sick.Load()
+		}
+	}})
+	sick.Store(true)
+	clock.set(time.Hour)
+	stop := h.schedule(t, false)
+	defer stop()
+	waitFor(t, "a failed try", func() bool { return h.stored(t).Standing.Failures > 0 })
+	sick.Store(false)
+	clock.set(0)
+	waitFor(t, "a renewal in the background", func() bool { return h.stored(t).Generation > 1 })
 }

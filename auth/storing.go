@@ -81,12 +81,15 @@ func (r *Rotator) spoolIfSlow(ctx context.Context, g *Grant, record *Renewal) (d
 	}
 }
 
-// replace stores a renewal under our lease. If that ran out, because the process was paused, new tokens are stored all the
-// same unless somebody else has been quicker.
+// replace stores a renewal under our lease. If that ran out, because the process was paused or a clock was set, it is stored all the same
+// while the lease is nobody else's, and new tokens unless somebody else has been quicker.
 func (r *Rotator) replace(ctx context.Context, g *Grant, record *Renewal) error {
 	short, cancel := context.WithTimeout(ctx, storeWait)
 	defer cancel()
 	err := r.Vault.Replace(short, r.owner, g, record)
+	if errors.Is(err, ErrStale) && r.Vault.Extend(short, g.ID, r.owner, LeaseTTL) == nil {
+		err = r.Vault.Replace(short, r.owner, g, record)
+	}
 	if !errors.Is(err, ErrStale) || record.OldToken == record.NewToken && record.OldRefresh == record.NewRefresh {
 		return err
 	}

@@ -74,11 +74,19 @@ func State(g *auth.Grant) string {
 	}
 }
 
+// Latest is the latest moment that a grant is known to have lived to: one from the future betrays a clock that was set back.
+func Latest(g *auth.Grant) time.Time {
+	if g.Standing.TriedAt.After(g.Tokens.IssuedAt) {
+		return g.Standing.TriedAt
+	}
+	return g.Tokens.IssuedAt
+}
+
 // GrantValues are the values of GrantColumns.
 func GrantValues(g *auth.Grant, sealed []byte) []any {
 	return []any{
 		g.ID, g.SessionHash, g.Identity.Provider, g.Identity.Subject, sealed, g.Generation, State(g), Micros(g.DueAt),
-		Micros(g.Tokens.IssuedAt), Micros(g.CreatedAt), Micros(g.SeenAt), g.UserAgent, g.IP, g.SID(),
+		Micros(Latest(g)), Micros(g.CreatedAt), Micros(g.SeenAt), g.UserAgent, g.IP, g.SID(),
 	}
 }
 

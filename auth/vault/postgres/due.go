@@ -42,22 +42,27 @@ func (db *DB) Due(
 
 // Struck implements auth.Vault.
 func (db *DB) Struck(ctx context.Context, provider string, limit int) ([]auth.Candidate, error) {
-	if err := db.heedReadOnly(ctx); err != nil {
+	if err := db.queued(ctx, db.heed); err != nil {
 		return nil, err
 	}
 	return db.candidates(ctx, selectStruck, provider, limit)
 }
 
-// heedReadOnly looks whether the database takes writes: who has none to make would not know that others could not extend their leases.
-func (db *DB) heedReadOnly(ctx context.Context) error {
+// heed looks whether the database takes writes, and whether its clock was set: who has nothing to write would not know that others could not
+// extend their leases.
+func (db *DB) heed(ctx context.Context) error {
 	var readOnly bool
-	err := db.queued(ctx, func(ctx context.Context) error {
-		return db.one(ctx, into(&readOnly), `SELECT current_setting('transaction_read_only')::boolean`)
-	})
+	var now int64
+	asked := time.Now()
+	err := db.one(ctx, into(&readOnly, &now), `SELECT current_setting('transaction_read_only')::boolean, keyturn_now()`)
+	if err != nil {
+		return err
+	}
+	db.steady.Heed(asked, vault.FromMicros(now))
 	if readOnly {
 		db.steady.Wait(vault.AfterOutage)
 	}
-	return err
+	return nil
 }
 
 func (db *DB) candidates(ctx context.Context, query, provider string, args ...any) ([]auth.Candidate, error) {

@@ -90,10 +90,13 @@ func (db *DB) claimOwner(owner string) {
 }
 
 // Lease implements auth.Vault. Leases run by the database's clock. One that ran out is taken from its holder only when this
-// process has had the database for a while: after an outage the holder, who could not extend it, gets to store first. What this process
-// has inherited is its own to take.
+// process has had the database for a while, and its clock has not been set: after that the holder, who could not extend it, gets to
+// store first. What this process has inherited is its own to take.
 func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
 	db.claimOwner(owner)
+	if err := db.heed(ctx); err != nil {
+		return nil, err
+	}
 	// A lease that ends later than any lease could was taken before the clock was set back.
 	g, err := db.grant(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
 		WHERE id = $1 AND (lease_owner IN ('', $2, $5) OR $4 AND (lease_until <= keyturn_now() OR lease_until > keyturn_now() + 2 * $3))
@@ -164,7 +167,7 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 	}
 	stored := *g
 	err = db.one(ctx, into(&r.ID, &stored.Revision), replaceGrant, append(vault.RenewalValues(r), sealed, g.Generation, vault.State(g),
-		vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.ID, r.From(), owner, auth.KeptRenewals-1, g.SID())...)
+		vault.Micros(g.DueAt), vault.Micros(vault.Latest(g)), g.ID, r.From(), owner, auth.KeptRenewals-1, g.SID())...)
 	if err == nil {
 		db.opened.Written(&stored)
 		g.Revision = stored.Revision

@@ -68,7 +68,7 @@ func open(t testing.TB, clock *vaulttest.Clock) testDB {
 		}
 	}
 	show(clock.Now())
-	clock.Follow = show
+	clock.Follow, clock.Calm = show, db.calm
 	return testDB{db, keys, clock}
 }
 

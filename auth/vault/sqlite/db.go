@@ -68,6 +68,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	if err := db.open(ctx); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", options.Path, errors.Join(err, db.closePools()))
 	}
+	db.heedClock()
 	db.report(db.freeLeases(ctx))
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.tidiness.Go(func() { vault.Upkeep(ctx, db.Log, db.oftenTidy, db.Tidy, db.writeMarks) })

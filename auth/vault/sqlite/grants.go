@@ -53,13 +53,13 @@ func (db *DB) Get(ctx context.Context, id string) (*auth.Grant, error) {
 	return &own, nil
 }
 
-// Lease implements auth.Vault. A lease that ran out is taken from its holder only when the file has been there to write to for a while:
-// after that the holder, who could not extend it, gets to store first.
+// Lease implements auth.Vault. A lease that ran out is taken from its holder only when the file has been there to write to for a while, and
+// the clock has not been set: after that the holder, who could not extend it, gets to store first.
 func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g *auth.Grant, err error) {
 	if err := db.owners.Claim(owner); err != nil {
 		return nil, err
 	}
-	now := db.Now()
+	now := db.heedClock()
 	err = db.inLightTx(ctx, func(tx *writer) error {
 		// A lease that ends later than any lease could was taken before the clock was set back.
 		taken, err := affected(tx.Exec(`UPDATE grants SET lease_owner = ?, lease_until = ?
@@ -79,6 +79,14 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (g
 	}
 	db.opened.Remember(g)
 	return g, nil
+}
+
+// heedClock is what the clock shows, and a look whether it was set.
+func (db *DB) heedClock() (now time.Time) {
+	asked := time.Now()
+	now = db.Now()
+	db.steady.Heed(asked, now)
+	return now
 }
 
 // Claim implements auth.Vault.
@@ -131,7 +139,7 @@ func (db *DB) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.
 			revision = revision + 1, presenting_at = 0, lease_owner = '', lease_until = 0
 			WHERE id = ? AND generation = ? AND lease_owner = ? AND lease_until > ? AND state <> 'ended'
 			RETURNING `+beforeSealed+`NULL`+behindSealed,
-			sealed, g.Generation, vault.State(g), vault.Micros(g.DueAt), vault.Micros(g.Tokens.IssuedAt), g.SID(),
+			sealed, g.Generation, vault.State(g), vault.Micros(g.DueAt), vault.Micros(vault.Latest(g)), g.SID(),
 			g.ID, r.From(), owner, vault.Micros(db.Now())), vault.FromMicros, g)
 		if errors.Is(err, auth.ErrNotFound) {
 			return auth.ErrStale

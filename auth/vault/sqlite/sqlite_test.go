@@ -45,6 +45,7 @@ func open(t testing.TB, clock *vaulttest.Clock) testDB {
 			t.Error(err)
 		}
 	})
+	clock.Calm = db.steady.Reset
 	return testDB{db, keys, clock}
 }
 

@@ -11,7 +11,7 @@ import (
 	"keyturn/auth"
 )
 
-// claim is the part of the suite about taking a grant in one write.
+// claim is the part of the suite about taking a grant, from its holder too.
 func claim(test func(name string, run func(t *testing.T, f fixture))) {
 	test("a claim is a lease and a mark, of a grant that is as it was seen", func(t *testing.T, f fixture) {
 		at := f.clock.Now()
@@ -38,6 +38,18 @@ func claim(test func(name string, run func(t *testing.T, f fixture))) {
 		}
 		must(t, f.Claim(t.Context(), now, "me", time.Minute, at))
 		is(t, f.Claim(t.Context(), &auth.Grant{ID: "nobody"}, "me", time.Minute, at), auth.ErrStale)
+	})
+	test("a clock that is set ends no lease", func(t *testing.T, f fixture) {
+		for _, by := range []time.Duration{time.Hour, -2 * time.Hour} {
+			f.lease(t, "holder", time.Minute)
+			f.clock.Set(by)
+			_, err := f.Lease(t.Context(), f.grant.ID, "other", time.Minute)
+			is(t, err, auth.ErrLeased)
+			must(t, f.Extend(t.Context(), f.grant.ID, "holder", time.Minute))
+			f.clock.Advance(2 * time.Minute)
+			f.lease(t, "other", time.Minute)
+			must(t, f.Release(t.Context(), f.grant.ID, "other"))
+		}
 	})
 	test("of many who claim a grant one has it", func(t *testing.T, f fixture) {
 		seen, err := f.Get(t.Context(), f.grant.ID)

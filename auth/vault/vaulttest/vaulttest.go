@@ -20,31 +20,6 @@ import (
 	"keyturn/auth/vault/keyset"
 )
 
-// Clock is a clock that a test sets. It is safe for concurrent use.
-type Clock struct {
-	now atomic.Int64
-	// Follow, if set, is told what the clock shows when that changes; for an engine with a clock of its own.
-	Follow func(now time.Time)
-}
-
-// NewClock returns a clock that stands at a fixed moment.
-func NewClock() *Clock {
-	c := &Clock{}
-	c.now.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixNano())
-	return c
-}
-
-// Now is what the clock shows.
-func (c *Clock) Now() time.Time { return time.Unix(0, c.now.Load()).UTC() }
-
-// Advance moves the clock.
-func (c *Clock) Advance(d time.Duration) {
-	c.now.Add(int64(d))
-	if c.Follow != nil {
-		c.Follow(c.Now())
-	}
-}
-
 // Grant returns a grant as a sign-in makes it.
 func Grant(now time.Time) *auth.Grant {
 	return &auth.Grant{

@@ -30,7 +30,7 @@ CREATE TABLE grants (
     generation    bigint NOT NULL,
     state         text NOT NULL, -- active, refused or ended
     due_at        bigint NOT NULL,
-    issued_at     bigint NOT NULL, -- of the access token: one from the future betrays a clock that was set back
+    issued_at     bigint NOT NULL, -- when the access token was issued, or a renewal tried later: one from the future betrays a clock that was set back
     lease_owner   text NOT NULL DEFAULT '',
     lease_until   bigint NOT NULL DEFAULT 0,
     presenting_at bigint NOT NULL DEFAULT 0,

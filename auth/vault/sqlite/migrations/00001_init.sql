@@ -24,7 +24,7 @@ CREATE TABLE grants (
     generation    INTEGER NOT NULL,
     state         TEXT NOT NULL, -- active, refused or ended
     due_at        INTEGER NOT NULL,
-    issued_at     INTEGER NOT NULL, -- of the access token: one from the future betrays a clock that was set back
+    issued_at     INTEGER NOT NULL, -- when the access token was issued, or a renewal tried later: one from the future betrays a clock that was set back
     lease_owner   TEXT NOT NULL DEFAULT '',
     lease_until   INTEGER NOT NULL DEFAULT 0,
     presenting_at INTEGER NOT NULL DEFAULT 0,
