@@ -73,13 +73,19 @@ func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
 		return r.decline(ctx, g, no.outcome, no.why)
 	}
 	if !g.PresentingAt.IsZero() {
-		if u, err := r.Spool.Find(g.ID); err == nil && u.follows(g) {
+		u, err := r.Spool.Find(g.ID)
+		switch {
+		case err == nil && u.follows(g):
 			// Whoever was struck has the answer, and could not store it.
 			result, err := r.finish(ctx, u.Grant, u.Record)
 			if !r.onShelf(g.ID) {
 				r.unspool(ctx, u)
 			}
 			return result, err
+		case err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrUnreadable):
+			// It may have the answer: too many files are open, perhaps. The next try looks again.
+			r.sayUnbegun(ctx, g.ID, a.trigger, err)
+			return r.decline(ctx, g, OutcomeKept, Failure{Code: CodeStorage, Party: PartyKeyturn})
 		}
 		a.replay = CodeReplayedAfterCrash
 		if !a.trigger.Forced() {

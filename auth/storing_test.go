@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -160,6 +161,43 @@ func TestAnotherProcessTakesTheAnswerFromTheSpool(t *testing.T) {
 type lateSpool struct{ auth.Spool }
 
 func (lateSpool) All() ([]auth.Unstored, error) { return nil, nil }
+
+// moodySpool is a spool that cannot be read while it fails.
+type moodySpool struct {
+	auth.Spool
+	fails *atomic.Bool
+}
+
+func (m moodySpool) Find(id string) (auth.Unstored, error) {
+	if m.fails.Load() {
+		return auth.Unstored{}, syscall.EMFILE
+	}
+	return m.Spool.Find(id)
+}
+
+func (m moodySpool) All() ([]auth.Unstored, error) {
+	if m.fails.Load() {
+		return nil, syscall.EMFILE
+	}
+	return m.Spool.All()
+}
+
+// While nobody can say whether the answer is in the spool, the old refresh token is not presented again.
+func TestASpoolThatCannotBeReadForAMomentIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
+	h, _ := rotatesOntoAFullDisk(t, scripted.FamilyRevoked)
+	config, fails := h.config, &atomic.Bool{}
+	fails.Store(true)
+	config.Vault, config.Spool = h.db, moodySpool{config.Spool, fails}
+	h.diesAndStarts(t, config)
+	if result := h.renew(t); result.Outcome != auth.OutcomeKept || result.Failure.Code != auth.CodeStorage {
+		t.Errorf("%s (%s)", result.Outcome, result.Failure.Code)
+	}
+	fails.Store(false)
+	if result := h.renew(t); result.Outcome != auth.OutcomeRotated || result.Grant.Generation != 2 || h.idp.TokenCalls() != 1 {
+		t.Errorf("%s, generation %d, %d token calls", result.Outcome, result.Grant.Generation, h.idp.TokenCalls())
+	}
+}
 
 func TestEndingAGrantThatIsNotStoredYet(t *testing.T) {
 	t.Parallel()

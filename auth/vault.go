@@ -120,7 +120,7 @@ type Unstored struct {
 type Spool interface {
 	// Put stores an entry in place of an older one of the same grant. It is on disk when Put returns.
 	Put(u Unstored) error
-	// Find returns the entry of a grant; ErrNotFound when there is none.
+	// Find returns the entry of a grant; ErrNotFound when there is none, and ErrUnreadable when nobody will be able to read it.
 	Find(id string) (Unstored, error)
 	// All returns every entry that can be read. The error says that there are others.
 	All() ([]Unstored, error)

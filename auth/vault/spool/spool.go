@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
@@ -37,8 +38,25 @@ func Open(path string, sealer vault.Sealer) (*Dir, error) {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	d := &Dir{path: path, sealer: sealer}
+	d.sweep()
 	d.reserve()
 	return d, nil
+}
+
+// unfinished is the pattern of the names of entries that are being written, and writeWithin how long that takes at most.
+const (
+	unfinished  = ".entry-*"
+	writeWithin = time.Hour
+)
+
+// sweep removes what processes that were killed had begun to write: it holds tokens, sealed, of grants that may have ended since.
+func (d *Dir) sweep() {
+	paths, _ := filepath.Glob(filepath.Join(d.path, unfinished)) // the pattern is sound
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > writeWithin {
+			_ = os.Remove(path) // the next process tries again
+		}
+	}
 }
 
 // entry is a file of the spool. Its field names are a storage format: add, never rename.
@@ -48,7 +66,7 @@ type entry struct {
 	Record auth.Renewal `json:"record"`
 }
 
-// Put implements auth.Spool. When the disk is full it takes the room of the reserve.
+// Put implements auth.Spool. When the disk, or what the owner may have of it, is full it takes the room of the reserve.
 func (d *Dir) Put(u auth.Unstored) error {
 	sealed, err := d.sealer.Seal(u.Grant)
 	if err != nil {
@@ -61,7 +79,7 @@ func (d *Dir) Put(u auth.Unstored) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err = d.write(u.Grant.ID, text)
-	if errors.Is(err, syscall.ENOSPC) {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		if remove := os.Remove(filepath.Join(d.path, reserveName)); remove == nil {
 			err = d.write(u.Grant.ID, text)
 		}
@@ -86,7 +104,7 @@ func (d *Dir) write(id string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(d.path, ".entry-*")
+	temporary, err := os.CreateTemp(d.path, unfinished)
 	if err != nil {
 		return err
 	}
@@ -137,7 +155,7 @@ func readEntry(path string) (e entry, err error) {
 		return entry{}, fmt.Errorf("spool: %w", err)
 	}
 	if err := json.Unmarshal(text, &e); err != nil {
-		return entry{}, fmt.Errorf("spool: %s: %w", filepath.Base(path), err)
+		return entry{}, fmt.Errorf("spool: %s: %w", filepath.Base(path), errors.Join(auth.ErrUnreadable, err))
 	}
 	return e, nil
 }

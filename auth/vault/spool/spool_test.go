@@ -116,8 +116,36 @@ func TestAnUnreadableEntryDoesNotHideTheOthers(t *testing.T) {
 	if all, err := d.All(); len(all) != 1 || err == nil {
 		t.Errorf("%d entries, error %v; want the whole one, and an error for the torn one", len(all), err)
 	}
+	if _, err := d.Find("torn"); !errors.Is(err, auth.ErrUnreadable) {
+		t.Errorf("the torn one: %v", err)
+	}
 	if _, err := d.Find("../keyset"); err == nil {
 		t.Error("a path was taken for an id")
+	}
+}
+
+func TestWhatAKilledProcessHadBegunToWriteIsRemoved(t *testing.T) {
+	t.Parallel()
+	dir, d := withEntry(t)
+	old, begun := filepath.Join(dir, ".entry-1"), filepath.Join(dir, ".entry-2")
+	for _, path := range []string{old, begun} {
+		if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ago := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(old, ago, ago); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, d.sealer); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, ".entry-*"))
+	if err != nil || len(left) != 1 || left[0] != begun {
+		t.Errorf("left: %v, %v; want what another process may be writing", left, err)
+	}
+	if all, err := d.All(); len(all) != 1 || err != nil {
+		t.Errorf("%d entries, %v", len(all), err)
 	}
 }
 
