@@ -18,7 +18,8 @@ import (
 // maxDetail bounds what is kept of a provider's own words.
 const maxDetail = 200
 
-// read turns a response into tokens, or an *auth.ProviderError. The error code counts, not the status.
+// read turns a response into tokens, or an *auth.ProviderError, whose words are whole as the provider wrote them. The error code counts,
+// not the status.
 func read(r *response, now time.Time) (auth.Answer, error) {
 	params, readable := parse(r)
 	answer := auth.Answer{
@@ -39,9 +40,8 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 		}
 		return auth.Answer{}, refusal
 	}
-	failure.Code = clean(failure.Code)
 	switch {
-	case failure.Code != "":
+	case clean(failure.Code) != "":
 		return refuse(auth.DeliveryAnswered, "")
 	case r.status/100 == 3:
 		return refuse(auth.DeliveryAnswered, auth.CodeRedirect)
@@ -57,7 +57,7 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 	case answer.Access == "":
 		return refuse(auth.DeliveryAnswered, auth.CodeNoAccessToken)
 	case answer.Type != "" && !strings.EqualFold(answer.Type, "Bearer") && !strings.EqualFold(answer.Type, "DPoP"):
-		failure.Detail = "token_type " + clean(answer.Type)
+		failure.Detail = "token_type " + answer.Type
 		return refuse(auth.DeliveryAnswered, auth.CodeTokenType)
 	case !params.textOrNone("token_type"):
 		failure.Detail = "token_type is no text"

@@ -91,11 +91,13 @@ func (c *Client) Exchange(ctx context.Context, form url.Values) (auth.Answer, er
 			c.HTTP.CloseIdleConnections() // whatever is wrong with this one, the next try has a fresh one
 		}
 		secrets := c.secretsOf(form)
-		refusal.Failure.Code = auth.Redact(refusal.Failure.Code, secrets...)
-		refusal.Failure.Detail = clean(auth.Redact(refusal.Failure.Detail, secrets...))
 		if refusal.Salvage != nil {
 			refusal.Salvage.RequestedAt = began
+			secrets = append(secrets, refusal.Salvage.Access, refusal.Salvage.Refresh, refusal.Salvage.ID)
 		}
+		// Not the other way round: of a secret that is cut nobody can tell any more that it is one.
+		refusal.Failure.Code = clean(auth.Redact(refusal.Failure.Code, secrets...))
+		refusal.Failure.Detail = clean(auth.Redact(refusal.Failure.Detail, secrets...))
 	}
 	return answer, err
 }

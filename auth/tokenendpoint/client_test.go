@@ -159,6 +159,25 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	}
 }
 
+// Secrets are longer than what is kept of a provider's words.
+func TestNoPartOfALongSecretIsInAnError(t *testing.T) {
+	t.Parallel()
+	part := "0123456789abcdef"
+	sent, fresh := "sent-"+strings.Repeat(part, 20), "fresh-"+strings.Repeat(part, 20)
+	for name, body := range map[string]string{
+		"the code":               `{"error":"` + sent + `"}`,
+		"the code, at its end":   `{"error":"` + strings.Repeat("x", 100) + sent + `"}`,
+		"the description":        `{"error":"invalid_grant","error_description":"` + sent + `"}`,
+		"the type":               `{"access_token":"a","token_type":"` + sent + `"}`,
+		"the new one, in a code": `{"error":"` + fresh + `","refresh_token":"` + fresh + `"}`,
+	} {
+		client := clientOf(t, NoAuthentication, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) })
+		if _, err := client.Exchange(t.Context(), url.Values{"refresh_token": {sent}}); err == nil || strings.Contains(err.Error(), part) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestRevoke(t *testing.T) {
 	t.Parallel()
 	client := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, r *http.Request) {
