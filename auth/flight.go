@@ -113,7 +113,8 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	a := attempt{flight: f, before: g, trigger: trigger, began: r.Now()}
 	leased, held, err := g, true, r.claim(leasing, &a)
 	if errors.Is(err, ErrStale) {
-		leased, held, err = r.acquire(leasing, id, g.Generation, trigger.awaited())
+		// A call that begins while the process drains would hold it up.
+		leased, held, err = r.acquire(leasing, id, g.Generation, trigger.awaited(), r.quit.Done())
 		if a.before, a.began = leased, r.Now(); held {
 			f.from.Store(leased)
 		}
@@ -124,7 +125,11 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		f.err = err
 	case errors.Is(err, ErrLeased):
 		f.passed = !trigger.awaited()
-		f.stays(g, trigger, Failure{Code: CodeBusy, Party: PartyKeyturn})
+		why := Failure{Code: CodeBusy, Party: PartyKeyturn}
+		if r.quit.Err() != nil {
+			why.Code = CodeShuttingDown
+		}
+		f.stays(g, trigger, why)
 	case err != nil:
 		// Without the lease and the mark no refresh token is presented.
 		r.sayUnbegun(ctx, id, trigger, err)

@@ -18,8 +18,8 @@ const (
 
 // acquire takes the lease of a grant that was seen at the generation from. While another process holds it, acquire waits. A
 // newer generation that is there or appears meanwhile is the answer, and then held is false. The error is ErrLeased when the
-// other process takes too long, and at once when nobody waits for the answer.
-func (r *Rotator) acquire(ctx context.Context, id string, from int64, wait bool) (g *Grant, held bool, err error) {
+// other process takes too long, and at once when nobody waits for the answer. A grant that comes free after over is closed is not taken.
+func (r *Rotator) acquire(ctx context.Context, id string, from int64, wait bool, over <-chan struct{}) (g *Grant, held bool, err error) {
 	if g, held, err = r.take(ctx, id, from); !errors.Is(err, ErrLeased) || !wait {
 		return g, held, err
 	}
@@ -41,6 +41,11 @@ func (r *Rotator) acquire(ctx context.Context, id string, from int64, wait bool)
 		// back: the try tells.
 		if g.LeasedAt(r.Now()) && !g.LeasedAt(r.Now().Add(2*LeaseTTL)) {
 			continue
+		}
+		select {
+		case <-over:
+			return nil, false, ErrLeased
+		default:
 		}
 		if g, held, err = r.take(ctx, id, from); !errors.Is(err, ErrLeased) {
 			return g, held, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/vault/vaulttest"
 )
 
 // met is a vault in which another process leases a grant just when the Scheduler is about to.
@@ -90,6 +91,40 @@ func TestWhoeverWaitsIsNotPassed(t *testing.T) {
 			time.AfterFunc(300*time.Millisecond, func() { close(b.passed) }) // time to join
 			if view, err := ask(h); err != nil || view.State != auth.StateFresh || view.Grant.Generation != 2 {
 				t.Errorf("%+v, %v", view, err)
+			}
+		})
+	}
+}
+
+// While the process drains, the answer of another process still is one, and no call begins when that has died.
+func TestDrainingWaitsForAnotherProcessAndTakesNothingOver(t *testing.T) {
+	t.Parallel()
+	for name, finishes := range map[string]bool{"it renews": true, "it has died": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{})
+			leased, err := h.db.Lease(t.Context(), h.grant.ID, "other", time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answered := make(chan auth.Result, 1)
+			go func() { answered <- h.renew(t) }()
+			waitFor(t, "somebody who waits", func() bool { return h.rotator.Counters.Snapshot().LeaseWaits == 1 })
+			drained := make(chan error, 1)
+			go func() { drained <- h.rotator.Drain(t.Context()) }()
+			time.Sleep(100 * time.Millisecond) // it has begun
+			if finishes {
+				next, record := vaulttest.Renewed(leased, time.Now())
+				if err := h.db.Replace(t.Context(), "other", next, record); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := <-answered
+			if err := <-drained; err != nil {
+				t.Fatal(err)
+			}
+			if finishes && got.Grant.Generation != 2 || !finishes && got.Failure.Code != auth.CodeShuttingDown || h.idp.TokenCalls() != 0 {
+				t.Errorf("%s (%s), generation %d, %d calls", got.Outcome, got.Failure.Code, got.Grant.Generation, h.idp.TokenCalls())
 			}
 		})
 	}
