@@ -18,7 +18,8 @@ type flight struct {
 	sharers  atomic.Int32          // who waited besides the one that began it
 	from     atomic.Pointer[Grant] // what it renews; nil: it has only begun
 
-	turnAt time.Time // when it got its turn at the provider
+	turn   *turn     // at the provider
+	turnAt time.Time // when that came
 
 	done   chan struct{}
 	ended  time.Time // with a monotonic reading; set before done is closed, as is what follows
@@ -42,6 +43,9 @@ func (r *Rotator) join(ctx context.Context, id string, trigger Trigger, asked ti
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f = r.flights[id]
+	if f != nil && trigger.Forced() {
+		f.turn.hasten() // somebody asks, who may have what is kept free for that
+	}
 	if joined = f != nil && (f.ended.IsZero() || f.ended.After(asked)); joined || r.draining {
 		if leave != nil {
 			leave()
@@ -51,7 +55,7 @@ func (r *Rotator) join(ctx context.Context, id string, trigger Trigger, asked ti
 		}
 		return f, joined
 	}
-	f = &flight{done: make(chan struct{})}
+	f = &flight{done: make(chan struct{}), turn: newTurn(trigger.Forced())}
 	r.flights[id] = f
 	r.running.Go(func() {
 		r.fly(context.WithoutCancel(ctx), f, id, trigger, leave)
@@ -100,7 +104,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	}
 	if leave == nil {
 		queueing, queued := r.step(ctx, "queue")
-		leave, err = r.queue(queueing, g, trigger)
+		leave, err = r.queue(queueing, g, f.turn)
 		queued(err)
 		if err != nil {
 			f.stays(g, trigger, r.whyNot(g, err))
@@ -147,11 +151,11 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 }
 
 // queue waits for a turn at the grant's provider, as long as the process does not drain.
-func (r *Rotator) queue(ctx context.Context, g *Grant, trigger Trigger) (leave func(), err error) {
+func (r *Rotator) queue(ctx context.Context, g *Grant, t *turn) (leave func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.quit, cancel)()
-	return r.lane(g.Identity.Provider).enter(ctx, trigger.Forced())
+	return r.lane(g.Identity.Provider).enter(ctx, t)
 }
 
 // whyNot is why a renewal got no turn.

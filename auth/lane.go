@@ -5,7 +5,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,10 +42,38 @@ type lane struct {
 	why      Failure
 }
 
-// turn is somebody who waits in a lane.
+// turn is somebody who waits in a lane, or is about to.
 type turn struct {
-	come chan struct{}
-	err  error // set before come is closed
+	asked atomic.Bool          // a person or a program asks for the renewal
+	at    atomic.Pointer[lane] // nil: it does not wait yet
+
+	come    chan struct{}
+	unasked bool // it has come as an automatic one; set before come is closed, as is err
+	err     error
+}
+
+func newTurn(asked bool) *turn {
+	t := &turn{come: make(chan struct{})}
+	t.asked.Store(asked)
+	return t
+}
+
+// hasten makes a turn that has not come yet one that somebody asks for.
+func (t *turn) hasten() {
+	if t.asked.Swap(true) {
+		return
+	}
+	l := t.at.Load()
+	if l == nil {
+		return // it will look
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.waiting, t); i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		l.asking = append(l.asking, t)
+		l.admit()
+	}
 }
 
 func newLane(most int, now func() time.Time) *lane {
@@ -55,18 +85,18 @@ func newLane(most int, now func() time.Time) *lane {
 // ceiling is how many automatic calls may run at once when all is well.
 func (l *lane) ceiling() int { return max(1, l.most*3/4) }
 
-// enter waits for a turn and returns how to end it. asked says that a person or a program asks for the renewal;
-// otherwise the error is errResting while the provider rests. The error may be the context's.
-func (l *lane) enter(ctx context.Context, asked bool) (leave func(), err error) {
+// enter waits for a turn and returns how to end it. The error is errResting for one that nobody asks for while the provider rests. It
+// may be the context's.
+func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
+	t.at.Store(l)
 	l.mu.Lock()
-	if !asked && l.resting() {
+	switch {
+	case t.asked.Load():
+		l.asking = append(l.asking, t)
+	case l.resting():
 		l.mu.Unlock()
 		return nil, errResting
-	}
-	t := &turn{come: make(chan struct{})}
-	if asked {
-		l.asking = append(l.asking, t)
-	} else {
+	default:
 		l.waiting = append(l.waiting, t)
 	}
 	l.admit()
@@ -82,7 +112,7 @@ func (l *lane) enter(ctx context.Context, asked bool) (leave func(), err error) 
 	if t.err != nil {
 		return nil, t.err
 	}
-	return l.leaving(asked), nil
+	return l.leaving(t.unasked), nil
 }
 
 // try takes a turn for an automatic call if one is free now, behind those who wait.
@@ -94,15 +124,15 @@ func (l *lane) try() (leave func(), ok bool) {
 	}
 	l.busy++
 	l.unasked++
-	return l.leaving(false), true
+	return l.leaving(true), true
 }
 
-func (l *lane) leaving(asked bool) func() {
+func (l *lane) leaving(unasked bool) func() {
 	return sync.OnceFunc(func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.busy--
-		if !asked {
+		if unasked {
 			l.unasked--
 		}
 		l.admit()
@@ -124,6 +154,7 @@ func (l *lane) admit() {
 		} else if l.busy < l.most && l.unasked < l.allowed {
 			l.busy++
 			l.unasked++
+			t.unasked = true
 			close(t.come)
 		} else {
 			return

@@ -24,17 +24,17 @@ func TestALaneBoundsCallsAndLeavesRoomForPeople(t *testing.T) {
 		t.Fatalf("%d automatic calls at once, want 6 of 8", len(leaves))
 	}
 	for range 2 {
-		if _, err := l.enter(t.Context(), true); err != nil {
+		if _, err := l.enter(t.Context(), newTurn(true)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := l.enter(ctx, true); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := l.enter(ctx, newTurn(true)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("a ninth call: %v", err)
 	}
 	come := make(chan error)
-	go func() { _, err := l.enter(t.Context(), true); come <- err }()
+	go func() { _, err := l.enter(t.Context(), newTurn(true)); come <- err }()
 	leaves[0]()
 	leaves[0]() // once only
 	if err := <-come; err != nil {
@@ -52,7 +52,7 @@ func TestWhoWaitsComesBeforeTheScheduler(t *testing.T) {
 		leave, _ := l.try()
 		var come atomic.Bool
 		go func() {
-			_, err := l.enter(t.Context(), false)
+			_, err := l.enter(t.Context(), newTurn(false))
 			come.Store(err == nil)
 		}()
 		synctest.Wait()
@@ -84,10 +84,10 @@ func TestAnAilingProviderIsProbed(t *testing.T) {
 			t.Errorf("%d probes in ten minutes, want one in 15 to 30 s", probes)
 		}
 		l.report(time.Now(), down) // a rest that begins now, wherever the last one is
-		if _, err := l.enter(t.Context(), false); !errors.Is(err, errResting) {
+		if _, err := l.enter(t.Context(), newTurn(false)); !errors.Is(err, errResting) {
 			t.Errorf("a request that waits: %v, want errResting", err)
 		}
-		leave, err := l.enter(t.Context(), true)
+		leave, err := l.enter(t.Context(), newTurn(true))
 		if err != nil {
 			t.Fatalf("a click: %v", err)
 		}

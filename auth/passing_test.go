@@ -2,11 +2,14 @@ package auth_test
 
 import (
 	"context"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
 	"keyturn/auth/vault/vaulttest"
 )
 
@@ -128,4 +131,36 @@ func TestDrainingWaitsForAnotherProcessAndTakesNothingOver(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who clicks while their page waits behind others for a turn gets a place that is kept free for those who ask.
+func TestAClickDoesNotWaitBehindAnAutomaticRenewal(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	held := make(chan struct{})
+	h := newHouse(t, options{lifetime: time.Second, most: 2, idp: func(p *scripted.Provider) {
+		p.Token = func(http.ResponseWriter, *http.Request, func() map[string]any) bool {
+			if calls.Add(1) == 1 {
+				<-held
+			}
+			return false
+		}
+	}})
+	ids := h.crowd(t, 2)
+	waitUntilExpired(t, h)
+	time.Sleep(50 * time.Millisecond) // theirs are a little younger
+	var pages sync.WaitGroup
+	for n, id := range ids {
+		pages.Go(func() { _, _ = h.rotator.Fresh(t.Context(), id) })
+		if n == 0 {
+			waitFor(t, "the first call", func() bool { return calls.Load() == 1 })
+		}
+	}
+	time.Sleep(50 * time.Millisecond) // the second page waits
+	clicked, err := h.rotator.Renew(t.Context(), ids[1], auth.TriggerManual, time.Now())
+	if err != nil || clicked.Outcome != auth.OutcomeRotated || calls.Load() != 2 {
+		t.Errorf("%s (%s), %v, after %d calls", clicked.Outcome, clicked.Failure.Code, err, calls.Load())
+	}
+	close(held)
+	pages.Wait()
 }
