@@ -324,15 +324,12 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 	return a.render(c, status, views.SignIn(a.signInPage(returnTo, &words)))
 }
 
-// signOut ends the session and its grant, and takes the browser to the provider's end of session.
+// signOut ends the session and its grant, and takes the browser to the provider's end of session. The grant is first: where that fails,
+// whoever tries again is still known, and a session without a grant is nobody's.
 func (a *app) signOut(c echo.Context) error {
 	ctx := c.Request().Context()
-	person, ok := a.Sessions.SignedIn(ctx)
-	if err := a.Sessions.End(ctx); err != nil {
-		return storageProblem(err)
-	}
 	target := "/"
-	if ok {
+	if person, ok := a.Sessions.SignedIn(ctx); ok {
 		wait, cancel := context.WithTimeout(ctx, endWait)
 		defer cancel()
 		g, err := a.Grants.End(wait, person.GrantID)
@@ -340,6 +337,9 @@ func (a *app) signOut(c echo.Context) error {
 			return storageProblem(err)
 		}
 		target = a.leave(wait, c, person.Provider, g)
+	}
+	if err := a.Sessions.End(ctx); err != nil {
+		return storageProblem(err)
 	}
 	c.Response().Header().Set("Clear-Site-Data", `"cache", "storage"`)
 	if isHTMX(c) {

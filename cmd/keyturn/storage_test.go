@@ -44,3 +44,24 @@ func TestALockedDatabase(t *testing.T) {
 		t.Errorf("afterwards: %d %s", a.status, a.body)
 	}
 }
+
+// A sign-out that could not be done to its end can be done again, and then the provider is told.
+func TestASignOutThatFailsCanBeTriedAgain(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	database := filepath.Join(p.dir, "keyturn.db")
+	execute(t, database, `CREATE TRIGGER stuck BEFORE DELETE ON grants BEGIN SELECT RAISE(ABORT, 'stuck'); END`)
+	if a := alice.do(t, "POST", "/auth/signout", nil); a.status != http.StatusServiceUnavailable {
+		t.Errorf("while the grant cannot be removed: %d", a.status)
+	}
+	execute(t, database, `DROP TRIGGER stuck`)
+	if a := alice.do(t, "POST", "/auth/signout", nil); a.status != http.StatusOK {
+		t.Errorf("afterwards: %d", a.status)
+	}
+	eventually(t, "the tokens are revoked", func() bool { return len(idp.Revoked()) > 0 })
+	if a := alice.do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
+		t.Errorf("the session after it: %d", a.status)
+	}
+}
