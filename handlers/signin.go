@@ -88,9 +88,8 @@ func (a *app) beginSignIn(c echo.Context) error {
 	if !ok {
 		return echo.ErrNotFound
 	}
-	// A browser at 127.0.0.1 would come back from the provider to localhost, without its cookie.
-	if base, err := url.Parse(a.BaseURL); err == nil && c.Request().Host != base.Host && loopback(c.Request().Host) && loopback(base.Host) {
-		return c.Redirect(http.StatusSeeOther, a.BaseURL+c.Request().URL.RequestURI())
+	if target := a.atHome(c.Request()); target != "" {
+		return c.Redirect(http.StatusSeeOther, target)
 	}
 	prompt := c.QueryParam("prompt")
 	if !slices.Contains(prompts, prompt) {
@@ -100,6 +99,22 @@ func (a *app) beginSignIn(c echo.Context) error {
 		prompt = "consent"
 	}
 	return a.goToProvider(c, p, a.returnPath(c.QueryParam("return_to")), prompt, false)
+}
+
+// sentHome marks a request for a sign-in that was sent to the base URL's host already. A proxy that writes Keyturn's own address into
+// Host would have it go round for ever.
+const sentHome = "moved"
+
+// atHome is where a sign-in at another loopback name has to begin instead: a browser at 127.0.0.1 would come back from the provider to
+// localhost, without its cookie. It is empty for one that is where it belongs.
+func (a *app) atHome(r *http.Request) string {
+	base, err := url.Parse(a.BaseURL)
+	if err != nil || r.Host == base.Host || !loopback(r.Host) || !loopback(base.Host) || r.URL.Query().Has(sentHome) {
+		return ""
+	}
+	query := r.URL.Query()
+	query.Set(sentHome, "1")
+	return a.BaseURL + r.URL.EscapedPath() + "?" + query.Encode()
 }
 
 // goToProvider sends the browser to the provider. asked says that it was just there and came back without a refresh token.

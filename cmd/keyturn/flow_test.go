@@ -2,13 +2,17 @@ package main
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
 )
 
@@ -248,10 +252,20 @@ func TestARestartSignsNobodyOut(t *testing.T) {
 	alice := p.person()
 	alice.signIn(t, "alice")
 	for n := range 3 {
-		if n%2 == 0 {
+		switch n {
+		case 0:
 			p.kill(t)
-		} else if err := p.stop(t); err != nil {
-			t.Errorf("after SIGTERM: %v\n%s", err, p.log)
+		case 1:
+			if err := p.stop(t); err != nil {
+				t.Errorf("after SIGTERM: %v\n%s", err, p.log)
+			}
+		case 2: // a terminal is closed
+			if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.end(t); err != nil {
+				t.Errorf("after SIGHUP: %v\n%s", err, p.log)
+			}
 		}
 		p.again(t)
 		a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil)
@@ -272,4 +286,24 @@ func TestStartIsQuickAndSmall(t *testing.T) {
 	p.kill(t)
 	p.again(t)
 	t.Logf("ready again after %v", p.started)
+}
+
+// A proxy in front of a local Keyturn may write Keyturn's own address into Host: then no answer can take the browser to the base URL.
+func TestASignInIsSentToTheBaseURLOnce(t *testing.T) {
+	t.Parallel()
+	idp, addr := scripted.New(t), freeAddress(t)
+	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(parsedURL(t, "http://"+addr)) }})
+	defer proxy.Close()
+	base := "http://localhost:" + parsedURL(t, proxy.URL).Port()
+	p := launch(t, &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}, args: []string{
+		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret, "--base-url=" + base,
+	}}, addr)
+	alice := p.person()
+	if a := alice.do(t, "GET", "/auth/oidc?return_to=/dashboard%3Fx=1", nil); a.status != http.StatusOK || a.url.String() != base+"/dashboard?x=1" {
+		t.Errorf("through the proxy: %d at %s", a.status, a.url)
+	}
+	direct := (&program{base: "http://" + addr}).person().staying()
+	if a := direct.do(t, "GET", "/auth/oidc", nil); a.header.Get("Location") != base+"/auth/oidc?moved=1" {
+		t.Errorf("beside the proxy: %d to %s", a.status, a.header.Get("Location"))
+	}
 }
