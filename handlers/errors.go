@@ -198,6 +198,6 @@ func isForm(c echo.Context) bool { return c.Request().Method == http.MethodPost 
 
 // acceptsHTML tells a browser's navigation from a program's call: no browser asks for JSON by name when it navigates.
 func acceptsHTML(c echo.Context) bool {
-	accept := c.Request().Header.Get(echo.HeaderAccept)
+	accept := strings.ToLower(c.Request().Header.Get(echo.HeaderAccept)) // RFC 9110 section 8.3.1
 	return strings.Contains(accept, echo.MIMETextHTML) && !strings.Contains(accept, echo.MIMEApplicationJSON)
 }

@@ -118,7 +118,7 @@ func (a *app) routes() *echo.Echo {
 	e.POST(backChannelRoute, a.backChannelLogout, signIn)
 
 	e.POST(triggerRoute, a.triggerRenewToken, renew)
-	e.POST("/api/renew-token", a.renewToken, renew)
+	e.POST(renewRoute, a.renewToken, renew)
 	e.GET("/api/session", a.session)
 	e.GET(rotationsRoute, a.rotations)
 	e.GET("/events", a.events)
@@ -140,6 +140,7 @@ func (a *app) routes() *echo.Echo {
 const (
 	callbackRoute  = "/auth/:provider/callback"
 	triggerRoute   = "/api/trigger-renew-token"
+	renewRoute     = "/api/renew-token"
 	rotationsRoute = "/api/rotations"
 )
 

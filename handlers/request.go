@@ -195,9 +195,14 @@ type lastWord struct {
 
 // WriteHeader implements http.ResponseWriter.
 func (l lastWord) WriteHeader(status int) {
-	if l.known.failed == nil {
-		l.ResponseWriter.WriteHeader(status)
+	if l.known.failed != nil {
+		return
 	}
+	// scs forbids caches to keep its cookie, too, where nothing may be kept at all.
+	if control := l.Header()[echo.HeaderCacheControl]; len(control) > 1 && control[0] == "no-store" {
+		l.Header()[echo.HeaderCacheControl] = control[:1]
+	}
+	l.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.

@@ -11,7 +11,7 @@ import (
 // maxReturnTo bounds a return_to in bytes.
 const maxReturnTo = 2048
 
-// returnPath is localPath for where a sign-in may end: at a page, not at something that pages and programs call.
+// returnPath is localPath for where a sign-in may end: at something that a person can look at, not at a part of a page, or a call.
 func (a *app) returnPath(text string) string {
 	local := localPath(text)
 	u, err := url.Parse(local)
@@ -21,9 +21,9 @@ func (a *app) returnPath(text string) string {
 	return local
 }
 
-// isNoPage says that a path is of a route that answers with something else than a whole page, or of none of Keyturn's own.
+// isNoPage says that a path is of a route that is not to be looked at by itself, or of none of Keyturn's own.
 func (a *app) isNoPage(clean string) bool {
-	for _, prefix := range []string{"/auth", "/api", "/events", "/static", "/healthz", "/readyz", "/dashboard/", a.DevPrefix} {
+	for _, prefix := range []string{"/auth", renewRoute, triggerRoute, "/events", "/static", "/healthz", "/readyz", "/dashboard/", a.DevPrefix} {
 		under := strings.TrimSuffix(prefix, "/") + "/"
 		if prefix != "" && (clean == prefix || strings.HasPrefix(clean, under)) {
 			return true

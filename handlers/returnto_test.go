@@ -31,13 +31,13 @@ func TestLocalPath(t *testing.T) {
 func TestASignInEndsAtAPage(t *testing.T) {
 	t.Parallel()
 	a := &app{Config: Config{DevPrefix: "/dev-provider"}}
-	for _, page := range []string{"/", "/dashboard", "/dashboard?before=7", "/authors", "/elsewhere"} {
+	for _, page := range []string{"/", "/dashboard", "/dashboard?before=7", "/authors", "/elsewhere", "/api/session", "/api/rotations?before=7"} {
 		if got := a.returnPath(page); got != page {
 			t.Errorf("%q is taken as %q", page, got)
 		}
 	}
 	for _, none := range []string{
-		"/auth/signout", "/auth/dev?prompt=login", "/auth", "/%61uth/signout", "/auth%2Fsignout", "/api/session", "/api", "/events", "/events?since=1", "/events/",
+		"/auth/signout", "/auth/dev?prompt=login", "/auth", "/%61uth/signout", "/auth%2Fsignout", "/api/renew-token", "/api/trigger-renew-token?query=update-token-data", "/events", "/events?since=1", "/events/",
 		"/dashboard/tokens/access", "/dashboard/sessions", "/static/app.js", "/healthz", "/readyz", "/dev-provider/login", "//evil.example", "",
 	} {
 		if got := a.returnPath(none); got != "" {

@@ -70,6 +70,8 @@ func brandFor(config Config) (brandEntry, error) {
 		return entry, err
 	}
 	switch {
+	case config.Issuer != "":
+		return entry, &SettingError{"issuer", config.Issuer, "is not used by " + entry.label + "; allowed: with type oidc"}
 	case config.ClientID == "" && !entry.noClientID:
 		return entry, &SettingError{"client_id", "", "is not set; allowed: the client id that " + entry.label + " gave"}
 	case config.ClientSecret != "" && entry.secret != nil:

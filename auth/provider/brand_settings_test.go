@@ -21,6 +21,7 @@ func TestBrandSettings(t *testing.T) {
 	for want, config := range map[string]provider.Config{
 		`"domain" is not set, and Auth0 needs it`:                  {Type: "auth0"},
 		`"user_pool" is not set, and Amazon Cognito needs it`:      {Type: "cognito", Extra: map[string]string{"region": "eu-central-1"}},
+		`"issuer": "https://x" is not used by GitHub; allowed: w`:  {Type: "github", ClientID: "c", Issuer: "https://x"},
 		`"domain": "x" is not used by GitHub; allowed of such`:     {Type: "github", Extra: map[string]string{"domain": "x"}},
 		`"type": "gihub" is not known; allowed: oidc, amazon`:      {Type: "gihub"},
 		`"state" cannot be set`:                                    {Type: "github", AuthParams: map[string]string{"state": "x"}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -100,6 +101,9 @@ func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string,
 	)
 	if err != nil {
 		return nil, command{}, false, fmt.Errorf("command line: %w", err)
+	}
+	if slices.Equal(args, []string{"help"}) { // as other programs have it
+		args = []string{"--help"}
 	}
 	ctx, err := parser.Parse(args)
 	var own *flagError

@@ -65,7 +65,7 @@ func (failing) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
 func TestUnwrittenAnswersAreErrors(t *testing.T) {
 	t.Parallel()
-	for _, arg := range []string{"version", "--version", "--help"} {
+	for _, arg := range []string{"version", "--version", "--help", "help"} {
 		if _, _, _, err := parseSettings([]string{arg}, nil, failing{}); err == nil {
 			t.Errorf("%s: no error", arg)
 		}
@@ -74,7 +74,7 @@ func TestUnwrittenAnswersAreErrors(t *testing.T) {
 
 func TestHelpShowsEverySetting(t *testing.T) {
 	t.Parallel()
-	for _, args := range []string{"--help", "-h", "keys --help", "keys rotate --help", "--help --leeway=abc"} {
+	for _, args := range []string{"--help", "-h", "help", "keys --help", "keys rotate --help", "--help --leeway=abc"} {
 		var out bytes.Buffer
 		environ := []string{"KEYTURN_CLIENT_SECRET=hush", "KEYTURN_MAX_AGE=x"}
 		_, _, done, err := parseSettings(strings.Fields(args), environ, &out)

@@ -341,6 +341,7 @@ func TestAcceptedForms(t *testing.T) {
 		{"--dev-provider=0", "dev-provider", "off"},
 		{"--database=sqlite", "database", "sqlite:" + filepath.Join(".keyturn", "keyturn.db")},
 		{"--database=sqlite:/var/lib/k.db", "database", "sqlite:/var/lib/k.db"},
+		{"--database=sqlite:///var/lib/k.db", "database", "sqlite:/var/lib/k.db"},
 		{"--database=postgres://u:hush@db:5432/k?sslmode=require", "database", "postgres://…@db:5432/k?…"},
 		{"--database=postgresql://db/k", "database", "postgresql://db/k"},
 	} {

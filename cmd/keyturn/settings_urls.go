@@ -200,6 +200,9 @@ func parseDatabase(text string) (databaseDSN, error) {
 	}
 	switch scheme {
 	case engineSQLite:
+		if strings.HasPrefix(rest, "///") { // a URL of an absolute path, as others write it
+			rest = rest[2:]
+		}
 		switch {
 		case text == engineSQLite:
 			return databaseDSN{Engine: engineSQLite}, nil

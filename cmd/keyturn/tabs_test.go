@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -122,5 +123,14 @@ func TestAnAnswerThatComesTwiceAtOnce(t *testing.T) {
 		if calls := idp.Calls("/token") - before; calls != 1 {
 			t.Errorf("%d token calls with one code", calls)
 		}
+	}
+}
+
+func TestAnAnswerThatSetsACookieIsNotKept(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	begun := p.person().staying().do(t, "GET", "/auth/oidc", nil)
+	if kept := begun.header.Values("Cache-Control"); begun.header.Get("Set-Cookie") == "" || !slices.Equal(kept, []string{"no-store"}) {
+		t.Errorf("%v", begun.header)
 	}
 }
