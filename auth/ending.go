@@ -105,7 +105,7 @@ func (s *Grants) Unconfigured(ctx context.Context, whose Person) ([]string, erro
 	unknown := map[string]bool{}
 	err := s.Each(ctx, whose, func(list []*Grant) error {
 		for _, g := range list {
-			if _, ok := s.providers.Lookup(g.Identity.Provider); !ok {
+			if _, ok := s.providers.Of(g.Identity); !ok {
 				unknown[g.Identity.Provider] = true
 			}
 		}
@@ -206,7 +206,7 @@ func (s *Grants) revokeBeside(ctx context.Context, g *Grant, tokens TokenSet) <-
 	done := make(chan struct{})
 	s.revoking.Go(func() {
 		defer close(done)
-		s.Revoke(context.WithoutCancel(ctx), g.Identity.Provider, g.ID, tokens)
+		s.Revoke(context.WithoutCancel(ctx), g, tokens)
 	})
 	return done
 }
@@ -214,13 +214,13 @@ func (s *Grants) revokeBeside(ctx context.Context, g *Grant, tokens TokenSet) <-
 // Revoke revokes tokens of a grant that is gone at the provider, within a bound of its own. If the provider cannot be reached or
 // is not well, it is tried again in the background, for a few minutes and as long as the process lives. Any other failure is
 // logged: there is nobody left to whom it matters.
-func (s *Grants) Revoke(ctx context.Context, providerName, grantID string, tokens TokenSet) {
-	provider, ok := s.providers.Lookup(providerName)
+func (s *Grants) Revoke(ctx context.Context, gone *Grant, tokens TokenSet) {
+	provider, ok := s.providers.Of(gone.Identity)
 	if !ok {
 		return
 	}
 	try := func() error { return tryRevoking(context.WithoutCancel(ctx), provider, tokens) }
-	log := s.log.With("grant", grantID, "provider", providerName)
+	log := s.log.With("grant", gone.ID, "provider", gone.Identity.Provider)
 	err := try()
 	if err == nil {
 		return

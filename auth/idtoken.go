@@ -60,7 +60,7 @@ func (r *Rotator) conclude(ctx context.Context, found finding, g *Grant, record 
 	}
 	for _, tokens := range foreign {
 		if tokens.Access != "" || tokens.Refresh != "" {
-			r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, tokens)
+			r.Grants.Revoke(ctx, g, tokens)
 		}
 	}
 	return nil

@@ -32,7 +32,7 @@ type declined struct {
 func (r *Rotator) prepare(a *attempt) *declined {
 	g := a.before
 	var ok bool
-	if a.provider, ok = r.Providers.Lookup(g.Identity.Provider); !ok {
+	if a.provider, ok = r.Providers.Of(g.Identity); !ok {
 		return &declined{OutcomeKept, Failure{Code: CodeProviderUnavailable, Party: PartyOperator}}
 	}
 	a.policy = a.provider.Policy()

@@ -159,8 +159,11 @@ type Provider interface {
 	OnUnknown() OnUnknown
 }
 
-// Providers finds a configured provider by name.
+// Providers finds a configured provider by name, or as an identity's.
 type Providers interface {
 	Lookup(name string) (Provider, bool)
+	// Of finds the provider that an identity is from. One that stands elsewhere by now, under the same name, is not it: what the former
+	// has issued is shown to nobody else.
+	Of(whose Identity) (Provider, bool)
 	Names() []string
 }

@@ -84,7 +84,7 @@ func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
 	if name == "" {
 		return ErrUnreadable
 	}
-	provider, ok := r.providers.Lookup(name)
+	provider, ok := r.providers.Of(gone.Identity)
 	if !ok {
 		return errors.New("the provider is not configured")
 	}

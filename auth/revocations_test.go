@@ -27,8 +27,9 @@ func (r revoker) Revoke(ctx context.Context, tokens auth.TokenSet) error {
 // revokers are providers by name.
 type revokers map[string]revoker
 
-func (r revokers) Lookup(name string) (auth.Provider, bool) { p, ok := r[name]; return p, ok }
-func (r revokers) Names() []string                          { return nil }
+func (r revokers) Lookup(name string) (auth.Provider, bool)     { p, ok := r[name]; return p, ok }
+func (r revokers) Of(whose auth.Identity) (auth.Provider, bool) { return r.Lookup(whose.Provider) }
+func (r revokers) Names() []string                              { return nil }
 
 // revokeAll revokes the tokens of n grants of each provider, and returns what failed and how long it took.
 func revokeAll(t *testing.T, n int, providers revokers, names ...string) ([]auth.NotRevoked, time.Duration) {

@@ -111,7 +111,7 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	provider, ok := r.Providers.Lookup(g.Identity.Provider)
+	provider, ok := r.Providers.Of(g.Identity)
 	if !ok {
 		return r.view(g), nil
 	}
@@ -250,7 +250,7 @@ func (r *Rotator) spares(g *Grant, asked time.Time) bool {
 
 // wouldRenew says whether the trigger would have the grant renewed.
 func (r *Rotator) wouldRenew(g *Grant, trigger Trigger) bool {
-	provider, ok := r.Providers.Lookup(g.Identity.Provider)
+	provider, ok := r.Providers.Of(g.Identity)
 	return ok && provider.Policy().Renewable(g) && (trigger.Forced() || provider.Policy().Due(g, r.Now()))
 }
 
@@ -274,7 +274,7 @@ func (r *Rotator) view(g *Grant) View {
 	running := f != nil && f.renews(g)
 	r.mu.Unlock()
 	v := View{Grant: g, Running: running || g.LeasedAt(now), Problem: g.Standing.Failure}
-	provider, ok := r.Providers.Lookup(g.Identity.Provider)
+	provider, ok := r.Providers.Of(g.Identity)
 	if !ok {
 		v.State = StateFresh
 		if !g.Tokens.ValidAt(now) {

@@ -116,14 +116,14 @@ func (r *Rotator) tooLate(ctx context.Context, g *Grant, record *Renewal) {
 		return
 	}
 	if !r.Grants.replaced(ctx, g.ID) {
-		r.Grants.Revoke(ctx, g.Identity.Provider, g.ID, g.Tokens)
+		r.Grants.Revoke(ctx, g, g.Tokens)
 	}
 }
 
 // settleStored checks what came with stored tokens. Where that needs the provider, whoever waits for the renewal waits for settleWait at
 // most: the tokens serve meanwhile.
 func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
-	provider, ok := r.Providers.Lookup(g.Identity.Provider)
+	provider, ok := r.Providers.Of(g.Identity)
 	if !ok || !record.Outcome.Succeeded() {
 		return
 	}

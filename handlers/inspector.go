@@ -31,7 +31,7 @@ func (a *app) signedIn(c echo.Context) (auth.View, error) {
 
 // inspector is what the grant's provider can be asked about its tokens.
 func (a *app) inspector(g *auth.Grant) (provider.Inspector, bool) {
-	p, ok := a.Providers.Get(g.Identity.Provider)
+	p, ok := a.Providers.Of(g.Identity)
 	if !ok {
 		return nil, false
 	}

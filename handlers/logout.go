@@ -87,9 +87,12 @@ func (a *app) leavingCookie(state string, maxAge int) *http.Cookie {
 
 // leave returns where the browser goes after a sign-out: to the provider's end of session (OpenID Connect RP-Initiated Logout
 // section 2), which sends it back with the state, or to the start page.
-func (a *app) leave(ctx context.Context, c echo.Context, providerName string, g *auth.Grant) string {
-	p, found := a.Providers.Get(providerName)
-	if !found || g == nil {
+func (a *app) leave(ctx context.Context, c echo.Context, g *auth.Grant) string {
+	if g == nil {
+		return "/"
+	}
+	p, found := a.Providers.Get(g.Identity.Provider)
+	if _, same := a.Providers.Of(g.Identity); !found || !same {
 		return "/"
 	}
 	var hint auth.Secret // an id token in a URL is one that leaves: browsers and proxies write URLs down

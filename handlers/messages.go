@@ -30,7 +30,7 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	case auth.CodeNotRenewable:
 		return name + " gave no refresh token, so this token cannot be renewed."
 	case auth.CodeProviderUnavailable:
-		return "This provider is not among Keyturn's settings any more; the operator has to bring it back."
+		return "This provider, or where it was, is not among Keyturn's settings any more; the operator has to bring it back."
 	case auth.CodeBusy:
 		return "Another renewal comes first, and takes long."
 	case auth.CodeShuttingDown:

@@ -351,7 +351,7 @@ func (a *app) signOut(c echo.Context) error {
 		if err != nil {
 			return storageProblem(err)
 		}
-		target = a.leave(wait, c, person.Provider, g)
+		target = a.leave(wait, c, g)
 	}
 	if err := a.Sessions.End(ctx); err != nil {
 		return storageProblem(err)

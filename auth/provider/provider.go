@@ -174,6 +174,19 @@ func (s *Set) Lookup(name string) (auth.Provider, bool) {
 	return p, ok
 }
 
+// Of implements auth.Providers. An identity without an issuer, or with one that is no URL, is the name's.
+func (s *Set) Of(whose auth.Identity) (auth.Provider, bool) {
+	p, ok := s.Lookup(whose.Provider)
+	if openID, is := p.(interface{ issuer() string }); is && whose.Issuer != openID.issuer() {
+		then, now := originsOf(whose.Issuer), originsOf(openID.issuer())
+		ok = len(then) == 0 || slices.Equal(then, now)
+	}
+	if !ok {
+		return nil, false
+	}
+	return p, true
+}
+
 // SignInError is a failed sign-in: the provider's own error answer, or what we found wrong with an answer. Its texts hold
 // no secret.
 type SignInError struct {

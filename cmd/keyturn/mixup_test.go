@@ -208,3 +208,50 @@ func TestARenewalThatBringsSomebodyElsesTokens(t *testing.T) {
 		t.Errorf("revoked %v after %d renewals", idp.Revoked(), idp.TokenCalls())
 	}
 }
+
+// What one provider has issued is not shown to another that the settings have put under its name.
+func TestTokensStayWithTheIssuerThatTheyAreFrom(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	elsewhere := scripted.New(t)
+	of := func(issuer string) {
+		if err := p.stop(t); err != nil {
+			t.Fatal(err)
+		}
+		for i, arg := range p.args {
+			if strings.HasPrefix(arg, "KEYTURN_ISSUER=") {
+				p.args[i] = "KEYTURN_ISSUER=" + issuer
+			}
+		}
+		p.again(t)
+	}
+	of(elsewhere.URL)
+	a := alice.do(t, "POST", "/api/renew-token", nil)
+	if failed, _ := a.json(t)["error"].(map[string]any); a.json(t)["outcome"] != "kept" || failed["code"] != "provider_not_configured" {
+		t.Errorf("a renewal: %d %s", a.status, a.body)
+	}
+	if a := alice.do(t, "POST", "/dashboard/userinfo", nil); a.status != http.StatusNotFound {
+		t.Errorf("userinfo: %d", a.status)
+	}
+	bob := p.person()
+	if a := bob.do(t, "GET", "/auth/oidc", nil); a.status != http.StatusOK { // it is well
+		t.Errorf("a sign-in there: %d", a.status)
+	}
+	if calls := elsewhere.TokenCalls(); calls != 0 {
+		t.Errorf("the other provider saw %d renewals", calls)
+	}
+	of(idp.URL)
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" {
+		t.Errorf("back at its own: %d %s", a.status, a.body)
+	}
+	of(elsewhere.URL)
+	alice.do(t, "POST", "/auth/signout", nil)
+	if err := p.stop(t); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(elsewhere.Revoked()); n != 0 {
+		t.Errorf("the other provider was asked to revoke %d tokens", n)
+	}
+}
