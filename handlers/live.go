@@ -82,8 +82,9 @@ var errStreamDone = errors.New("stream is done")
 
 func (s *stream) run(watch *auth.Watch) {
 	ctx := s.c.Request().Context()
-	beat := time.NewTicker(heartbeat)
+	beat, over := time.NewTicker(heartbeat), time.NewTimer(time.Until(s.app.Sessions.EndsAt(ctx)))
 	defer beat.Stop()
+	defer over.Stop()
 	err := s.send(": connected\n\n")
 	if err == nil {
 		err = s.say(ctx)
@@ -99,6 +100,8 @@ func (s *stream) run(watch *auth.Watch) {
 		case <-watch.Changed:
 			err = s.say(ctx)
 		case <-beat.C:
+			err = s.beat(ctx)
+		case <-over.C:
 			err = s.beat(ctx)
 		}
 	}

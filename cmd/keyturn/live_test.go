@@ -288,3 +288,15 @@ func TestStreamsOutliveTheServersTimeOutsAndEndWithIt(t *testing.T) {
 		t.Errorf("an open stream held the end up: %v", err)
 	}
 }
+
+func TestAStreamEndsWithItsSession(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, "--session-lifetime=3s")
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	began := time.Now()
+	alice.listen(t).ends(t)
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("it was over after 3 s, and told so after %v", took)
+	}
+}
