@@ -62,7 +62,7 @@ func New(config Config) http.Handler {
 	e := a.routes()
 	sessions := a.Sessions.Handler(e)
 	signedIn := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sessions.ServeHTTP(lastWord{w, requestOf(r.Context())}, r)
+		sessions.ServeHTTP(lastWord{w, requestOf(r.Context()), a.Sessions, r}, r)
 		a.unrouted(e, r)
 	})
 	inTurn := a.Sessions.InTurn(signedIn)

@@ -187,10 +187,12 @@ func (a *app) unrouted(e *echo.Echo, r *http.Request) {
 }
 
 // lastWord is an answer that is over once it has been said that the session could not be read or stored: scs goes on with what the handler
-// would have answered.
+// would have answered. It also has the last word on what scs adds to an answer.
 type lastWord struct {
 	http.ResponseWriter
-	known *request
+	known    *request
+	sessions *session.Manager
+	of       *http.Request
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -202,6 +204,7 @@ func (l lastWord) WriteHeader(status int) {
 	if control := l.Header()[echo.HeaderCacheControl]; len(control) > 1 && control[0] == "no-store" {
 		l.Header()[echo.HeaderCacheControl] = control[:1]
 	}
+	l.sessions.Withhold(l.of.Context(), l.Header())
 	l.ResponseWriter.WriteHeader(status)
 }
 

@@ -16,8 +16,8 @@ type sharedLock struct {
 	users int
 }
 
-// InTurn lets the requests of one session through next one after the other. scs writes a session whole, so that of two
-// that change it at once one would be lost: two tabs that begin a sign-in, for one.
+// InTurn lets the requests of one session through next one after the other, as far as they come to this process: what one changes of
+// it, its name above all, the next one finds.
 func (m *Manager) InTurn(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if cookie, err := r.Cookie(m.scs.Cookie.Name); err == nil && cookie.Value != "" {

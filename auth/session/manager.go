@@ -22,6 +22,7 @@ type Sealer interface {
 // Options are what a Manager is made of.
 type Options struct {
 	Store    Store
+	Marks    Marks
 	Sealer   Sealer
 	Lifetime time.Duration // absolute
 	Secure   bool          // the site is served over https
@@ -33,10 +34,10 @@ type Options struct {
 type Manager struct {
 	scs    *scs.SessionManager
 	store  Store
+	marks  Marks
 	sealer Sealer
 	now    func() time.Time
 	locks  locks
-	former formerNames
 }
 
 // anonymousLifetime bounds a session in which nobody has signed in yet: it holds pending sign-ins only.
@@ -59,7 +60,7 @@ func New(options Options) *Manager {
 		sm.Cookie.Name, sm.Cookie.Secure = "__Host-keyturn_session", true
 	}
 	sm.ErrorFunc = options.OnError
-	return &Manager{scs: sm, store: options.Store, sealer: options.Sealer, now: options.Now}
+	return &Manager{scs: sm, store: options.Store, marks: options.Marks, sealer: options.Sealer, now: options.Now}
 }
 
 // Handler loads the session for next and saves it when next changed it. The request's context is to be from NewContext.
@@ -78,11 +79,14 @@ func (m *Manager) Has(ctx context.Context) bool { return m.scs.Token(ctx) != "" 
 // that somebody planted is worth nothing.
 func (m *Manager) Renew(ctx context.Context) (hash string, err error) {
 	before := m.scs.Token(ctx)
+	if before != "" {
+		// First: whoever comes with the former name finds either the session or the mark.
+		if _, err := m.marks.Use(ctx, formerMark(Hash(before)), m.now().Add(renamedFor)); err != nil {
+			return "", err
+		}
+	}
 	if err := m.scs.RenewToken(ctx); err != nil {
 		return "", err
-	}
-	if before != "" {
-		m.former.add(Hash(before))
 	}
 	return Hash(m.scs.Token(ctx)), nil
 }

@@ -5,14 +5,16 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
 const (
-	pendingKey = "pending"
-	maxPending = 5
+	// pendingPrefix begins the name of a value that is a pending sign-in; the hash of its state follows. Each is a value of its own, so
+	// that two tabs that begin at once, at two replicas perhaps, change two things.
+	pendingPrefix = "pending "
+	maxPending    = 5
 	// pendingLifetime is how long a sign-in may take. What it needs when it comes back is sealed with the key of its beginning.
 	pendingLifetime = 10 * time.Minute
 )
@@ -30,84 +32,81 @@ type Pending struct {
 // Await keeps a pending sign-in under its state, for 10 minutes and one use. Several may be pending in one session, at
 // most 5: the oldest goes.
 func (m *Manager) Await(ctx context.Context, state string, p Pending) error {
-	all := m.pending(ctx)
 	p.Began = m.now()
-	all[state] = p
-	for len(all) > maxPending {
-		oldest := slices.MinFunc(slices.Collect(maps.Keys(all)), func(a, b string) int {
-			return cmp.Or(all[a].Began.Compare(all[b].Began), cmp.Compare(a, b))
-		})
-		delete(all, oldest)
+	text, err := json.Marshal(p)
+	if err != nil {
+		return err
 	}
+	name := pendingPrefix + Hash(state)
+	sealed, err := m.sealer.SealText(name, text)
+	if err != nil {
+		return err
+	}
+	m.dropOldest(ctx)
+	m.scs.Put(ctx, name, base64.RawStdEncoding.EncodeToString(sealed))
 	if _, ok := m.SignedIn(ctx); !ok {
 		m.scs.SetDeadline(ctx, m.now().Add(anonymousLifetime).UTC())
 	}
-	return m.keepPending(ctx, all)
+	return nil
+}
+
+// dropOldest makes room for one more pending sign-in, and forgets those that have taken too long.
+func (m *Manager) dropOldest(ctx context.Context) {
+	var all []string
+	began := map[string]time.Time{}
+	for _, name := range m.scs.Keys(ctx) {
+		if !strings.HasPrefix(name, pendingPrefix) {
+			continue
+		}
+		p, _, ok := openPending(name, m.scs.GetString(ctx, name), m.sealer, m.now())
+		if !ok {
+			m.scs.Remove(ctx, name)
+			continue
+		}
+		all, began[name] = append(all, name), p.Began
+	}
+	slices.SortFunc(all, func(a, b string) int { return cmp.Or(began[a].Compare(began[b]), cmp.Compare(a, b)) })
+	for ; len(all) >= maxPending; all = all[1:] {
+		m.scs.Remove(ctx, all[0])
+	}
 }
 
 // Take returns the pending sign-in for state at provider and forgets it. A state that was begun at another provider is forgotten too and not
 // returned (mix-up, RFC 9700 section 4.4).
 func (m *Manager) Take(ctx context.Context, state, provider string) (Pending, bool) {
-	all := m.pending(ctx)
-	p, ok := all[state]
-	if !ok || state == "" {
+	name := pendingPrefix + Hash(state)
+	if !m.scs.Exists(ctx, name) {
 		return Pending{}, false
 	}
-	delete(all, state)
-	if err := m.keepPending(ctx, all); err != nil {
-		return Pending{}, false
-	}
-	return p, p.Provider == provider
+	p, _, ok := openPending(name, m.scs.PopString(ctx, name), m.sealer, m.now())
+	return p, ok && p.Provider == provider
 }
 
-func (m *Manager) pending(ctx context.Context) map[string]Pending {
-	_, all := openPending(m.scs.GetString(ctx, pendingKey), m.sealer, m.now())
+// AwaitedSeals is what is sealed in a session's data of sign-ins that may still come back at now.
+func AwaitedSeals(data []byte, sealer Sealer, now time.Time) (all [][]byte) {
+	_, values, err := codec{}.Decode(data)
+	if err != nil {
+		return nil
+	}
+	for name, value := range values {
+		text, _ := value.(string)
+		if _, sealed, ok := openPending(name, text, sealer, now); ok {
+			all = append(all, sealed)
+		}
+	}
 	return all
 }
 
-// AwaitedSeal is what is sealed in a session's data, if that holds sign-ins that may still come back at now.
-func AwaitedSeal(data []byte, sealer Sealer, now time.Time) (sealed []byte, ok bool) {
-	_, values, err := codec{}.Decode(data)
-	if err != nil {
-		return nil, false
-	}
-	text, _ := values[pendingKey].(string)
-	sealed, all := openPending(text, sealer, now)
-	return sealed, len(all) > 0
-}
-
-// openPending opens the sign-ins that may still come back at now. What cannot be read, because its key is gone, is one that has taken
-// too long.
-func openPending(text string, sealer Sealer, now time.Time) (sealed []byte, all map[string]Pending) {
-	all = map[string]Pending{}
-	if text == "" {
-		return nil, all
-	}
+// openPending opens a value that is a sign-in which may still come back at now. One that cannot be read, because its key is gone, is one
+// that has taken too long.
+func openPending(name, text string, sealer Sealer, now time.Time) (p Pending, sealed []byte, ok bool) {
 	sealed, err := base64.RawStdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, all
+	if err != nil || !strings.HasPrefix(name, pendingPrefix) {
+		return Pending{}, nil, false
 	}
-	plain, err := sealer.OpenText(pendingKey, sealed)
-	if err != nil || json.Unmarshal(plain, &all) != nil {
-		return sealed, map[string]Pending{}
+	plain, err := sealer.OpenText(name, sealed)
+	if err != nil || json.Unmarshal(plain, &p) != nil {
+		return Pending{}, nil, false
 	}
-	maps.DeleteFunc(all, func(_ string, p Pending) bool { return now.Sub(p.Began) > pendingLifetime })
-	return sealed, all
-}
-
-func (m *Manager) keepPending(ctx context.Context, all map[string]Pending) error {
-	if len(all) == 0 {
-		m.scs.Remove(ctx, pendingKey)
-		return nil
-	}
-	text, err := json.Marshal(all)
-	if err != nil {
-		return err
-	}
-	sealed, err := m.sealer.SealText(pendingKey, text)
-	if err != nil {
-		return err
-	}
-	m.scs.Put(ctx, pendingKey, base64.RawStdEncoding.EncodeToString(sealed))
-	return nil
+	return p, sealed, now.Sub(p.Began) <= pendingLifetime
 }

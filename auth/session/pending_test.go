@@ -76,7 +76,7 @@ func browser(t *testing.T, now func() time.Time) func(use func(*session.Manager,
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	m := session.New(session.Options{Store: db.Sessions(), Sealer: vault.Sealer{Keys: keys}, Lifetime: 24 * time.Hour, Now: now})
+	m := session.New(session.Options{Store: db.Sessions(), Marks: db, Sealer: vault.Sealer{Keys: keys}, Lifetime: 24 * time.Hour, Now: now})
 	var cookies []*http.Cookie
 	return func(use func(*session.Manager, *http.Request)) {
 		t.Helper()

@@ -1,42 +1,46 @@
 package session
 
 import (
+	"context"
 	"net/http"
-	"sync"
+	"strings"
 	"time"
 )
 
-// Renamed says whether the request names its session as it was called until a moment ago, when somebody signed in with it.
-func (m *Manager) Renamed(r *http.Request) bool {
-	cookie, err := r.Cookie(m.scs.Cookie.Name)
-	return err == nil && !m.Has(r.Context()) && m.former.lately(Hash(cookie.Value))
+// Marks remembers names that are good for once, or for a while, for all who share the store. Use and Used are auth.Vault's.
+type Marks interface {
+	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
+	Used(ctx context.Context, fingerprint string) (bool, error)
 }
 
 // renamedFor is how long a session's former name is remembered: a browser learns of the new one well before.
 const renamedFor = 10 * time.Second
 
-// formerNames are the hashes of tokens that sessions had until lately. They open nothing.
-type formerNames struct {
-	mu    sync.Mutex
-	names map[string]bool
-}
+// formerMark is what remembers that a session was called so. It opens nothing.
+func formerMark(hash string) string { return "former " + hash }
 
-func (f *formerNames) add(hash string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.names == nil {
-		f.names = map[string]bool{}
+// Renamed says whether the request names its session as it was called until a moment ago, when somebody signed in with it, perhaps at
+// another replica. Where nobody can say, it does not.
+func (m *Manager) Renamed(r *http.Request) bool {
+	cookie, err := r.Cookie(m.scs.Cookie.Name)
+	if err != nil || m.Has(r.Context()) {
+		return false
 	}
-	f.names[hash] = true
-	time.AfterFunc(renamedFor, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		delete(f.names, hash)
-	})
+	renamed, err := m.marks.Used(r.Context(), formerMark(Hash(cookie.Value)))
+	return err == nil && renamed
 }
 
-func (f *formerNames) lately(hash string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.names[hash]
+// Withhold takes the session's cookie out of an answer that is about to be written, if the session was gone when it was to be stored: another
+// request has ended it, or given it a new name, which the browser must not lose.
+func (m *Manager) Withhold(ctx context.Context, answer http.Header) {
+	if !FromContext(ctx).Gone {
+		return
+	}
+	var others []string
+	for _, cookie := range answer.Values("Set-Cookie") {
+		if !strings.HasPrefix(cookie, m.scs.Cookie.Name+"=") {
+			others = append(others, cookie)
+		}
+	}
+	answer["Set-Cookie"] = others
 }

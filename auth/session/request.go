@@ -10,7 +10,8 @@ import (
 
 // Store is what an engine implements for the Manager: scs's Store with contexts. Tokens come to it hashed. CommitCtx updates a
 // session that this request loaded and never inserts it again, so that a request in flight cannot bring a signed-out
-// session back to life; it keeps Request.Person in columns.
+// session back to life; it keeps Request.Person in columns. What another request has changed meanwhile stays (Merge), also when this one
+// gives the session another token: then DeleteCtx comes before CommitCtx.
 type Store interface {
 	scs.Store
 	scs.CtxStore
@@ -52,6 +53,9 @@ type Person struct {
 type Request struct {
 	Person Person
 	Loaded string    // hash of the token that the store found, "" if none
+	Read   []byte    // the session's data as the store found it
+	Left   []byte    // its data when the store deleted it, to be merged into what follows it
+	Gone   bool      // it was not there any more when it was to be stored
 	SeenAt time.Time // when the session was last seen before this request
 
 	Passive bool // looking is no sign of life

@@ -121,14 +121,15 @@ func retireKeys(ctx context.Context, settings Settings, db database, keys *keyse
 	return nil
 }
 
-// usesOfSignIns counts by key the sessions with sign-ins that may still come back.
+// usesOfSignIns counts by key the sign-ins that may still come back.
 func usesOfSignIns(ctx context.Context, db database, keys *keyset.File) (map[uint32]int, error) {
 	list, err := db.SessionValues(ctx)
 	uses := map[uint32]int{}
 	for _, data := range list {
-		sealed, awaited := session.AwaitedSeal(data, vault.Sealer{Keys: keys}, time.Now())
-		if id, ok := vault.KeyOf(sealed); ok && awaited {
-			uses[id]++
+		for _, sealed := range session.AwaitedSeals(data, vault.Sealer{Keys: keys}, time.Now()) {
+			if id, ok := vault.KeyOf(sealed); ok {
+				uses[id]++
+			}
 		}
 	}
 	return uses, err

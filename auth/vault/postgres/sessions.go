@@ -2,8 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"keyturn/auth/session"
 	"keyturn/auth/vault"
@@ -26,7 +29,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 		return nil, false, nil
 	}
 	request := session.FromContext(ctx)
-	request.Loaded, request.Person, request.SeenAt = hash, f.person, vault.FromMicros(f.seen)
+	request.Loaded, request.Read, request.Person, request.SeenAt = hash, f.data, f.person, vault.FromMicros(f.seen)
 	if request.Passive {
 		return f.data, true, nil
 	}
@@ -43,27 +46,69 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 
 // CommitCtx implements scs.CtxStore as session.Store asks. To save a session that is gone meanwhile is no error and
 // does nothing.
-func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
+func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) (err error) {
 	request := session.FromContext(ctx)
-	statement := `INSERT INTO sessions (token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject)
-		VALUES ($1, $2, $3, keyturn_now(), greatest(keyturn_now(), $7), $4, $5, $6)`
-	if request.Loaded == hash {
-		statement = `UPDATE sessions SET data = $2, expires_at = $3, seen_at = greatest(seen_at, $7), grant_id = $4, provider = $5, subject = $6
-			WHERE token_hash = $1`
+	switch {
+	case request.Loaded == hash:
+		err = s.update(ctx, request, hash, data, expiry)
+	case request.Left != nil:
+		if data, expiry, err = session.Merge(request.Read, data, request.Left, expiry); err == nil {
+			err = s.insert(ctx, request, hash, data, expiry)
+		}
+	default:
+		err = s.insert(ctx, request, hash, data, expiry)
 	}
-	p := request.Person
-	seen := vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle)
-	if _, err := s.db.exec(ctx, statement, hash, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject, seen); err != nil {
+	if err != nil {
 		return fmt.Errorf("save session: %w", err)
 	}
 	request.Loaded = hash
 	return nil
 }
 
+func (s sessions) insert(ctx context.Context, request *session.Request, hash string, data []byte, expiry time.Time) error {
+	p := request.Person
+	_, err := s.db.exec(ctx, `INSERT INTO sessions (token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject)
+		VALUES ($1, $2, $3, keyturn_now(), greatest(keyturn_now(), $7), $4, $5, $6)`,
+		hash, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject, vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle))
+	request.Read = data
+	return err
+}
+
+// update stores what the request leaves of a session, unless another has changed it since it was looked at: then once more.
+func (s sessions) update(ctx context.Context, request *session.Request, hash string, left []byte, ends time.Time) error {
+	p := request.Person
+	for stored := request.Read; ; {
+		data, expiry, err := session.Merge(request.Read, left, stored, ends)
+		if err != nil {
+			return err
+		}
+		n, err := s.db.exec(ctx, `UPDATE sessions SET data = $2, expires_at = $3, seen_at = greatest(seen_at, $7), grant_id = $4, provider = $5, subject = $6
+			WHERE token_hash = $1 AND data = $8`,
+			hash, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject, vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle), stored)
+		if err != nil || n == 1 {
+			request.Read = data
+			return err
+		}
+		err = s.db.one(ctx, into(&stored), `SELECT data FROM sessions WHERE token_hash = $1`, hash)
+		if errors.Is(err, pgx.ErrNoRows) {
+			request.Gone = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // DeleteCtx implements scs.CtxStore.
 func (s sessions) DeleteCtx(ctx context.Context, hash string) error {
-	if _, err := s.db.exec(ctx, `DELETE FROM sessions WHERE token_hash = $1`, hash); err != nil {
+	var left []byte
+	err := s.db.one(ctx, into(&left), `DELETE FROM sessions WHERE token_hash = $1 RETURNING data`, hash)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return fmt.Errorf("delete session: %w", err)
+	}
+	if request := session.FromContext(ctx); request.Loaded == hash {
+		request.Left = left
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 		return nil, false, nil
 	}
 	request := session.FromContext(ctx)
-	request.Loaded, request.Person, request.SeenAt = hash, found.person, vault.FromMicros(found.seenAt)
+	request.Loaded, request.Read, request.Person, request.SeenAt = hash, found.data, found.person, vault.FromMicros(found.seenAt)
 	if !request.Passive && now.Sub(request.SeenAt) >= vault.TouchEvery(s.db.SessionIdle) {
 		s.db.marks.Seen(hash, vault.Mark{GrantID: found.person.GrantID, At: now})
 	}
@@ -66,8 +66,21 @@ func (db *DB) seenSince(now time.Time) int64 {
 func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
 	request := session.FromContext(ctx)
 	p, now := request.Person, vault.Micros(s.db.Now())
-	seen := vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle)
 	err := s.db.inTx(ctx, func(tx *writer) (err error) {
+		stored := request.Left
+		if request.Loaded == hash {
+			err = tx.QueryRow(`SELECT data FROM sessions WHERE token_hash = ?`, hash).Scan(&stored)
+			if request.Gone = errors.Is(err, sql.ErrNoRows); request.Gone {
+				return nil
+			}
+		}
+		if err == nil && stored != nil {
+			data, expiry, err = session.Merge(request.Read, data, stored, expiry)
+		}
+		if err != nil {
+			return err
+		}
+		seen := vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle)
 		if request.Loaded == hash {
 			_, err = tx.Exec(`UPDATE sessions SET data = ?, expires_at = ?, seen_at = max(seen_at, ?), grant_id = ?, provider = ?, subject = ?
 				WHERE token_hash = ?`, data, vault.Micros(expiry), seen, p.GrantID, p.Provider, p.Subject, hash)
@@ -81,18 +94,25 @@ func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expir
 	if err != nil {
 		return fmt.Errorf("save session: %w", err)
 	}
-	request.Loaded = hash
+	request.Loaded, request.Read = hash, data
 	return nil
 }
 
 // DeleteCtx implements scs.CtxStore.
 func (s sessions) DeleteCtx(ctx context.Context, hash string) error {
+	var left []byte
 	err := s.db.inTx(ctx, func(tx *writer) error {
-		_, err := tx.Exec(`DELETE FROM sessions WHERE token_hash = ?`, hash)
+		err := tx.QueryRow(`DELETE FROM sessions WHERE token_hash = ? RETURNING data`, hash).Scan(&left)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
 		return err
 	}, key{session: hash})
 	if err != nil {
 		return fmt.Errorf("delete session: %w", err)
+	}
+	if request := session.FromContext(ctx); request.Loaded == hash {
+		request.Left = left
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package vaulttest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -91,6 +92,36 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 		must(t, f.Sessions.CommitCtx(inFlight, "h", []byte("{}"), ends))
 		if f.found(t, "h") {
 			t.Error("the ended session is back")
+		}
+	})
+	test("of two requests that change a session at once both are kept", func(t *testing.T, f fixture) {
+		ends := f.clock.Now().Add(time.Hour)
+		data := func(values string) []byte { return []byte("1790000000000000" + values) }
+		load := func(want string) context.Context {
+			ctx := session.NewContext(t.Context())
+			got, ok, err := f.Sessions.FindCtx(ctx, "h")
+			if err != nil || !ok || want != "" && string(got) != string(data(want)) {
+				t.Fatalf("%s, %v %v; want %s", got, ok, err, data(want))
+			}
+			return ctx
+		}
+		must(t, f.Sessions.CommitCtx(t.Context(), "h", data(`{"a":"1","b":"1"}`), ends))
+		one, other := load(""), load("")
+		must(t, f.Sessions.CommitCtx(one, "h", data(`{"a":"1","b":"1","c":"1"}`), ends))
+		must(t, f.Sessions.CommitCtx(other, "h", data(`{"b":"2"}`), ends))
+		third := load(`{"b":"2","c":"1"}`)
+		must(t, f.Sessions.CommitCtx(load(""), "h", data(`{"b":"2","c":"1","d":"1"}`), ends))
+
+		// It gets another token, as at a sign-in, and takes along what came meanwhile.
+		must(t, f.Sessions.DeleteCtx(third, "h"))
+		must(t, f.Sessions.CommitCtx(third, "new", data(`{"c":"2"}`), ends))
+		got, _, err := f.Sessions.FindCtx(session.NewContext(t.Context()), "new")
+		if err != nil || string(got) != string(data(`{"c":"2","d":"1"}`)) {
+			t.Errorf("%s, %v", got, err)
+		}
+		must(t, f.Sessions.CommitCtx(other, "h", data(`{"b":"3"}`), ends))
+		if f.found(t, "h") || !session.FromContext(other).Gone {
+			t.Errorf("the former token: found %v, gone %v", f.found(t, "h"), session.FromContext(other).Gone)
 		}
 	})
 	test("a session knows its person, who sees their live ones", func(t *testing.T, f fixture) {

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// balanced is a browser's tab that comes to one of several replicas as a load balancer sends it there.
+type balanced struct {
+	*person
+	host string // of the base URL
+}
+
+func (r *replicas) tab(t *testing.T, n int) balanced {
+	t.Helper()
+	return balanced{r.programs[n].person().staying(), parsedURL(t, r.front.URL).Host}
+}
+
+// get asks with a session's cookie, and returns that which the answer sets, or the same.
+func (b balanced) get(t *testing.T, path, cookie string) (a answer, now string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), "GET", b.base+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = b.host
+	request.Header.Set("Cookie", cookie)
+	response, err := b.Transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	for _, set := range response.Cookies() {
+		if set.Name == "keyturn_session" {
+			cookie = set.Name + "=" + set.Value
+		}
+	}
+	return answer{status: response.StatusCode, header: response.Header}, cookie
+}
+
+// begin begins a sign-in, goes to the provider, and returns with what comes back from there.
+func (b balanced) begin(t *testing.T, cookie string) (back, now string) {
+	t.Helper()
+	a, now := b.get(t, "/auth/oidc", cookie)
+	returned := b.do(t, "GET", a.header.Get("Location"), nil)
+	return parsedURL(t, returned.header.Get("Location")).RequestURI(), now
+}
+
+// No sticky sessions are needed for several tabs either: what they do at the same moment at two replicas is done.
+func TestTabsOfOneBrowserAtTwoReplicas(t *testing.T) {
+	t.Parallel()
+	takeTurn(t)
+	r := startReplicas(t, scripted.New(t), "")
+	tabs := []balanced{r.tab(t, 0), r.tab(t, 1)}
+	for range 10 {
+		_, cookie := tabs[0].begin(t, "")
+		var both sync.WaitGroup
+		backs := make([]string, 2)
+		for i, b := range tabs {
+			both.Go(func() { backs[i], _ = b.begin(t, cookie) })
+		}
+		both.Wait()
+		for n, back := range backs {
+			var a answer
+			if a, cookie = tabs[1-n].get(t, back, cookie); a.status != http.StatusSeeOther || a.header.Get("Location") != "/dashboard" {
+				t.Fatalf("the sign-in of tab %d: %d", n+1, a.status)
+			}
+		}
+		if a, _ := tabs[0].get(t, "/api/session", cookie); a.status != http.StatusOK {
+			t.Fatalf("after both: %d", a.status)
+		}
+	}
+}
+
+// A tab that begins a sign-in at one replica while another signs in at the other does not take the new session's name away.
+func TestALateAnswerLeavesTheNewSessionItsName(t *testing.T) {
+	t.Parallel()
+	takeTurn(t)
+	idp := scripted.New(t)
+	r := startReplicas(t, idp, "")
+	one, other := r.tab(t, 0), r.tab(t, 1)
+	back, former := one.begin(t, "")
+	asked := make(chan bool, 9)
+	idp.Change(func() { // the other replica has not discovered it yet
+		idp.Document = func(map[string]any) { asked <- true; time.Sleep(500 * time.Millisecond) }
+	})
+	late := make(chan answer)
+	go func() {
+		a, _ := other.get(t, "/auth/oidc", former)
+		late <- a
+	}()
+	<-asked
+	_, now := one.get(t, back, former)
+	if a := <-late; a.status != http.StatusSeeOther || len(a.header.Values("Set-Cookie")) != 0 {
+		t.Errorf("the late answer: %d, sets %v", a.status, a.header.Values("Set-Cookie"))
+	}
+	if a, _ := one.get(t, "/api/session", now); a.status != http.StatusOK || now == former {
+		t.Errorf("the new session: %d", a.status)
+	}
+	for _, path := range []string{"/auth/oidc", back} {
+		if a, set := other.get(t, path, former); !strings.Contains(a.header.Get("Location"), "once_more=1") || set != former {
+			t.Errorf("%s with the former name at the other replica: %d to %s", path, a.status, a.header.Get("Location"))
+		}
+	}
+}
