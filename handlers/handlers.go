@@ -121,7 +121,7 @@ func (a *app) routes() *echo.Echo {
 	e.POST(renewRoute, a.renewToken, renew)
 	e.GET("/api/session", a.session)
 	e.GET(rotationsRoute, a.rotations)
-	e.GET("/events", a.events)
+	e.GET(eventsRoute, a.events)
 
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/healthz", a.healthz)
@@ -142,6 +142,7 @@ const (
 	triggerRoute   = "/api/trigger-renew-token"
 	renewRoute     = "/api/renew-token"
 	rotationsRoute = "/api/rotations"
+	eventsRoute    = "/events"
 )
 
 func onlyPost(c echo.Context) error {

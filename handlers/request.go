@@ -68,6 +68,9 @@ func arrived(c echo.Context) time.Time {
 // requestIDHeader is X-Request-ID as net/http spells it.
 var requestIDHeader = http.CanonicalHeaderKey(echo.HeaderXRequestID)
 
+// unattendedHeader marks what an open page asks for by itself: like a stream of events, it does not keep a session from idling away.
+const unattendedHeader = "Keyturn-Unattended"
+
 // arrival notes when a request arrived, and gives it an id, a span, and a record for its session. The id is the sender's if it looks
 // like one: it goes into the log.
 func (a *app) arrival(next http.Handler) http.Handler {
@@ -81,6 +84,9 @@ func (a *app) arrival(next http.Handler) http.Handler {
 		}
 		w.Header()[requestIDHeader] = []string{known.id}
 		ctx := session.NewContext(context.WithValue(r.Context(), requestKey{}, known))
+		if r.URL.Path == eventsRoute || len(r.Header[unattendedHeader]) > 0 {
+			session.FromContext(ctx).Passive = true
+		}
 		if a.Tracer == nil || strings.HasPrefix(r.URL.Path, "/static/") || isHealth(r.URL.Path) {
 			next.ServeHTTP(w, r.WithContext(ctx))
 			return

@@ -12,6 +12,7 @@
   let shownCard = null;
   let clicked = false; // a click on Refresh Token is on its way
   let askedAt = 0; // when the page last asked by itself
+  let touchedAt = Date.now(); // when somebody last did something here
   let focused = ""; // id of what had the focus before a swap
   let around = ""; // id of the card that it is in
   let read = null; // how far the inspector was read before a renewal swaps it
@@ -111,6 +112,14 @@
     const button = event.target.querySelector('button[aria-busy="true"]');
     if (button) { event.preventDefault(); event.stopImmediatePropagation(); }
   }, true);
+
+  // What a page asks for by itself is no sign that anybody is there.
+  for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "visibilitychange"]) {
+    document.addEventListener(kind, () => { touchedAt = Date.now(); }, { capture: true, passive: true });
+  }
+  document.addEventListener("htmx:config:request", (event) => {
+    if (Date.now() > touchedAt + 5000) event.detail.ctx.request.headers["Keyturn-Unattended"] = "true";
+  });
 
   document.addEventListener("htmx:before:request", (event) => {
     const form = event.target.closest ? event.target.closest("#token-card form") : null;

@@ -300,3 +300,14 @@ func TestAStreamEndsWithItsSession(t *testing.T) {
 		t.Errorf("it was over after 3 s, and told so after %v", took)
 	}
 }
+
+// What an open page asks for by itself keeps the token fresh, and nobody's session alive.
+func TestAPageThatNobodyTouchesIdlesAway(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t, "--session-idle=4s", "--dev-token-lifetime=4s")
+	b := openTab(t, look{})
+	b.signIn(t, p.base)
+	b.becomes(t, "it has renewed by itself", `Number(document.getElementById("generation").textContent) > 1`)
+	b.deafen()
+	b.do(t, visible(`a[data-provider="dev"]`))
+}
