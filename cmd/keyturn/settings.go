@@ -150,7 +150,7 @@ func (s *Settings) list() []setting {
 		{name: "session-lifetime", group: sessions, preset: "24h", field: duration(&s.SessionLifetime, 1, 400*day),
 			meaning: "a session ends this long after its sign-in"},
 		{name: "session-idle", group: sessions, preset: "8h", field: duration(&s.SessionIdle, 1, 400*day),
-			meaning: "and this long after its last request; at most the lifetime"},
+			meaning: "and this long after its last request, not counting what an open page asks for by itself; at most the lifetime"},
 		{name: "expose-tokens", group: sessions, preset: "owner", field: oneOf(&s.ExposeTokens, "owner", "never"),
 			meaning: "owner: a signed-in person may see and fetch their own tokens; never: masked everywhere"},
 		{name: "sessions-per-person", group: sessions, preset: "1000", field: count(&s.SessionsPerPerson, 1, 1_000_000),
