@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 )
 
 // TokenEvent is what Callbacks.Token is told.
@@ -33,22 +34,26 @@ type Callbacks struct {
 	Session func(ctx context.Context, event SessionEvent) (map[string]any, error)
 }
 
-// DefaultCallbacks keep the profile of the sign-in, and show it as the session's user.
+// DefaultCallbacks keep nothing beside the identity. They show its present claims as the session's user, and over them what a Token
+// callback of the program's own kept.
 func DefaultCallbacks() Callbacks {
 	return Callbacks{
-		Token: func(_ context.Context, event TokenEvent) (map[string]any, error) {
-			kept := maps.Clone(event.Kept)
-			if kept == nil {
-				kept = map[string]any{}
-			}
-			maps.Copy(kept, event.Profile)
-			return kept, nil
-		},
+		Token: func(_ context.Context, event TokenEvent) (map[string]any, error) { return event.Kept, nil },
 		Session: func(_ context.Context, event SessionEvent) (map[string]any, error) {
-			user := maps.Clone(event.Grant.Kept)
+			user := event.Grant.Identity.Profile()
 			if user == nil {
 				user = map[string]any{}
 			}
+			kept := maps.Clone(event.Grant.Kept)
+			if email, ok := kept["email"]; ok && event.User["email"] != nil && email != event.User["email"] {
+				// The present one is shown, and what was kept of another says nothing about it.
+				delete(kept, "email")
+				delete(kept, "email_verified")
+			}
+			if phone, ok := kept["phone_number"]; ok && !reflect.DeepEqual(phone, user["phone_number"]) {
+				delete(user, "phone_number_verified")
+			}
+			maps.Copy(user, kept)
 			maps.Copy(user, event.User)
 			return user, nil
 		},

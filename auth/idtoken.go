@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"maps"
 	"reflect"
 	"time"
 )
@@ -196,20 +195,4 @@ func (r *Rotator) recheck(ctx context.Context, provider Provider, id string) err
 	}
 	r.Events.Publish(id)
 	return nil
-}
-
-// updated is the identity with newer claims about the same person.
-func (i Identity) updated(claims map[string]any) Identity {
-	merged := maps.Clone(i.Claims)
-	if merged == nil {
-		merged = map[string]any{}
-	}
-	maps.Copy(merged, claims)
-	i.Claims = merged
-	for name, field := range map[string]*string{"name": &i.Name, "email": &i.Email, "picture": &i.Picture} {
-		if value, ok := claims[name].(string); ok && value != "" {
-			*field = value
-		}
-	}
-	return i
 }

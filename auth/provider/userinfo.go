@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"mime"
 	"net/http"
 
@@ -32,8 +31,7 @@ func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access
 			delete(claims, "sid") // a session is the id token's to name
 		}
 	}
-	maps.Copy(claims, v.claims)
-	return claims, nil
+	return auth.NewerClaims(claims, v.claims), nil
 }
 
 func names(claims map[string]any, claim string) bool { _, ok := claims[claim]; return ok }

@@ -1,0 +1,123 @@
+package auth_test
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"testing"
+
+	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
+)
+
+// changing is a provider that says these claims at the sign-in, in its id token and by userinfo, and those in the id tokens of renewals.
+func changing(atSignIn, byUserInfo, later map[string]any) func(*scripted.Provider) {
+	return func(p *scripted.Provider) {
+		p.Claims = func(claims map[string]any, refresh bool) {
+			delete(claims, "email")
+			if refresh {
+				maps.Copy(claims, later)
+			} else {
+				maps.Copy(claims, atSignIn)
+			}
+		}
+		p.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+			claims := map[string]any{"sub": p.Subject}
+			maps.Copy(claims, byUserInfo)
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(claims)
+		}
+	}
+}
+
+// shows checks what the session's user says; nil stands for a claim that it does not hold.
+func (h *house) shows(t *testing.T, want map[string]any) {
+	t.Helper()
+	user := h.config.Callbacks.User(t.Context(), h.config.Log, h.stored(t))
+	for claim, value := range want {
+		is, _ := json.Marshal(user[claim])
+		should, _ := json.Marshal(value)
+		if string(is) != string(should) {
+			t.Errorf("%s is %s, want %s", claim, is, should)
+		}
+	}
+}
+
+func TestTheUserIsShownAsOneAnswerSays(t *testing.T) {
+	t.Parallel()
+	type claims = map[string]any
+	alice := claims{"email": "alice@corp.example", "email_verified": true, "groups": []string{"admin"}, "role": "owner"}
+	phone := claims{"phone_number": "+1", "phone_number_verified": true, "locale": "en"}
+	for name, c := range map[string]struct{ signIn, userInfo, later, before, after claims }{
+		"everything is new": {
+			alice, phone, claims{"email": "eve@else.example", "email_verified": false, "groups": []string{"guest"}},
+			alice, claims{"email": "eve@else.example", "email_verified": false, "groups": []string{"guest"}, "role": "owner", "locale": "en"},
+		},
+		"nobody has verified the new address": {
+			alice, phone, claims{"email": "eve@else.example"}, alice,
+			claims{"email": "eve@else.example", "email_verified": nil, "groups": []string{"admin"}, "phone_number_verified": true},
+		},
+		"the address is the same": {alice, phone, claims{"email": "alice@corp.example"}, alice, alice},
+		"a number that nobody has verified": {
+			alice, phone, claims{"phone_number": "+2"}, phone, claims{"phone_number": "+2", "phone_number_verified": nil, "email_verified": true},
+		},
+		"verified is something else": {
+			alice, nil, claims{"email_verified": false}, alice, claims{"email": "alice@corp.example", "email_verified": nil},
+		},
+		"there is no address any more": {
+			alice, nil, claims{"email": "", "email_verified": false}, alice, claims{"email": "", "email_verified": false},
+		},
+		"nothing is said": {alice, phone, nil, phone, alice},
+		"userinfo has verified another address": {
+			claims{"email": "eve@else.example"}, alice, nil, claims{"email": "eve@else.example", "email_verified": nil, "role": "owner"}, nil,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{idp: changing(c.signIn, c.userInfo, c.later)})
+			h.shows(t, c.before)
+			h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+			h.shows(t, c.after)
+		})
+	}
+}
+
+// What a program keeps of its own is shown as it is, and not what it keeps of an address that the person has no more.
+func TestWhatATokenCallbackKeepsIsItsOwn(t *testing.T) {
+	t.Parallel()
+	callbacks := auth.DefaultCallbacks()
+	callbacks.Token = func(_ context.Context, event auth.TokenEvent) (map[string]any, error) {
+		if event.Account == nil {
+			return event.Kept, nil
+		}
+		kept := maps.Clone(event.Profile)
+		kept["tenant"] = 7
+		return kept, nil
+	}
+	h := newHouse(t, options{callbacks: &callbacks, idp: changing(
+		map[string]any{"email": "alice@corp.example", "email_verified": true, "groups": []string{"admin"}, "phone_number": "+1"}, nil,
+		map[string]any{"email": "eve@else.example", "groups": []string{"guest"}, "phone_number": "+2", "phone_number_verified": true},
+	)})
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	h.shows(t, map[string]any{
+		"tenant": 7, "groups": []string{"admin"}, "email": "eve@else.example", "email_verified": nil,
+		"phone_number": "+1", "phone_number_verified": nil,
+	})
+}
+
+// The keys of a renewal's id token may come late: then it is the look at the grant that changes what is shown.
+func TestWhatIsVerifiedLateIsShown(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{idp: changing(
+		map[string]any{"email": "alice@corp.example", "email_verified": true}, nil, map[string]any{"email": "eve@else.example", "groups": []string{"guest"}},
+	)})
+	release := holdKeys(t, h)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	h.shows(t, map[string]any{"email": "alice@corp.example", "email_verified": true, "groups": nil})
+	release()
+	if err := h.rotator.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.shows(t, map[string]any{"email": "eve@else.example", "email_verified": nil, "groups": []string{"guest"}})
+}
