@@ -154,7 +154,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if !ok {
 		return echo.ErrNotFound
 	}
-	answer, err := readAnswer(c.Request())
+	answer, err := readAnswer(c.Request(), p)
 	if err != nil {
 		return err
 	}
@@ -215,9 +215,13 @@ func (a *app) arrive(c echo.Context, returnTo string) error {
 // maxAnswer bounds an authorization answer: codes are long at some providers, and it has to fit into a URL.
 const maxAnswer = 16 << 10
 
+// answerParams are the parameters of any provider's answer.
+var answerParams = []string{"code", "state", "iss", "error", "error_description", "error_uri", "session_state"}
+
 // readAnswer reads an authorization answer (RFC 6749 section 4.1.2, RFC 9207) and nothing else that may come with it. It is
-// in the query or in the body, says each thing once, and holds no tokens: those come from the token endpoint.
-func readAnswer(r *http.Request) (url.Values, error) {
+// in the query or in the body, says each thing once, and holds no tokens: those come from the token endpoint. A provider may say things
+// of its own there.
+func readAnswer(r *http.Request, p provider.Provider) (url.Values, error) {
 	bad := func(code, title string) error {
 		return problem(http.StatusBadRequest, code, title, "Nothing was signed in. Sign in again.")
 	}
@@ -234,14 +238,15 @@ func readAnswer(r *http.Request) (url.Values, error) {
 			return nil, bad("duplicate_parameter", "The provider's answer comes in two places.")
 		}
 	}
+	own, hasOwn := p.(provider.OwnAnswer)
 	answer, size := url.Values{}, 0
-	for _, name := range []string{"code", "state", "iss", "error", "error_description", "error_uri", "session_state"} {
-		values, ok := sent[name]
-		if len(values) > 1 {
-			return nil, bad("duplicate_parameter", "The provider's answer says "+name+" twice.")
-		}
-		if ok {
-			answer[name], size = values, size+len(values[0])
+	for name, values := range sent {
+		switch {
+		case name == onceMore, !slices.Contains(answerParams, name) && (!hasOwn || !own.Answers(name)):
+		case len(values) > 1:
+			return nil, bad("duplicate_parameter", "The provider's answer says "+cut(name, 60)+" twice.")
+		default:
+			answer[name], size = values, size+len(name)+len(values[0])
 		}
 	}
 	switch {

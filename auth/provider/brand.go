@@ -25,7 +25,10 @@ type brand struct {
 	http    *http.Client // its connections serve all calls
 }
 
-var _ Provider = (*brand)(nil)
+var (
+	_ Provider  = (*brand)(nil)
+	_ OwnAnswer = (*brand)(nil)
+)
 
 func newBrand(config Config, options Options) (Provider, error) {
 	entry, err := brandFor(config)
@@ -218,6 +221,11 @@ func (b *brand) params(prompt string) map[string]string {
 		set["scope"] = strings.Join(b.config.Scopes, " ")
 	}
 	return set
+}
+
+// Answers implements OwnAnswer.
+func (b *brand) Answers(parameter string) bool {
+	return b.entry.answers != nil && b.entry.answers(parameter)
 }
 
 // Finish implements Provider.

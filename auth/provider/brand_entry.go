@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,8 +62,9 @@ type brandEntry struct {
 	pkce   bool // knows PKCE (RFC 7636); others are not bothered with it
 
 	dialect dialect
-	session map[string]string // members of the token answer that goth's session keeps, by the name that it gives them
-	proof   string            // what of the callback stands for a code, where goth itself does the exchange
+	session map[string]string           // members of the token answer that goth's session keeps, by the name that it gives them
+	proof   string                      // what of the callback stands for a code, where goth itself does the exchange
+	answers func(parameter string) bool // of the callback, beside what RFC 6749 has; nil: none
 	check   func(c Config, callback url.Values) error
 	bearer  bool                        // goth puts the access token into the URL of the profile; it belongs in a header
 	subject func(user goth.User) string // who it is, where goth knows no user id
@@ -107,6 +109,17 @@ func withClient(p goth.Provider, client *http.Client) goth.Provider {
 	}
 	return p
 }
+
+// oauth1Answers are those of OAuth 1.0a (RFC 5849 section 2.2), and how it is said that somebody did not want to.
+func oauth1Answers(parameter string) bool {
+	return slices.Contains([]string{"oauth_token", "oauth_verifier", "denied"}, parameter)
+}
+
+// openID2Answers are those of OpenID 2.0 (section 4.1.2), which signs any of them.
+func openID2Answers(parameter string) bool { return strings.HasPrefix(parameter, "openid.") }
+
+// allAnswers are those of a brand that signs whatever it says.
+func allAnswers(string) bool { return true }
 
 func at(url string) func(extras) string { return func(extras) string { return url } }
 

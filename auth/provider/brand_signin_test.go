@@ -277,6 +277,12 @@ func brandSignIn(t *testing.T, p provider.Provider, server *brandServer) auth.Si
 	server.nonce, server.challenge = u.Query().Get("nonce"), u.Query().Get("code_challenge")
 	callback := url.Values{"code": {"the-code"}, "state": {"the-state"}}
 	maps.Copy(callback, server.callback)
+	own, _ := p.(provider.OwnAnswer)
+	for name := range server.callback {
+		if own == nil || !own.Answers(name) {
+			t.Errorf("what %s says of %s does not reach it", server.kind, name)
+		}
+	}
 	callback.Set("openid.return_to", u.Query().Get("openid.return_to"))
 	if server.kind == "shopify" {
 		callback.Del("openid.return_to")

@@ -96,7 +96,7 @@ func brandsGToO() map[string]brandEntry {
 		},
 		"lastfm": {
 			label: "Last.fm", make: unscoped(lastfm.New), proof: "token", subject: nickName, assumed: untilRevoked, renews: no,
-			remark: "a session key instead of tokens",
+			answers: func(parameter string) bool { return parameter == "token" }, remark: "a session key instead of tokens",
 		},
 		"line": {
 			label: "LINE", make: usual(line.New), auth: post, pkce: true, scopes: []string{"openid", "profile"},

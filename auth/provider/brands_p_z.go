@@ -71,6 +71,7 @@ func brandsPToZ() map[string]brandEntry {
 		},
 		"shopify": {
 			label: "Shopify", make: shopifyOf, needs: []string{"shop"}, auth: post, check: shopifyCheck,
+			answers:  allAnswers,
 			tokenURL: func(e extras) string { return "https://" + e["shop"] + ".myshopify.com/admin/oauth/access_token" },
 			assumed:  untilRevoked, renews: no, remark: "shop: its name before .myshopify.com; the shop is who signs in",
 		},
@@ -92,7 +93,7 @@ func brandsPToZ() map[string]brandEntry {
 		"steam": {
 			label: "Steam", noClientID: true,
 			make:  func(c Config) goth.Provider { return steam.New(c.ClientSecret.Reveal(), c.CallbackURL) },
-			proof: "openid.sig", check: steamCheck, noToken: true, assumed: untilRevoked, renews: no,
+			proof: "openid.sig", answers: openID2Answers, check: steamCheck, noToken: true, assumed: untilRevoked, renews: no,
 			remark: "OpenID 2.0: no tokens at all; client_secret: the Web API key",
 		},
 		"strava": {
@@ -114,7 +115,7 @@ func brandsPToZ() map[string]brandEntry {
 			remark: "version 2 of its API, not goth's; client_id: the client key",
 		},
 		"tumblr": {
-			label: "Tumblr", make: unscoped(tumblr.New), proof: "oauth_verifier", subject: nickName, assumed: untilRevoked,
+			label: "Tumblr", make: unscoped(tumblr.New), proof: "oauth_verifier", answers: oauth1Answers, subject: nickName, assumed: untilRevoked,
 			renews: no, remark: oauth1,
 		},
 		"twitch": {
@@ -124,11 +125,11 @@ func brandsPToZ() map[string]brandEntry {
 			rotates: may,
 		},
 		"twitter": {
-			label: "X", make: unscoped(twitter.New), proof: "oauth_verifier", assumed: untilRevoked, renews: no,
+			label: "X", make: unscoped(twitter.New), proof: "oauth_verifier", answers: oauth1Answers, assumed: untilRevoked, renews: no,
 			remark: oauth1 + "; use x",
 		},
 		"twitterv2": {
-			label: "X", make: unscoped(twitterv2.New), proof: "oauth_verifier", assumed: untilRevoked, renews: no,
+			label: "X", make: unscoped(twitterv2.New), proof: "oauth_verifier", answers: oauth1Answers, assumed: untilRevoked, renews: no,
 			remark: oauth1 + "; use x",
 		},
 		"typetalk": {

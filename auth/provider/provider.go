@@ -88,6 +88,12 @@ type Provider interface {
 	Origins() []string
 }
 
+// OwnAnswer is implemented by providers whose authorization answers say things of their own.
+type OwnAnswer interface {
+	// Answers says whether the answer may have this parameter beside those of RFC 6749 section 4.1.2.
+	Answers(parameter string) bool
+}
+
 // Options are what all providers share.
 type Options struct {
 	RenewTimeout time.Duration // bound on a token endpoint call
