@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -24,8 +25,8 @@ type SessionEvent struct {
 }
 
 // Callbacks are the two places where a program that embeds Keyturn has its say. They run on the request's or the
-// renewal's goroutine, possibly many at a time. A callback that fails or panics is logged and changes nothing: it never signs
-// anybody out.
+// renewal's goroutine, possibly many at a time. A callback that fails, panics or returns what JSON cannot hold is logged and
+// changes nothing: it never signs anybody out, and keeps nobody out.
 type Callbacks struct {
 	// Token runs at sign-in and after each renewal and returns what the grant keeps beside its tokens.
 	Token func(ctx context.Context, event TokenEvent) (map[string]any, error)
@@ -114,11 +115,18 @@ func (c Callbacks) User(ctx context.Context, log *slog.Logger, g *Grant) map[str
 	return shown
 }
 
+// guard makes an error of whatever a callback does that its result cannot be stored or sent after.
 func guard(callback func() (map[string]any, error)) (result map[string]any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return callback()
+	if result, err = callback(); err != nil {
+		return nil, err
+	}
+	if _, err := json.Marshal(result); err != nil {
+		return nil, fmt.Errorf("its result is no JSON: %w", err)
+	}
+	return result, nil
 }

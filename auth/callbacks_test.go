@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"math"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"keyturn/auth"
@@ -110,7 +113,8 @@ func TestWhatATokenCallbackKeepsIsItsOwn(t *testing.T) {
 func TestWhatIsVerifiedLateIsShown(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, options{idp: changing(
-		map[string]any{"email": "alice@corp.example", "email_verified": true}, nil, map[string]any{"email": "eve@else.example", "groups": []string{"guest"}},
+		map[string]any{"email": "alice@corp.example", "email_verified": true}, nil,
+		map[string]any{"email": "eve@else.example", "groups": []string{"guest"}},
 	)})
 	release := holdKeys(t, h)
 	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
@@ -121,3 +125,45 @@ func TestWhatIsVerifiedLateIsShown(t *testing.T) {
 	}
 	h.shows(t, map[string]any{"email": "eve@else.example", "email_verified": nil, "groups": []string{"guest"}})
 }
+
+func TestACallbackThatReturnsWhatIsNoJSONChangesNothing(t *testing.T) {
+	t.Parallel()
+	for name, value := range map[string]any{"not a number": math.NaN(), "a channel": make(chan int), "a panic": panicking{}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			broken := atomic.Bool{}
+			says := func(kept map[string]any) map[string]any {
+				if broken.Load() {
+					return map[string]any{"x": value}
+				}
+				return kept
+			}
+			h := newHouse(t, options{callbacks: &auth.Callbacks{
+				Token: func(context.Context, auth.TokenEvent) (map[string]any, error) {
+					return says(map[string]any{"tenant": 7}), nil
+				},
+				Session: func(_ context.Context, event auth.SessionEvent) (map[string]any, error) {
+					return says(event.Grant.Kept), nil
+				},
+			}})
+			h.shows(t, map[string]any{"tenant": 7, "sub": nil})
+			broken.Store(true)
+			h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+			h.shows(t, map[string]any{"sub": "alice", "tenant": nil, "x": nil})
+			broken.Store(false)
+			h.shows(t, map[string]any{"tenant": 7}) // which the renewal has not taken away
+			broken.Store(true)
+			h.grant = h.signIn(t)
+			h.shows(t, map[string]any{"sub": "alice", "x": nil})
+			if n := strings.Count(h.log.String(), "callback failed"); n != 4 {
+				t.Errorf("the log tells of %d failures:\n%s", n, h.log)
+			}
+		})
+	}
+}
+
+// panicking cannot be written as JSON, and not even tried.
+type panicking struct{}
+
+// MarshalJSON implements json.Marshaler.
+func (panicking) MarshalJSON() ([]byte, error) { panic("not written") }
