@@ -115,7 +115,7 @@ func (a *app) routes() *echo.Echo {
 	e.GET("/auth/:provider", a.beginSignIn, a.inItsSession, signIn)
 	e.GET(callbackRoute, a.finishSignIn, a.inItsSession, signIn)
 	e.POST(callbackRoute, a.finishSignIn, signIn)
-	e.POST(backChannelRoute, a.backChannelLogout, signIn)
+	e.POST(backChannelRoute, a.limitedInVain(limitSignIn, a.Limits.SignIn, a.backChannelLogout))
 
 	e.POST(triggerRoute, a.triggerRenewToken, renew)
 	e.POST(renewRoute, a.renewToken, renew)

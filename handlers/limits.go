@@ -23,7 +23,7 @@ type Limit struct {
 // Limits bound what one session may ask for, and ten times as much what may come from one address, behind which there may be an
 // office. Requests from the machine itself are bounded by session only: there may be a proxy that nobody has declared.
 type Limits struct {
-	SignIn Limit // what begins or ends a sign-in
+	SignIn Limit // what begins or ends a sign-in; logout tokens that are refused, apart from those
 	Renew  Limit // renewals that are asked for
 	Reveal Limit // tokens that are shown, and what is asked of a provider about them
 }
@@ -78,6 +78,16 @@ func (l *limiter) take(key string, times int, now time.Time) (wait time.Duration
 	return wait
 }
 
+// left is how long it takes until there is something left for whoever the key names, without taking it. It is not positive if there is.
+func (l *limiter) left(key string, now time.Time) (wait time.Duration) {
+	bucket, ok := l.buckets.Get(key)
+	if !ok {
+		return 0
+	}
+	missing := 1 - bucket.TokensAt(now)
+	return time.Duration(missing / float64(bucket.Limit()) * float64(time.Second))
+}
+
 // limited refuses requests beyond the limit. name is what the meter calls it.
 func (a *app) limited(name string, limit Limit) echo.MiddlewareFunc {
 	if limit.Count == 0 {
@@ -99,6 +109,27 @@ func (a *app) limited(name string, limit Limit) echo.MiddlewareFunc {
 			}
 			return next(c)
 		}
+	}
+}
+
+// limitedInVain refuses requests of an address once too many of its requests were in vain, which the next handler says. Those that were
+// not count for nothing: a provider sends all of its logout tokens from one address. The bound is one beside limited's.
+func (a *app) limitedInVain(name string, limit Limit, next func(c echo.Context) (inVain bool, err error)) echo.HandlerFunc {
+	l := newLimiter(limit)
+	return func(c echo.Context) error {
+		address, known := a.limitedAddress(c)
+		known = known && limit.Count > 0
+		if known {
+			if wait := l.left("address "+address, time.Now()); wait > 0 {
+				a.Meter.Refused(name)
+				return tooMany(c, wait, "Too much that came from here was refused.")
+			}
+		}
+		inVain, err := next(c)
+		if known && inVain {
+			l.take("address "+address, perAddress, time.Now())
+		}
+		return err
 	}
 }
 

@@ -18,52 +18,64 @@ import (
 const backChannelRoute = "/auth/:provider/backchannel-logout"
 
 // backChannelLogout ends what a provider says is over (OpenID Connect Back-Channel Logout 1.0). Section 2.8 wants 200 or 400,
-// whatever went wrong.
-func (a *app) backChannelLogout(c echo.Context) error {
+// whatever went wrong. A request whose logout token does not hold good was in vain, also while nobody can say whether it does: strangers
+// could ask for keys that nobody has.
+func (a *app) backChannelLogout(c echo.Context) (inVain bool, err error) {
 	found, ok := a.Providers.Get(c.Param("provider"))
 	if !ok {
-		return echo.ErrNotFound
+		return true, echo.ErrNotFound
 	}
 	p, ok := found.(provider.BackChannel)
 	if !ok {
-		return echo.ErrNotFound
+		return true, echo.ErrNotFound
 	}
-	ctx, r := c.Request().Context(), c.Request()
-	log := a.Log.With("provider", found.Name())
-	kind, _, err := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType))
-	if err != nil || kind != echo.MIMEApplicationForm {
-		return logoutRefused(c, "invalid_request", "A logout token comes as a form.")
+	ctx, log := c.Request().Context(), a.Log.With("provider", found.Name())
+	token, refusal, err := readLogout(c.Request())
+	switch {
+	case err != nil:
+		return true, err
+	case refusal != "":
+		return true, logoutRefused(c, "invalid_request", refusal)
 	}
-	if err := r.ParseForm(); err != nil {
-		if tooLarge := new(echo.HTTPError); errors.As(err, &tooLarge) {
-			return tooLarge
-		}
-		return logoutRefused(c, "invalid_request", "The form cannot be read.")
-	}
-	tokens := r.PostForm["logout_token"]
-	if len(tokens) != 1 {
-		return logoutRefused(c, "invalid_request", "There must be one logout_token.")
-	}
-	logout, err := p.VerifyLogout(ctx, tokens[0])
+	logout, err := p.VerifyLogout(ctx, token)
 	switch {
 	case errors.Is(err, auth.ErrKeysUnavailable):
 		log.WarnContext(ctx, "logout token not checked: the provider's keys are out of reach", "error", err)
-		return logoutRefused(c, "temporarily_unavailable", "The keys that would prove the token are out of reach.")
+		return true, logoutRefused(c, "temporarily_unavailable", "The keys that would prove the token are out of reach.")
 	case err != nil:
-		log.WarnContext(ctx, "security: logout token refused", "error", cut(auth.Redact(err.Error(), auth.Secret(tokens[0])), 300))
-		return logoutRefused(c, "invalid_request", "The logout token is not valid.")
+		log.WarnContext(ctx, "security: logout token refused", "error", cut(auth.Redact(err.Error(), auth.Secret(token)), 300))
+		return true, logoutRefused(c, "invalid_request", "The logout token is not valid.")
 	}
 	ended, err := a.Grants.EndAll(ctx, logout, a.Sessions.EndOther)
 	switch {
 	case errors.Is(err, auth.ErrReplayed):
 		log.WarnContext(ctx, "security: logout token used twice")
-		return logoutRefused(c, "invalid_request", "The logout token has been used.")
+		return true, logoutRefused(c, "invalid_request", "The logout token has been used.")
 	case err != nil:
 		log.ErrorContext(ctx, "logout could not be done", "ended", ended, "error", err)
-		return logoutRefused(c, "temporarily_unavailable", "Not everything could be ended. Send it again.")
+		return false, logoutRefused(c, "temporarily_unavailable", "Not everything could be ended. Send it again.")
 	}
 	log.InfoContext(ctx, "security: sessions ended by their provider", "ended", ended)
-	return c.NoContent(http.StatusOK)
+	return false, c.NoContent(http.StatusOK)
+}
+
+// readLogout reads the logout token of a request (section 2.5), or says why there is none. The error is of a body that is too large.
+func readLogout(r *http.Request) (token, refusal string, err error) {
+	kind, _, _ := mime.ParseMediaType(r.Header.Get(echo.HeaderContentType)) // ParseForm tells of what is wrong behind the type
+	if kind != echo.MIMEApplicationForm {
+		return "", "A logout token comes as a form.", nil
+	}
+	if err := r.ParseForm(); err != nil {
+		if tooLarge := new(echo.HTTPError); errors.As(err, &tooLarge) {
+			return "", "", tooLarge
+		}
+		return "", "The form cannot be read.", nil
+	}
+	tokens := r.PostForm["logout_token"]
+	if len(tokens) != 1 {
+		return "", "There must be one logout_token.", nil
+	}
+	return tokens[0], "", nil
 }
 
 func logoutRefused(c echo.Context, code, description string) error {

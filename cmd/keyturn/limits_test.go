@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -104,6 +105,43 @@ func TestLimitsOfAnAddress(t *testing.T) {
 	}
 	if n := strings.Count(open.log.String(), "--trusted-proxies (KEYTURN_TRUSTED_PROXIES) does not name it"); n != 1 {
 		t.Errorf("the undeclared proxy is told of %d times", n)
+	}
+}
+
+// All of a provider's logout tokens come from one address, many at once perhaps: only those that are refused are bounded.
+func TestLogoutTokensThatAreRefusedAreLimited(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, endsSessions, "--limit-sign-in=1/h", "--trusted-proxies=127.0.0.0/8,::1")
+	from := func(address, token string) answer {
+		return p.person().do(t, "POST", "/auth/oidc/backchannel-logout", url.Values{"logout_token": {token}}, "X-Forwarded-For", address)
+	}
+	good := func() string { return idp.SignAs("logout+jwt", idp.LogoutClaims("", "alice")) }
+	const atProvider, stranger = "198.51.100.7", "203.0.113.9"
+	for n := range 12 {
+		if a := from(atProvider, good()); a.status != http.StatusOK {
+			t.Fatalf("the provider's logout token %d: %d %s", n+1, a.status, a.body)
+		}
+	}
+	for n := range 10 {
+		if a := from(stranger, "junk"); a.status != http.StatusBadRequest {
+			t.Fatalf("the stranger's %d: %d %s", n+1, a.status, a.body)
+		}
+	}
+	refusedNow(t, from(stranger, "junk"))
+	if a := from(atProvider, good()); a.status != http.StatusOK {
+		t.Errorf("the provider's after the stranger's: %d %s", a.status, a.body)
+	}
+	again := good()
+	from(atProvider, again)
+	for range 10 {
+		from(atProvider, again) // somebody has got hold of it
+	}
+	refusedNow(t, from(atProvider, again))
+	if a := p.person().staying().do(t, "GET", "/auth/oidc", nil, "X-Forwarded-For", stranger); a.status != http.StatusSeeOther {
+		t.Errorf("a sign-in from an address of refused logout tokens: %d", a.status)
+	}
+	if a := from("198.51.100.8", good()); a.status != http.StatusOK {
+		t.Errorf("from another address: %d %s", a.status, a.body)
 	}
 }
 

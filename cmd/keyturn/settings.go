@@ -157,7 +157,8 @@ func (s *Settings) list() []setting {
 			meaning: "with one more, a person's oldest session ends"},
 
 		{name: "limit-sign-in", group: limits, preset: "600/m", field: limit(&s.Limits.SignIn),
-			meaning: "requests that begin or end a sign-in, for each session; ten times as many for each address; N/s, N/m, N/h or off"},
+			meaning: "requests that begin or end a sign-in, for each session; ten times as many for each address; " +
+				"of logout tokens those that are refused; N/s, N/m, N/h or off"},
 		{name: "limit-renew", group: limits, preset: "6000/m", field: limit(&s.Limits.Renew),
 			meaning: "renewals that are asked for, likewise; requests that share a renewal count"},
 		{name: "limit-reveal", group: limits, preset: "600/m", field: limit(&s.Limits.Reveal),
