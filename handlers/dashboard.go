@@ -14,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"keyturn/auth"
+	"keyturn/static"
 	"keyturn/views"
 )
 
@@ -30,7 +31,10 @@ func (a *app) dashboard(c echo.Context) error {
 		return err
 	}
 	a.allowSignOutTargets(c, view.Grant)
-	flash, before := a.Sessions.TakeFlash(c.Request().Context()), c.QueryParam("before")
+	flash, before := "", c.QueryParam("before")
+	if c.Request().Method != http.MethodHead { // nobody would read it
+		flash = a.Sessions.TakeFlash(c.Request().Context())
+	}
 	html := func() ([]byte, error) { return a.dashboardHTML(c, view, flashed(flash), before) }
 	if flash != "" || before != "" {
 		return sendPage(c, newAnswer(html))
@@ -41,7 +45,7 @@ func (a *app) dashboard(c echo.Context) error {
 // sendPage writes a dashboard, compressed if that is welcome. It holds no secret: with one, and a word of somebody else's beside it,
 // the length would tell (BREACH).
 func sendPage(c echo.Context, page *keptAnswer) error {
-	zips := strings.Contains(c.Request().Header.Get(echo.HeaderAcceptEncoding), "gzip")
+	zips := static.AcceptsGzip(c.Request().Header)
 	html := page.body
 	if zips {
 		html = page.zip

@@ -12,6 +12,8 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+
+	"keyturn/static"
 )
 
 // headers sets on every answer what a browser needs to know to be safe with it. Handlers may loosen nothing but
@@ -89,9 +91,20 @@ func (a *app) sameOrigin() echo.MiddlewareFunc {
 func limitBody() echo.MiddlewareFunc { return middleware.BodyLimit("128K") }
 
 // compression is for pages that hold no secret (sendPage says why). It is made once: echo puts a route's middleware together anew
-// with each request, and this one pools its compressors.
+// with each request, and this one pools its compressors. It only looks for the word gzip, which may be there to refuse it.
 func compression() echo.MiddlewareFunc {
-	return middleware.GzipWithConfig(middleware.GzipConfig{Level: 5, MinLength: 1024})
+	zips := middleware.GzipWithConfig(middleware.GzipConfig{Level: 5, MinLength: 1024})
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		zipped := zips(next)
+		return func(c echo.Context) error {
+			if h := c.Request().Header; static.AcceptsGzip(h) {
+				h.Set(echo.HeaderAcceptEncoding, "gzip")
+			} else {
+				h.Del(echo.HeaderAcceptEncoding)
+			}
+			return zipped(c)
+		}
+	}
 }
 
 // recovered turns a panic into an error page.

@@ -120,8 +120,8 @@ var marks = sync.OnceValue(func() map[string]string {
 	return outlines
 })
 
-// acceptsGzip says whether the client takes gzip (RFC 9110 section 12.5.3).
-func acceptsGzip(h http.Header) bool {
+// AcceptsGzip says whether the client takes gzip (RFC 9110 section 12.5.3).
+func AcceptsGzip(h http.Header) bool {
 	for one := range strings.SplitSeq(strings.Join(h.Values("Accept-Encoding"), ","), ",") {
 		coding, weight, _ := strings.Cut(one, ";")
 		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
@@ -152,7 +152,7 @@ func Serve(w http.ResponseWriter, r *http.Request) bool {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Vary", "Accept-Encoding")
 	body, tag := a.raw, `"`+a.hash+`"`
-	if zipped := a.zip(); acceptsGzip(r.Header) && zipped != nil && len(zipped) < len(body) {
+	if zipped := a.zip(); AcceptsGzip(r.Header) && zipped != nil && len(zipped) < len(body) {
 		h.Set("Content-Encoding", "gzip")
 		body, tag = zipped, `"`+a.hash+`-gzip"`
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -306,5 +307,40 @@ func TestAnOpaqueTokensPanelHasItsRoom(t *testing.T) {
 			const panel = document.querySelector("#inspector .panel");
 			return panel.getBoundingClientRect().height <= parseFloat(getComputedStyle(panel).minHeight) + 0.5;
 		})()`, width))
+	}
+}
+
+func TestPagesAreCompressedWhereThatIsWelcome(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	for path, b := range map[string]*person{"/dashboard": alice, "/": p.person()} {
+		for accepted, want := range map[string]string{
+			"gzip": "gzip", "br, GZIP;q=0.5": "gzip", "gzip;q=0": "", "gzip;q=0, identity": "", "identity": "", "x-gzipped": "",
+		} {
+			a := b.do(t, "GET", path, nil, "Accept-Encoding", accepted)
+			varies := a.header.Values("Vary")
+			if got := a.header.Get("Content-Encoding"); a.status != http.StatusOK || got != want || !slices.Contains(varies, "Accept-Encoding") {
+				t.Errorf("%s for %q: %d, in %q, varies with %q", path, accepted, a.status, got, varies)
+			}
+		}
+	}
+}
+
+// Without JavaScript the answer to a click waits for the next page that somebody sees.
+func TestAHEADLeavesTheAnswerToAClickForThePage(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	alice.staying().do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "Accept", "text/html")
+	if a := alice.do(t, "HEAD", "/dashboard", nil); a.status != http.StatusOK || a.body != "" {
+		t.Errorf("HEAD: %d %s", a.status, a.body)
+	}
+	for _, want := range []bool{true, false} {
+		if page := alice.do(t, "GET", "/dashboard", nil); strings.Contains(page.body, `class="result good"`) != want {
+			t.Errorf("the page has the answer: %v", !want)
+		}
 	}
 }

@@ -42,7 +42,7 @@ func devClient(settings Settings, base string) (*provider.Config, error) {
 	return &provider.Config{
 		Name: devProviderName, Type: "oidc", Label: "Dev provider", Issuer: base + devPath, ClientID: "keyturn", ClientSecret: secret,
 		Scopes: settings.Scopes, GrantType: auth.GrantRefreshToken, MaxAge: settings.MaxAge, Leeway: settings.Leeway,
-		OnUnknown: auth.RetryNow, CallbackURL: callbackURL(base, devProviderName),
+		Concurrency: settings.RenewConcurrency, OnUnknown: auth.RetryNow, CallbackURL: callbackURL(base, devProviderName),
 	}, nil
 }
 

@@ -270,3 +270,15 @@ func TestDeriveBaseURL(t *testing.T) {
 		t.Errorf("before listening: got %s", got)
 	}
 }
+
+func TestTheEmbeddedProviderIsRenewedAtAsOftenAsIsSet(t *testing.T) {
+	t.Parallel()
+	settings, err := parseWith([]string{"--renew-concurrency=3", "--data-dir", t.TempDir()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := devClient(settings, "http://localhost:8080")
+	if err != nil || client == nil || client.Concurrency != 3 {
+		t.Errorf("%+v, %v", client, err)
+	}
+}
