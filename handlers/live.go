@@ -75,6 +75,7 @@ type stream struct {
 	say     func(ctx context.Context) error
 	known   string // version that the other side knows
 	last    int64  // newest renewal that a program has been told of
+	warning string // that it was told of with it
 }
 
 // errStreamDone says that there is nothing more to tell.
@@ -169,8 +170,9 @@ func (s *stream) program(ctx context.Context) error {
 	s.known = version
 	var text strings.Builder
 	for i := len(list) - 1; i >= 0; i-- {
-		if r := list[i]; r.ID > s.last {
-			s.last = r.ID
+		// What is found out about the newest later on, about its id token for one, is told with it once more.
+		if r := list[i]; r.ID > s.last || r.ID == s.last && r.Warning != s.warning {
+			s.last, s.warning = r.ID, r.Warning
 			text.WriteString(eventJSON("renewal", strconv.FormatInt(r.ID, 10), rotationOf(r)))
 		}
 	}
@@ -187,6 +189,7 @@ func (s *stream) lastEvent(ctx context.Context) (int64, error) {
 	if err != nil || len(list) == 0 {
 		return 0, err
 	}
+	s.warning = list[0].Warning
 	return list[0].ID, nil
 }
 
@@ -229,9 +232,10 @@ func eventJSON(name, id string, data any) string {
 	return event(name, id, string(text))
 }
 
-// versionOf ascends with everything that a renewal changes: a page uses it to tell newer from older.
+// versionOf ascends with everything that a renewal changes, and with what is found out about it later on: a page uses it to tell newer
+// from older.
 func versionOf(g *auth.Grant) string {
-	return fmt.Sprintf("%d.%d", g.Generation, changedAt(g).UnixMicro())
+	return fmt.Sprintf("%d.%d.%d", g.Generation, changedAt(g).UnixMicro(), g.Revision)
 }
 
 // changedAt is when a renewal changed the grant last, or its sign-in made it.

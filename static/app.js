@@ -218,8 +218,9 @@
   // Live: a message is newer than the card, or it is not taken
 
   const newer = (a, b) => {
-    const [generationA, timeA] = a.split(".").map(Number), [generationB, timeB] = b.split(".").map(Number);
-    return generationA !== generationB ? generationA > generationB : timeA > timeB;
+    const partsB = b.split(".").map(Number), parts = a.split(".").map(Number);
+    const first = parts.findIndex((part, i) => part !== partsB[i]); // generation, time, revision
+    return first >= 0 && parts[first] > partsB[first];
   };
 
   function live(state, word) {

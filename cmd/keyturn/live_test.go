@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -310,4 +311,33 @@ func TestAPageThatNobodyTouchesIdlesAway(t *testing.T) {
 	b.becomes(t, "it has renewed by itself", `Number(document.getElementById("generation").textContent) > 1`)
 	b.deafen()
 	b.do(t, visible(`a[data-provider="dev"]`))
+}
+
+// What is found out about a renewal when it is over: its id token is of a key that the provider does not have.
+func TestALateWarningIsTold(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	program, page := alice.listen(t), alice.listen(t, "HX-Request", "true")
+	program.next()
+	idp.Change(func() {
+		idp.Keys = func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Second)
+			writeJSON(w, map[string]any{"keys": []any{}})
+		}
+		idp.IDToken = func(signed string) string {
+			parts := strings.Split(signed, ".")
+			return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","kid":"new"}`)) + "." + parts[1] + "." + parts[2]
+		}
+	})
+	alice.do(t, "POST", "/api/renew-token", nil)
+	for name, s := range map[string]*stream{"a program": program, "a page": page} {
+		for told := false; !told; {
+			e, ok := s.next()
+			if told = strings.Contains(e.data, "id_token_rejected"); !ok {
+				t.Fatalf("%s was not told", name)
+			}
+		}
+	}
 }
