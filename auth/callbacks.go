@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
+	"time"
 )
 
 // TokenEvent is what Callbacks.Token is told.
@@ -24,9 +25,9 @@ type SessionEvent struct {
 	Grant *Grant         // for reading only
 }
 
-// Callbacks are the two places where a program that embeds Keyturn has its say. They run on the request's or the
-// renewal's goroutine, possibly many at a time. A callback that fails, panics or returns what JSON cannot hold is logged and
-// changes nothing: it never signs anybody out, and keeps nobody out.
+// Callbacks are the two places where a program that embeds Keyturn has its say. They run on goroutines of their own, possibly many at a
+// time, and have 5 s. A callback that fails, panics, takes longer or returns what JSON cannot hold is logged and changes nothing: it never
+// signs anybody out, keeps nobody out, and holds no renewal up.
 type Callbacks struct {
 	// Token runs at sign-in and after each renewal and returns what the grant keeps beside its tokens.
 	Token func(ctx context.Context, event TokenEvent) (map[string]any, error)
@@ -80,13 +81,21 @@ func (c Callbacks) token(ctx context.Context, log *slog.Logger, event TokenEvent
 	if c.Token == nil {
 		return
 	}
-	event.Kept = maps.Clone(event.Grant.Kept)
-	kept, err := guard(func() (map[string]any, error) { return c.Token(ctx, event) })
+	g := event.Grant
+	event.Kept, event.Grant = maps.Clone(g.Kept), g.apart()
+	kept, err := guard(ctx, func(ctx context.Context) (map[string]any, error) { return c.Token(ctx, event) })
 	if err != nil {
-		log.ErrorContext(ctx, "token callback failed; the grant keeps what it kept", "grant", event.Grant.ID, "error", err)
+		log.ErrorContext(ctx, "token callback failed; the grant keeps what it kept", "grant", g.ID, "error", err)
 		return
 	}
-	event.Grant.Kept = kept
+	g.Kept = kept
+}
+
+// apart is the grant for a callback, which may still look at it when nobody waits for that any more.
+func (g *Grant) apart() *Grant {
+	own := *g
+	own.Identity.Claims, own.Kept = maps.Clone(g.Identity.Claims), maps.Clone(g.Kept)
+	return &own
 }
 
 // User is the session's user as the Session callback decides it.
@@ -105,9 +114,8 @@ func (c Callbacks) User(ctx context.Context, log *slog.Logger, g *Grant) map[str
 	if c.Session == nil {
 		return user()
 	}
-	own := *g
-	own.Identity.Claims, own.Kept = maps.Clone(g.Identity.Claims), maps.Clone(g.Kept)
-	shown, err := guard(func() (map[string]any, error) { return c.Session(ctx, SessionEvent{User: user(), Grant: &own}) })
+	event := SessionEvent{User: user(), Grant: g.apart()}
+	shown, err := guard(ctx, func(ctx context.Context) (map[string]any, error) { return c.Session(ctx, event) })
 	if err != nil {
 		log.ErrorContext(ctx, "session callback failed; the session shows the identity only", "grant", g.ID, "error", err)
 		return user()
@@ -115,14 +123,38 @@ func (c Callbacks) User(ctx context.Context, log *slog.Logger, g *Grant) map[str
 	return shown
 }
 
-// guard makes an error of whatever a callback does that its result cannot be stored or sent after.
-func guard(callback func() (map[string]any, error)) (result map[string]any, err error) {
+// callbackTime is how long a callback may take.
+const callbackTime = 5 * time.Second
+
+// guard makes an error of whatever a callback does that its result cannot be stored or sent after, and of one that does not come back.
+func guard(ctx context.Context, callback func(context.Context) (map[string]any, error)) (map[string]any, error) {
+	type outcome struct {
+		result map[string]any
+		err    error
+	}
+	ctx, cancel := context.WithTimeout(ctx, callbackTime)
+	defer cancel()
+	ended := make(chan outcome, 1)
+	go func() {
+		result, err := called(ctx, callback)
+		ended <- outcome{result, err}
+	}()
+	select {
+	case o := <-ended:
+		return o.result, o.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("it has not come back: %w", ctx.Err())
+	}
+}
+
+// called calls a callback, and looks whether its result can be written.
+func called(ctx context.Context, callback func(context.Context) (map[string]any, error)) (result map[string]any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	if result, err = callback(); err != nil {
+	if result, err = callback(ctx); err != nil {
 		return nil, err
 	}
 	if _, err := json.Marshal(result); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"keyturn/auth"
 	"keyturn/auth/provider/scripted"
@@ -167,3 +168,23 @@ type panicking struct{}
 
 // MarshalJSON implements json.Marshaler.
 func (panicking) MarshalJSON() ([]byte, error) { panic("not written") }
+
+func TestACallbackThatDoesNotComeBackHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	var stuck atomic.Bool
+	never := make(chan struct{})
+	t.Cleanup(func() { close(never) })
+	callbacks := auth.DefaultCallbacks()
+	callbacks.Token = func(_ context.Context, event auth.TokenEvent) (map[string]any, error) {
+		if stuck.Load() {
+			<-never
+		}
+		return map[string]any{"tenant": 7}, nil
+	}
+	h := newHouse(t, options{callbacks: &callbacks, timeout: 7 * time.Second})
+	stuck.Store(true)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	h.shows(t, map[string]any{"tenant": 7})
+	stuck.Store(false)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 3)
+}
