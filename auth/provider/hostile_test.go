@@ -211,6 +211,32 @@ func TestUnknownKeyIDsAreNoWayToMakeManyRequests(t *testing.T) {
 	}
 }
 
+// Anybody may send logout tokens, as many as they like. People who sign in after the provider took a new key are let in all the same.
+func TestForgedLogoutTokensCostNoSignInItsKeys(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	p := newOIDC(t, idp, nil)
+	if _, err := signIn(t, p, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if _, err := p.VerifyLogout(t.Context(), scripted.Forge(jose.ES256, newECKey(), idp.LogoutClaims("s1", "alice"))); err == nil {
+			t.Fatal("a forged logout token is taken")
+		}
+		forged := auth.Secret(scripted.Forge(jose.ES256, newECKey(), map[string]any{"sub": "alice"}))
+		if err := p.CheckSignature(t.Context(), forged); err == nil {
+			t.Fatal("a forged signature is taken")
+		}
+	}
+	if calls := idp.Calls("/keys"); calls > 5 {
+		t.Errorf("keys fetched %d times for strangers", calls)
+	}
+	signsWith(idp, newECKey(), jose.ES256, "k2")
+	if _, err := signIn(t, p, nil); err != nil {
+		t.Errorf("after a new key: %v", err)
+	}
+}
+
 // The provider has withdrawn a key, perhaps because it was stolen: it is believed no more after an hour.
 func TestAWithdrawnKeyIsForgotten(t *testing.T) {
 	t.Parallel()

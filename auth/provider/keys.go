@@ -25,7 +25,8 @@ const (
 	minRSABits = 2048 // RFC 7518 section 3.3
 	keysStay   = time.Hour
 
-	// Keys are fetched again for a signature that none of the known ones made: three times in a row, then once in this time.
+	// Keys are fetched again for a signature that none of the known ones made: three times in a row, then once in this time. What
+	// strangers can send has as much for itself, so that it costs no sign-in and no renewal a fetch.
 	keysAgain      = 20 * time.Second
 	keysAgainBurst = 3
 	// keysPause is how long nobody asks again after a fetch that brought nothing, whatever was the reason to ask.
@@ -47,11 +48,12 @@ var (
 // set once for each bad signature, and trusts a key that the provider has withdrawn for as long as the process lives. It
 // is safe for concurrent use.
 type keys struct {
-	url    string
-	client *http.Client
-	now    func() time.Time
-	again  *rate.Limiter
-	calls  singleflight.Group
+	url       string
+	client    *http.Client
+	now       func() time.Time
+	again     *rate.Limiter // for what came from the provider itself
+	strangers *rate.Limiter // for what anybody may have sent, as often as they like
+	calls     singleflight.Group
 
 	mu       sync.Mutex
 	found    keySet
@@ -66,13 +68,15 @@ type keySet struct {
 }
 
 func newKeys(url string, client *http.Client, now func() time.Time) *keys {
-	return &keys{url: url, client: client, now: now, again: rate.NewLimiter(rate.Every(keysAgain), keysAgainBurst)}
+	limiter := func() *rate.Limiter { return rate.NewLimiter(rate.Every(keysAgain), keysAgainBurst) }
+	return &keys{url: url, client: client, now: now, again: limiter(), strangers: limiter()}
 }
 
 // keyUse goes with the caller's context through go-oidc's verifier, which does not pass on an error that can be told from a bad
 // signature.
 type keyUse struct {
 	known       bool  // only keys that are here already
+	stranger    bool  // anybody may have made the token, or may ask as often as they like
 	unavailable error // the answer: why there are no keys, for want of which nothing is verified
 }
 
@@ -93,18 +97,18 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 	if !ok {
 		use = &keyUse{}
 	}
-	payload, err := k.verify(ctx, jws, use.known)
+	payload, err := k.verify(ctx, jws, use)
 	if !errors.Is(err, errNoKeyFits) {
 		use.unavailable = err
 	}
 	return payload, err
 }
 
-func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, onlyKnown bool) ([]byte, error) {
+func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, use *keyUse) ([]byte, error) {
 	k.mu.Lock()
 	known, failed := k.found, k.failed
 	k.mu.Unlock()
-	if onlyKnown {
+	if use.known {
 		payload, err := known.verify(jws)
 		if err != nil || k.now().Sub(known.at) > keysStay {
 			return nil, errKeysUnasked
@@ -131,7 +135,11 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, onlyKnown
 	if err := k.resting(); err != nil {
 		return nil, err
 	}
-	if !k.again.AllowN(k.now(), 1) {
+	again := k.again
+	if use.stranger {
+		again = k.strangers
+	}
+	if !again.AllowN(k.now(), 1) {
 		if failed != nil {
 			return nil, failed
 		}

@@ -42,7 +42,7 @@ func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, err
 	if err != nil {
 		return auth.Logout{}, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
 	}
-	var use keyUse
+	use := keyUse{stranger: true}
 	verified, err := m.verifier.VerifyLogout(use.in(ctx), token)
 	switch {
 	case use.unavailable != nil:
