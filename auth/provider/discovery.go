@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/sync/singleflight"
 
 	"keyturn/auth"
@@ -22,6 +23,8 @@ import (
 const (
 	discoveryTimeout = 10 * time.Second
 	discoveryAgain   = 10 * time.Second // at the least, between two questions for metadata that is there already
+	strangersAgain   = time.Minute      // the same, because of what strangers can send
+	metadataStays    = time.Hour        // then it is asked for again beside its use: endpoints move, and nothing says so
 	maxDocument      = 1 << 20
 )
 
@@ -30,6 +33,8 @@ type metadata struct {
 	oidc     *oidc.Provider
 	keys     *keys
 	verifier *oidc.IDTokenVerifier
+	algs     []string // announced ones that prove anything
+	at       time.Time
 	origins  []string // of the issuer and its end of session, for every page
 
 	clientAuthMetadata
@@ -45,16 +50,18 @@ type metadata struct {
 	IssInAuthorization bool     `json:"authorization_response_iss_parameter_supported"`
 }
 
-// discovery finds a provider's metadata when it is first needed, and again after it failed. It is safe for concurrent
-// use.
+// discovery finds a provider's metadata when it is first needed, again after it failed, and again when it is old or does not do. It
+// is safe for concurrent use.
 type discovery struct {
 	issuer string
 	client *http.Client
+	now    func() time.Time
 
-	calls singleflight.Group
-	mu    sync.Mutex
-	found *metadata
-	asked time.Time // when it was last asked for
+	calls        singleflight.Group
+	mu           sync.Mutex
+	found        *metadata
+	asked        time.Time // when it was last asked for
+	strangersAsk time.Time // when it was last asked for because of a stranger
 }
 
 // known returns the metadata if it has been found already.
@@ -64,13 +71,16 @@ func (d *discovery) known() *metadata {
 	return d.found
 }
 
-// get returns the metadata, asking the provider if need be.
+// get returns the metadata, asking the provider if need be. What is old serves until there is something newer.
 func (d *discovery) get(ctx context.Context) (*metadata, error) {
 	if found := d.known(); found != nil {
+		if d.now().Sub(found.at) > metadataStays {
+			d.doubt(ctx)
+		}
 		return found, nil
 	}
 	select {
-	case result := <-d.ask(ctx):
+	case result := <-d.ask(ctx, false):
 		if result.Err != nil {
 			return nil, result.Err
 		}
@@ -81,14 +91,21 @@ func (d *discovery) get(ctx context.Context) (*metadata, error) {
 }
 
 // ask asks the provider. One call serves all who wait, and outlives them.
-func (d *discovery) ask(ctx context.Context) <-chan singleflight.Result {
+func (d *discovery) ask(ctx context.Context, forStranger bool) <-chan singleflight.Result {
 	return d.calls.DoChan("", func() (any, error) {
+		if found := d.lately(forStranger); found != nil {
+			return found, nil // another call has ended since the caller looked
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discoveryTimeout)
 		defer cancel()
 		found, err := d.discover(ctx)
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.asked = time.Now()
+		if forStranger {
+			d.strangersAsk = d.now()
+		} else {
+			d.asked = d.now()
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -102,13 +119,41 @@ func (d *discovery) ask(ctx context.Context) <-chan singleflight.Result {
 
 // doubt asks again, beside the caller, for metadata that may be out of date, because an endpoint is not where it says. Until there is
 // something better, the old one stays.
-func (d *discovery) doubt(ctx context.Context) {
-	d.mu.Lock()
-	lately := time.Since(d.asked) < discoveryAgain
-	d.mu.Unlock()
-	if !lately {
-		d.ask(ctx)
+func (d *discovery) doubt(ctx context.Context) { d.askAgain(ctx, false) }
+
+// askAgain asks again, unless that was done lately: then the result is nil.
+func (d *discovery) askAgain(ctx context.Context, forStranger bool) <-chan singleflight.Result {
+	if d.lately(forStranger) != nil {
+		return nil
 	}
+	return d.ask(ctx, forStranger)
+}
+
+// lately returns the metadata, if there is any, and it was asked for so lately that it is not to be asked for again. Strangers wait for
+// longer, and nobody waits for what strangers asked for.
+func (d *discovery) lately(forStranger bool) *metadata {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
+	if forStranger && min(now.Sub(d.asked), now.Sub(d.strangersAsk)) < strangersAgain || now.Sub(d.asked) < discoveryAgain {
+		return d.found
+	}
+	return nil
+}
+
+// newer asks again for metadata that does not do, and waits for the answer. It returns what there is then: m itself, if it was asked for
+// lately, or the answer is of no use.
+func (d *discovery) newer(ctx context.Context, m *metadata, forStranger bool) *metadata {
+	if d.known() != m {
+		return d.known()
+	}
+	if answer := d.askAgain(ctx, forStranger); answer != nil {
+		select {
+		case <-answer:
+		case <-ctx.Done():
+		}
+	}
+	return d.known()
 }
 
 // moved says whether a failed call may be because the endpoint is elsewhere by now.
@@ -148,10 +193,11 @@ func (d *discovery) discover(ctx context.Context) (_ *metadata, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &metadata{oidc: provider}
+	m := &metadata{oidc: provider, at: d.now()}
 	if err := provider.Claims(m); err != nil {
 		return nil, err
 	}
+	m.algs = m.signingAlgs()
 	m.origins = originsOf(d.issuer, m.EndSessionURL)
 	return m, m.check(d.issuer)
 }
@@ -213,6 +259,28 @@ func (m *metadata) check(issuer string) error {
 		}
 	}
 	return nil
+}
+
+// signingAlgs are the announced algorithms that prove anything.
+func (m *metadata) signingAlgs() []string {
+	var announced struct {
+		Algs []string `json:"id_token_signing_alg_values_supported"`
+	}
+	if m.oidc.Claims(&announced) != nil {
+		return []string{oidc.RS256}
+	}
+	algs := slices.DeleteFunc(announced.Algs, func(alg string) bool { return !slices.Contains(signingAlgs, jose.SignatureAlgorithm(alg)) })
+	if len(algs) == 0 {
+		return []string{oidc.RS256}
+	}
+	return algs
+}
+
+// lacks says whether a token is signed with an algorithm that proves something, but is not announced.
+func (m *metadata) lacks(token auth.Secret) bool {
+	jwt, _ := auth.ParseJWT(token)
+	alg, _ := jwt.Header["alg"].(string)
+	return slices.Contains(signingAlgs, jose.SignatureAlgorithm(alg)) && !slices.Contains(m.algs, alg)
 }
 
 // hostLetters are the characters of a host and a port in a URL.

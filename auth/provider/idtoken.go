@@ -33,7 +33,7 @@ type verified struct {
 // verify checks an id token as far as that needs no knowledge of a particular sign-in (OpenID Connect Core 3.1.3.7).
 // The issuer is left to the caller, to whom a wrong one means different things.
 func (m *metadata) verify(
-	ctx context.Context, config Config, idToken, accessToken auth.Secret, now time.Time, use keyUse,
+	ctx context.Context, config Config, idToken, accessToken auth.Secret, now time.Time, use *keyUse,
 ) (_ verified, err error) {
 	defer calm(&err)
 	token, err := m.verifier.Verify(use.in(ctx), idToken.Reveal())
@@ -41,6 +41,7 @@ func (m *metadata) verify(
 		return verified{}, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, use.unavailable)
 	}
 	if err != nil {
+		use.unfit = use.unfit || m.lacks(idToken)
 		return verified{}, err
 	}
 	v := verified{token: token}
@@ -131,11 +132,11 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
 	}
-	v, err := m.verify(ctx, p.config, idToken, g.PendingAccess(), p.options.Now(), keyUse{known: !fetch})
-	if fetch && errors.Is(err, auth.ErrKeysUnavailable) {
-		p.discovery.doubt(ctx)
-	}
-	if err != nil {
+	var v verified
+	if _, err = p.proven(ctx, m, keyUse{known: !fetch}, func(m *metadata, use *keyUse) (err error) {
+		v, err = m.verify(ctx, p.config, idToken, g.PendingAccess(), p.options.Now(), use)
+		return err
+	}); err != nil {
 		return nil, err
 	}
 	if v.token.Issuer == "" {

@@ -76,17 +76,20 @@ func (p *OIDC) CheckSignature(ctx context.Context, token auth.Secret) error {
 	if err != nil {
 		return errors.Join(auth.ErrKeysUnavailable, err)
 	}
-	use := keyUse{stranger: true} // people may look at their tokens as often as they like
-	ctx, cancel := context.WithTimeout(use.in(ctx), inspectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
-	switch _, err := m.keys.VerifySignature(ctx, token.Reveal()); {
-	case err == nil:
-		return nil
-	case use.unavailable != nil:
-		return auth.ErrKeysUnavailable
-	default:
-		return ErrNoKeyFits
-	}
+	mine := keyUse{stranger: true} // people may look at their tokens as often as they like
+	_, err = p.proven(ctx, m, mine, func(m *metadata, use *keyUse) error {
+		switch _, err := m.keys.VerifySignature(use.in(ctx), token.Reveal()); {
+		case err == nil:
+			return nil
+		case use.unavailable != nil:
+			return auth.ErrKeysUnavailable
+		default:
+			return ErrNoKeyFits
+		}
+	})
+	return err
 }
 
 // Introspect implements Inspector.

@@ -78,6 +78,7 @@ type keyUse struct {
 	known       bool  // only keys that are here already
 	stranger    bool  // anybody may have made the token, or may ask as often as they like
 	unavailable error // the answer: why there are no keys, for want of which nothing is verified
+	unfit       bool  // the answer: no key made the signature, or its algorithm is not announced
 }
 
 type keyUseOf struct{}
@@ -98,7 +99,9 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 		use = &keyUse{}
 	}
 	payload, err := k.verify(ctx, jws, use)
-	if !errors.Is(err, errNoKeyFits) {
+	if errors.Is(err, errNoKeyFits) {
+		use.unfit = true
+	} else {
 		use.unavailable = err
 	}
 	return payload, err

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coreos/go-oidc/v3/oidc"
+
 	"keyturn/auth"
 )
 
@@ -42,11 +44,16 @@ func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, err
 	if err != nil {
 		return auth.Logout{}, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
 	}
-	use := keyUse{stranger: true}
-	verified, err := m.verifier.VerifyLogout(use.in(ctx), token)
+	var verified *oidc.LogoutToken
+	m, err = p.proven(ctx, m, keyUse{stranger: true}, func(m *metadata, use *keyUse) (err error) {
+		verified, err = m.verifier.VerifyLogout(use.in(ctx), token)
+		use.unfit = use.unfit || m.lacks(auth.Secret(token))
+		if use.unavailable != nil {
+			return auth.ErrKeysUnavailable
+		}
+		return err
+	})
 	switch {
-	case use.unavailable != nil:
-		return auth.Logout{}, auth.ErrKeysUnavailable
 	case err != nil:
 		return auth.Logout{}, err
 	case verified.Issuer != m.Issuer:

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/coreos/go-oidc/v3/oidc"
-	"github.com/go-jose/go-jose/v4"
 	"github.com/markbates/goth"
 	"golang.org/x/oauth2"
 
@@ -42,7 +41,7 @@ func NewOIDC(config Config, options Options) (*OIDC, error) {
 	documents.Transport = limited{documents.Transport}
 	return &OIDC{
 		config: config, options: options, documents: documents, tokens: tokens,
-		discovery: &discovery{issuer: config.Issuer, client: documents},
+		discovery: &discovery{issuer: config.Issuer, client: documents, now: options.Now},
 	}, nil
 }
 
@@ -64,6 +63,11 @@ func (p *OIDC) metadata(ctx context.Context) (*metadata, error) {
 	if err != nil {
 		return nil, err
 	}
+	return p.ready(m), nil
+}
+
+// ready makes what checks signatures, unless that is there.
+func (p *OIDC) ready(m *metadata) *metadata {
 	p.discovery.mu.Lock()
 	defer p.discovery.mu.Unlock()
 	if m.verifier == nil {
@@ -71,25 +75,26 @@ func (p *OIDC) metadata(ctx context.Context) (*metadata, error) {
 			m.keys = newKeys(m.JWKSURL, p.documents, p.options.Now)
 		}
 		m.verifier = oidc.NewVerifier(m.Issuer, m.keys, &oidc.Config{
-			ClientID: p.config.ClientID, SupportedSigningAlgs: m.signingAlgs(), Now: p.options.Now, SkipIssuerCheck: true,
+			ClientID: p.config.ClientID, SupportedSigningAlgs: m.algs, Now: p.options.Now, SkipIssuerCheck: true,
 		})
 	}
-	return m, nil
+	return m
 }
 
-// signingAlgs are the announced algorithms that prove anything.
-func (m *metadata) signingAlgs() []string {
-	var announced struct {
-		Algs []string `json:"id_token_signing_alg_values_supported"`
+// proven makes a check of a signature. What fails for want of a key or of an algorithm may fail because the provider has changed where its
+// keys are, or how it signs: the metadata is asked for again, and if it says otherwise now, the check is made once more. A sign-in gets
+// no second try at this, since its code is spent. The result is the metadata that the last check was made with.
+func (p *OIDC) proven(ctx context.Context, m *metadata, use keyUse, check func(m *metadata, use *keyUse) error) (*metadata, error) {
+	first := use
+	err := check(m, &first)
+	if use.known || first.unavailable == nil && !first.unfit {
+		return m, err
 	}
-	if m.oidc.Claims(&announced) != nil {
-		return []string{oidc.RS256}
+	newer := p.discovery.newer(ctx, m, use.stranger)
+	if newer.JWKSURL == m.JWKSURL && slices.Equal(newer.algs, m.algs) {
+		return m, err
 	}
-	algs := slices.DeleteFunc(announced.Algs, func(alg string) bool { return !slices.Contains(signingAlgs, jose.SignatureAlgorithm(alg)) })
-	if len(algs) == 0 {
-		return []string{oidc.RS256}
-	}
-	return algs
+	return newer, check(p.ready(newer), &use)
 }
 
 // Begin implements Provider.
@@ -165,7 +170,11 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	}
 	waiting, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
 	defer cancel()
-	v, err := m.verify(waiting, p.config, answer.ID, answer.Access, p.options.Now(), keyUse{})
+	var v verified
+	m, err := p.proven(waiting, m, keyUse{}, func(m *metadata, use *keyUse) (err error) {
+		v, err = m.verify(waiting, p.config, answer.ID, answer.Access, p.options.Now(), use)
+		return err
+	})
 	if errors.Is(err, auth.ErrKeysUnavailable) && !errors.Is(err, errKeysResting) {
 		return auth.Identity{}, signInError(auth.CodeKeysUnavailable, "%v", err)
 	}

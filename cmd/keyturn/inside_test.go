@@ -99,7 +99,7 @@ func TestAProviderCannotSendKeyturnInside(t *testing.T) {
 		for _, at := range []string{sink.URL, "https://169.254.169.254/latest", "https://[::ffff:10.0.0.1]/"} {
 			idp.Change(func() { named = map[string]string{endpoint: at} })
 			p.kill(t)
-			p.again(t) // metadata is read once
+			p.again(t) // else metadata stays for an hour
 			bob := p.person()
 			signIn(bob)
 			for _, path := range []string{"/dashboard/userinfo", "/dashboard/tokens/access/introspect", "/api/renew-token", "/auth/signout"} {
