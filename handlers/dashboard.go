@@ -88,10 +88,11 @@ func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, 
 	return html.Bytes(), err
 }
 
-// allowSignOutTargets lets the sign-out form of a page end at the provider.
+// allowSignOutTargets lets the sign-out form of a page end at the provider. The header is made for each request: of a page, only the body
+// is kept.
 func (a *app) allowSignOutTargets(c echo.Context, g *auth.Grant) {
 	if p, ok := a.Providers.Get(g.Identity.Provider); ok {
-		c.Response().Header().Set("Content-Security-Policy", contentPolicy(p.Origins()))
+		c.Response().Header().Set("Content-Security-Policy", contentPolicy(p.Origins(c.Request().Context())))
 	}
 }
 

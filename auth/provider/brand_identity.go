@@ -177,4 +177,4 @@ func (b *brand) Revoke(ctx context.Context, tokens auth.TokenSet) error {
 func (b *brand) EndSessionURL(context.Context, auth.Secret, string, string) string { return "" }
 
 // Origins implements Provider.
-func (b *brand) Origins() []string { return nil }
+func (b *brand) Origins(context.Context) []string { return nil }

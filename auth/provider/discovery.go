@@ -22,9 +22,10 @@ import (
 
 const (
 	discoveryTimeout = 10 * time.Second
-	discoveryAgain   = 10 * time.Second // at the least, between two questions for metadata that is there already
-	strangersAgain   = time.Minute      // the same, because of what strangers can send
-	metadataStays    = time.Hour        // then it is asked for again beside its use: endpoints move, and nothing says so
+	discoveryAgain   = 10 * time.Second       // at the least, between two questions for metadata that is there already
+	strangersAgain   = time.Minute            // the same, because of what strangers can send
+	pageWait         = 400 * time.Millisecond // that a page may take longer for metadata which is not there yet
+	metadataStays    = time.Hour              // then it is asked for again beside its use: endpoints move, and nothing says so
 	maxDocument      = 1 << 20
 )
 
@@ -62,6 +63,7 @@ type discovery struct {
 	found        *metadata
 	asked        time.Time // when it was last asked for
 	strangersAsk time.Time // when it was last asked for because of a stranger
+	waited       time.Time // when a page last waited for it in vain
 }
 
 // known returns the metadata if it has been found already.
@@ -88,6 +90,31 @@ func (d *discovery) get(ctx context.Context) (*metadata, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// soon returns the metadata, and waits a moment for it if it is not there yet. It is nil if that is in vain, or was just now: a provider
+// that is down makes no page slow but one now and then.
+func (d *discovery) soon(ctx context.Context) *metadata {
+	if found, vain := d.waitedInVain(); found != nil || vain {
+		return found
+	}
+	waiting, cancel := context.WithTimeout(ctx, pageWait)
+	defer cancel()
+	found, err := d.get(waiting)
+	if err != nil && ctx.Err() == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.waited = d.now()
+	}
+	return found
+}
+
+// waitedInVain says whether the provider has let somebody down just now.
+func (d *discovery) waitedInVain() (found *metadata, vain bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.now()
+	return d.found, min(now.Sub(d.asked), now.Sub(d.waited)) < discoveryAgain
 }
 
 // ask asks the provider. One call serves all who wait, and outlives them.

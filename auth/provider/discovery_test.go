@@ -1,8 +1,10 @@
 package provider
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,6 +73,68 @@ func TestMetadataIsAskedForAgainWhenAnEndpointHasMoved(t *testing.T) {
 		longAgo()
 		if time.Now().After(deadline) {
 			t.Fatal("the new endpoint is not found")
+		}
+	}
+}
+
+// A page that is made before the metadata is known waits a moment for it, since it has to name where a sign-out ends. A provider that
+// hangs makes one page slow, not each.
+func TestAPageWaitsAMomentForMetadata(t *testing.T) {
+	t.Parallel()
+	const elsewhere = "https://elsewhere.example"
+	var now atomic.Int64
+	answers := make(chan struct{}, 10)
+	idp := scripted.New(t)
+	idp.Document = func(document map[string]any) {
+		document["end_session_endpoint"] = elsewhere + "/end"
+		<-answers
+	}
+	t.Cleanup(func() { close(answers) })
+	begin := func() *OIDC {
+		p, err := NewOIDC(Config{Name: "work", Type: "oidc", Issuer: idp.URL, ClientID: scripted.ClientID}, Options{
+			RenewTimeout: 5 * time.Second, Now: func() time.Time { return time.Unix(now.Load(), 0) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	names := func(p *OIDC) (known bool, took time.Duration) {
+		began := time.Now()
+		return slices.Contains(p.Origins(t.Context()), elsewhere), time.Since(began)
+	}
+	for tries := 1; ; tries++ { // a machine may be too busy for a moment
+		answers <- struct{}{}
+		if known, _ := names(begin()); known {
+			break
+		}
+		if tries == 3 {
+			t.Fatal("no page waited")
+		}
+	}
+	p := begin()
+	if known, took := names(p); known || took < pageWait || took > 10*pageWait {
+		t.Errorf("a provider that hangs: %v, after %v", known, took)
+	}
+	for range 3 {
+		if known, took := names(p); known || took >= pageWait {
+			t.Errorf("the next page: %v, after %v", known, took)
+		}
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	now.Add(int64(discoveryAgain / time.Second))
+	_ = p.Origins(gone)
+	if _, took := names(p); took < pageWait {
+		t.Error("who left kept another page from waiting")
+	}
+	answers <- struct{}{}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if known, _ := names(p); known {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("what came later is not used")
 		}
 	}
 }

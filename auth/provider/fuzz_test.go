@@ -58,7 +58,7 @@ func FuzzDiscovery(f *testing.F) {
 		if err != nil || u.Scheme != "https" || u.User != nil || u.Fragment != "" || u.Query().Get("state") != "the-state" || u.Query().Get("code_challenge_method") != "S256" {
 			t.Errorf("the browser is sent to %q", target)
 		}
-		for _, origin := range p.Origins() {
+		for _, origin := range p.Origins(t.Context()) {
 			if !strings.HasPrefix(origin, "https://") || strings.ContainsAny(origin, " ;,'\"<>*\r\n") {
 				t.Errorf("origin %q", origin)
 			}

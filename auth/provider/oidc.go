@@ -308,8 +308,8 @@ func (p *OIDC) EndSessionURL(ctx context.Context, idToken auth.Secret, returnTo,
 }
 
 // Origins implements Provider.
-func (p *OIDC) Origins() []string {
-	if m := p.discovery.known(); m != nil {
+func (p *OIDC) Origins(ctx context.Context) []string {
+	if m := p.discovery.soon(ctx); m != nil {
 		return m.origins
 	}
 	return originsOf(p.config.Issuer)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/markbates/goth"
+	"golang.org/x/sync/errgroup"
 
 	"keyturn/auth"
 	"keyturn/auth/tokenendpoint"
@@ -84,8 +85,9 @@ type Provider interface {
 	WantsConsent(ctx context.Context) bool
 	// EndSessionURL is where to send the browser at sign-out (OpenID Connect RP-Initiated Logout), "" if nowhere.
 	EndSessionURL(ctx context.Context, idToken auth.Secret, returnTo, state string) string
-	// Origins are the origins that a sign-out may send the browser to, as far as they are known without a call. They are for reading only.
-	Origins() []string
+	// Origins are the origins that a sign-out may send the browser to. What is not known yet is waited for a moment, and left out if it does
+	// not come. They are for reading only.
+	Origins(ctx context.Context) []string
 }
 
 // OwnAnswer is implemented by providers whose authorization answers say things of their own.
@@ -152,6 +154,29 @@ func build(config Config, options Options) (Provider, error) {
 		return NewOIDC(config, options)
 	}
 	return newBrand(config, options)
+}
+
+// discoveriesAtOnce is how many providers are asked for their metadata at a time before anybody needs it.
+const discoveriesAtOnce = 8
+
+// Discover asks the OpenID providers for their metadata, so that it is there when it is needed, and returns when all have answered, or
+// ctx is done. One that does not answer is asked again by whoever needs it.
+func (s *Set) Discover(ctx context.Context) {
+	var asking errgroup.Group
+	asking.SetLimit(discoveriesAtOnce)
+	for _, p := range s.list {
+		openID, ok := p.(interface {
+			metadata(ctx context.Context) (*metadata, error)
+		})
+		if !ok {
+			continue
+		}
+		asking.Go(func() error {
+			_, _ = openID.metadata(ctx) // whoever needs it says what is wrong
+			return nil
+		})
+	}
+	_ = asking.Wait()
 }
 
 // All lists the providers in the order of the configuration.

@@ -24,18 +24,19 @@ const streamsShare = 10
 
 // site is everything that serves, built.
 type site struct {
-	handler  http.Handler
-	rotator  *auth.Rotator
-	schedule *auth.Scheduler
-	events   *auth.Events
-	grants   *auth.Grants
-	metrics  *metrics
-	draining atomic.Bool
-	keyset   *keysetWatch
-	closers  []func() error
+	handler   http.Handler
+	providers *provider.Set
+	rotator   *auth.Rotator
+	schedule  *auth.Scheduler
+	events    *auth.Events
+	grants    *auth.Grants
+	metrics   *metrics
+	draining  atomic.Bool
+	keyset    *keysetWatch
+	closers   []func() error
 }
 
-// build puts Keyturn together. Nothing of it calls a provider: those are asked when they are first needed.
+// build puts Keyturn together. Nothing of it calls a provider: serve has them asked, and waits for none.
 func build(ctx context.Context, settings Settings, base string, log *slog.Logger) (_ *site, err error) {
 	s := &site{metrics: newMetrics()}
 	defer func() {
@@ -61,6 +62,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
+	s.providers = providers
 	db, keys, err := openVault(ctx, settings, log)
 	if err != nil {
 		return nil, err

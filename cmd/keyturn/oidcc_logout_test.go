@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,6 +200,51 @@ func TestBackChannelLogoutAsARequest(t *testing.T) {
 	if a := p.person().do(t, "POST", path, known); a.status != http.StatusBadRequest {
 		t.Errorf("replayed after a restart: %d", a.status)
 	}
+}
+
+// The page with the sign-out has to name the origin that it ends at, or the browser stops on the way there. After a restart that is known
+// before anybody needs it, though nothing waits for it.
+func TestAfterARestartASignOutMayEndAtTheProvider(t *testing.T) {
+	t.Parallel()
+	const elsewhere = "https://elsewhere.example"
+	var hanging atomic.Bool
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Document = func(document map[string]any) {
+			if document["end_session_endpoint"] = elsewhere + "/end"; hanging.Load() {
+				<-hold
+			}
+		}
+	}, "--drain-delay=0")
+	t.Cleanup(release)
+	eventually(t, "metadata is asked for at the start", func() bool { return idp.Calls("/.well-known/openid-configuration") == 1 })
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	mayEndThere := func() bool {
+		a := alice.do(t, "GET", "/dashboard", nil)
+		if a.status != http.StatusOK {
+			t.Errorf("the dashboard: %d", a.status)
+		}
+		return strings.Contains(a.header.Get("Content-Security-Policy"), elsewhere)
+	}
+	restart := func() {
+		if err := p.stop(t); err != nil {
+			t.Error(err)
+		}
+		p.again(t)
+	}
+	restart()
+	eventually(t, "a page lets the sign-out end at the provider", mayEndThere)
+	hanging.Store(true)
+	restart()
+	if mayEndThere() {
+		t.Error("known from nowhere")
+	}
+	restart() // nothing waits for a provider that hangs
+	_ = mayEndThere()
+	release()
+	eventually(t, "the next page lets the sign-out end at the provider", mayEndThere)
 }
 
 func TestAProviderEndsTheRightSessions(t *testing.T) {

@@ -65,6 +65,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	schedule, unschedule := context.WithCancel(context.WithoutCancel(ctx))
 	defer unschedule()
 	scheduling.Go(func() { s.schedule.Run(schedule) })
+	scheduling.Go(func() { s.providers.Discover(schedule) })
 	fmt.Fprintf(stdout, "Keyturn is ready: open %s\n", base)
 	select {
 	case <-ctx.Done():
