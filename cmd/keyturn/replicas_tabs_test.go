@@ -85,17 +85,24 @@ func TestALateAnswerLeavesTheNewSessionItsName(t *testing.T) {
 	r := startReplicas(t, idp, "")
 	one, other := r.tab(t, 0), r.tab(t, 1)
 	back, former := one.begin(t, "")
-	asked := make(chan bool, 9)
-	idp.Change(func() { // the other replica has not discovered it yet
-		idp.Document = func(map[string]any) { asked <- true; time.Sleep(500 * time.Millisecond) }
-	})
+	asked, held := make(chan bool, 99), make(chan bool)
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(release)
+	idp.Change(func() { idp.Document = func(map[string]any) { asked <- true; <-held } })
+	second := r.programs[1]
+	if err := second.stop(t); err != nil {
+		t.Fatal(err)
+	}
+	second.again(t)
+	eventually(t, "it is about to discover the provider", func() bool { return len(asked) > 0 })
 	late := make(chan answer)
 	go func() {
 		a, _ := other.get(t, "/auth/oidc", former)
 		late <- a
 	}()
-	<-asked
+	time.Sleep(300 * time.Millisecond) // it waits for that
 	_, now := one.get(t, back, former)
+	release()
 	if a := <-late; a.status != http.StatusSeeOther || len(a.header.Values("Set-Cookie")) != 0 {
 		t.Errorf("the late answer: %d, sets %v", a.status, a.header.Values("Set-Cookie"))
 	}
