@@ -167,6 +167,7 @@ func (s *stream) program(ctx context.Context) error {
 	if err != nil {
 		return s.unread(ctx, err)
 	}
+	first := s.known == ""
 	s.known = version
 	var text strings.Builder
 	for i := len(list) - 1; i >= 0; i-- {
@@ -175,6 +176,9 @@ func (s *stream) program(ctx context.Context) error {
 			s.last, s.warning = r.ID, r.Warning
 			text.WriteString(eventJSON("renewal", strconv.FormatInt(r.ID, 10), rotationOf(r)))
 		}
+	}
+	if text.Len() == 0 && !first {
+		return nil // what was judged later is as it was told
 	}
 	text.WriteString(eventJSON("token", "", s.app.tokenState(view)))
 	return s.send(text.String())
@@ -232,10 +236,14 @@ func eventJSON(name, id string, data any) string {
 	return event(name, id, string(text))
 }
 
-// versionOf ascends with everything that a renewal changes, and with what is found out about it later on: a page uses it to tell newer
-// from older.
+// versionOf ascends with everything that a renewal changes, and once more when what came with it could be judged only later: a page uses
+// it to tell newer from older.
 func versionOf(g *auth.Grant) string {
-	return fmt.Sprintf("%d.%d.%d", g.Generation, changedAt(g).UnixMicro(), g.Revision)
+	judged := 0
+	if g.Pending == "" {
+		judged = 1
+	}
+	return fmt.Sprintf("%d.%d.%d", g.Generation, changedAt(g).UnixMicro(), judged)
 }
 
 // changedAt is when a renewal changed the grant last, or its sign-in made it.
