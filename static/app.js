@@ -83,7 +83,7 @@
   // At the expiry, and at each automatic try after it, the card is asked for by itself: it is renewed if it is due.
   function askAgain(card) {
     const when = at(card, "askAt");
-    if (clicked || document.hidden || !(now() >= when) || Date.now() < askedAt + 3000) return;
+    if (!window.htmx || clicked || document.hidden || !(now() >= when) || Date.now() < askedAt + 3000) return;
     askedAt = Date.now();
     const since = card.querySelector("input[name=since]");
     htmx.ajax("POST", "/api/trigger-renew-token", { target: "#token-card", swap: "outerHTML", values: { since: since ? since.value : "" } });
@@ -219,7 +219,7 @@
 
   const newer = (a, b) => {
     const partsB = b.split(".").map(Number), parts = a.split(".").map(Number);
-    const first = parts.findIndex((part, i) => part !== partsB[i]); // generation, time, revision
+    const first = parts.findIndex((part, i) => part !== partsB[i]); // generation, time, whether it is judged
     return first >= 0 && parts[first] > partsB[first];
   };
 
