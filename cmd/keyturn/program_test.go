@@ -319,6 +319,7 @@ func atScripted(t testing.TB, set func(*scripted.Provider), args ...string) (*sc
 	idp := scripted.New(t)
 	if set != nil {
 		set(idp)
+		idp.Change(func() {}) // the program asks as soon as it starts
 	}
 	return idp, startProgram(t, append([]string{
 		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,

@@ -10,17 +10,20 @@ import (
 )
 
 func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
+	p.mu.Lock()
+	script, introspects := p.Document, p.Introspect != nil
+	p.mu.Unlock()
 	document := map[string]any{
 		"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
 		"userinfo_endpoint": p.URL + "/userinfo", "revocation_endpoint": p.URL + "/revoke",
 		"id_token_signing_alg_values_supported": []string{"ES256", "RS256"}, "response_types_supported": []string{"code"},
 		"subject_types_supported": []string{"public"}, "token_endpoint_auth_methods_supported": []string{"client_secret_basic"},
 	}
-	if p.Introspect != nil {
+	if introspects {
 		document["introspection_endpoint"] = p.URL + "/introspect"
 	}
-	if p.Document != nil {
-		p.Document(document)
+	if script != nil {
+		script(document)
 	}
 	answer(w, http.StatusOK, document)
 }

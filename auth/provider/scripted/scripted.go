@@ -134,12 +134,13 @@ func New(t testing.TB) *Provider {
 	mux.HandleFunc("GET /userinfo", p.userinfo)
 	mux.HandleFunc("POST /revoke", p.revoke)
 	mux.HandleFunc("POST /introspect", func(w http.ResponseWriter, r *http.Request) { p.Introspect(w, r) })
-	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		p.calls[r.URL.Path]++
 		p.mu.Unlock()
 		mux.ServeHTTP(w, r)
 	}))
+	p.Change(func() { p.Server = server })
 	t.Cleanup(p.Close)
 	return p
 }
