@@ -132,7 +132,7 @@ func guard(ctx context.Context, callback func(context.Context) (map[string]any, 
 		result map[string]any
 		err    error
 	}
-	ctx, cancel := context.WithTimeout(ctx, callbackTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callbackTime) // what it says is kept for others, too
 	defer cancel()
 	ended := make(chan outcome, 1)
 	go func() {

@@ -188,3 +188,14 @@ func TestACallbackThatDoesNotComeBackHoldsNothingUp(t *testing.T) {
 	stuck.Store(false)
 	h.expect(t, h.renew(t), auth.OutcomeRotated, 3)
 }
+
+// Who goes away while an answer is made for them, and for others, is no failure of the callback.
+func TestACallbackOutlivesTheRequestThatItIsAskedFor(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{idp: changing(map[string]any{"groups": []string{"admin"}}, nil, nil)})
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if user := h.config.Callbacks.User(gone, h.config.Log, h.stored(t)); user["groups"] == nil || strings.Contains(h.log.String(), "callback failed") {
+		t.Errorf("%v", user)
+	}
+}
