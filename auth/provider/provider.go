@@ -113,6 +113,12 @@ func backChannel(options Options, timeout time.Duration) *http.Client {
 	return client
 }
 
+// openID is a provider with metadata, a brand's too.
+type openID interface {
+	issuer() string
+	metadata(ctx context.Context) (*metadata, error)
+}
+
 // Set is the configured providers. It is safe for concurrent use.
 type Set struct {
 	list   []Provider
@@ -138,12 +144,12 @@ func New(configs []Config, options Options) (*Set, error) {
 		}
 		set.list, set.names = append(set.list, p), append(set.names, config.Name)
 		set.byName[config.Name] = p
-		openID, ok := p.(interface{ issuer() string }) // a brand may have filled it in
+		known, ok := p.(openID)
 		if !ok {
 			continue
 		}
-		if _, taken := set.byIssuer[openID.issuer()]; !taken {
-			set.byIssuer[openID.issuer()] = p
+		if _, taken := set.byIssuer[known.issuer()]; !taken {
+			set.byIssuer[known.issuer()] = p
 		}
 	}
 	return set, nil
@@ -165,14 +171,12 @@ func (s *Set) Discover(ctx context.Context) {
 	var asking errgroup.Group
 	asking.SetLimit(discoveriesAtOnce)
 	for _, p := range s.list {
-		openID, ok := p.(interface {
-			metadata(ctx context.Context) (*metadata, error)
-		})
+		known, ok := p.(openID)
 		if !ok {
 			continue
 		}
 		asking.Go(func() error {
-			_, _ = openID.metadata(ctx) // whoever needs it says what is wrong
+			_, _ = known.metadata(ctx) // whoever needs it says what is wrong
 			return nil
 		})
 	}
@@ -208,8 +212,8 @@ func (s *Set) Lookup(name string) (auth.Provider, bool) {
 // Of implements auth.Providers. An identity without an issuer, or with one that is no URL, is the name's.
 func (s *Set) Of(whose auth.Identity) (auth.Provider, bool) {
 	p, ok := s.Lookup(whose.Provider)
-	if openID, is := p.(interface{ issuer() string }); is && whose.Issuer != openID.issuer() {
-		then, now := originsOf(whose.Issuer), originsOf(openID.issuer())
+	if known, is := p.(openID); is && whose.Issuer != known.issuer() {
+		then, now := originsOf(whose.Issuer), originsOf(known.issuer())
 		ok = len(then) == 0 || slices.Equal(then, now)
 	}
 	if !ok {
