@@ -68,7 +68,7 @@ type Vault interface {
 	// Used says whether Use has been told of what the fingerprint names, and until is not over.
 	Used(ctx context.Context, fingerprint string) (bool, error)
 	// Use remembers until then that what is good once has been used: a logout token, a state, a grant that a new sign-in has
-	// replaced. Of several that tell of the same, first is true for one only.
+	// replaced, the former name of a session. Of several that tell of the same, first is true for one only.
 	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
 
 	// Due lists grants of a provider that are due at now, have a live session and no lease, the longest due first, at
