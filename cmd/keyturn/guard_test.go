@@ -165,7 +165,10 @@ func TestWhoseMatterItIsThatASignInCannotBegin(t *testing.T) {
 	var says atomic.Pointer[http.HandlerFunc]
 	idp := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*says.Load())(w, r) }))
 	t.Cleanup(idp.Close)
+	nothing := http.HandlerFunc(http.NotFound)
+	says.Store(&nothing)
 	p := startProgram(t, "KEYTURN_ISSUER="+idp.URL, "KEYTURN_CLIENT_ID=x")
+	p.person().do(t, "GET", "/auth/oidc", nil) // after it, the question of the start is answered, too
 	for name, c := range map[string]struct {
 		says       http.HandlerFunc
 		page, logs string
