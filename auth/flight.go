@@ -102,6 +102,11 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		f.stays(g, trigger, Failure{Code: CodeStorage, Party: PartyKeyturn})
 		return
 	}
+	if _, ok := r.Providers.Of(g.Identity); !ok {
+		// Before anything is written: the Scheduler comes by again and again.
+		f.stays(g, trigger, Failure{Code: CodeProviderUnavailable, Party: PartyOperator})
+		return
+	}
 	if leave == nil {
 		queueing, queued := r.step(ctx, "queue")
 		leave, err = r.queue(queueing, g, f.turn)

@@ -64,7 +64,8 @@ func (r *Rotator) claim(ctx context.Context, a *attempt) error {
 func (r *Rotator) renew(ctx context.Context, a attempt) {
 	f := a.flight
 	f.result, f.err = r.attempt(ctx, a)
-	f.idle = f.err == nil && f.result.Outcome == ""
+	untried := f.result.Outcome == "" || f.result.Outcome == OutcomeKept && !a.trigger.Forced() && !f.calling.Load()
+	f.idle = f.err == nil && untried
 }
 
 func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {

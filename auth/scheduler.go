@@ -13,7 +13,7 @@ const (
 	lookEvery  = 250 * time.Millisecond // how often the Scheduler looks for due grants
 	lookBatch  = 100                    // grants read at a time
 	idleFor    = 5 * time.Second        // a grant for which nothing could be tried is left alone
-	brokenFor  = time.Minute            // a grant that does not open, too
+	brokenFor  = time.Minute            // one that does not open, or is another issuer's, for longer
 	storageLog = time.Minute            // between two complaints about the database
 )
 
@@ -117,7 +117,14 @@ func (t *tender) prune() {
 		default:
 			continue
 		}
-		if ago := time.Since(f.ended); f.err == nil && !f.idle || f.err == nil && ago > idleFor || ago > brokenFor {
+		rest := time.Duration(0)
+		switch {
+		case f.err != nil, f.result.Failure.Code == CodeProviderUnavailable:
+			rest = brokenFor
+		case f.idle:
+			rest = idleFor
+		}
+		if time.Since(f.ended) > rest {
 			delete(t.begun, id)
 		}
 	}

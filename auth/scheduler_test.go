@@ -187,6 +187,62 @@ func TestAStorm(t *testing.T) {
 		before.HeapAlloc>>10, during.HeapAlloc>>10, grants)
 }
 
+// leases counts how often the vault is asked for one, which is a write.
+type leases struct {
+	auth.Vault
+	taken atomic.Int32
+}
+
+// Lease implements auth.Vault.
+func (l *leases) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	l.taken.Add(1)
+	return l.Vault.Lease(ctx, id, owner, ttl)
+}
+
+// elsewhere are providers of which one has the name of another, whose grants are there still.
+type elsewhere struct{ auth.Providers }
+
+// Of implements auth.Providers.
+func (elsewhere) Of(auth.Identity) (auth.Provider, bool) { return nil, false }
+
+// A grant for which nothing can be done is looked at now and then, and not written to.
+func TestGrantsThatNothingCanBeDoneForAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		prepare func(t *testing.T) (*house, auth.RotatorConfig)
+		most    int32
+	}{
+		"of another issuer": {func(t *testing.T) (*house, auth.RotatorConfig) {
+			h := newHouse(t, options{lifetime: time.Second})
+			config := h.config
+			config.Providers = elsewhere{config.Providers}
+			return h, config
+		}, 0},
+		"while the spool cannot be read": {func(t *testing.T) (*house, auth.RotatorConfig) {
+			h, _ := rotatesOntoAFullDisk(t, scripted.FamilyRevoked)
+			config, fails := h.config, &atomic.Bool{}
+			fails.Store(true)
+			config.Vault, config.Spool = h.db, moodySpool{config.Spool, fails}
+			return h, config
+		}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, config := c.prepare(t)
+			counting := &leases{Vault: config.Vault}
+			config.Vault = counting
+			h.config = config
+			h.diesAndStarts(t, config)
+			stop := h.schedule(t, false)
+			time.Sleep(4 * time.Second)
+			stop()
+			if n := counting.taken.Load(); n > c.most {
+				t.Errorf("leased %d times in 4 s", n)
+			}
+		})
+	}
+}
+
 // A provider that is down for everybody is probed, not stormed; nobody is signed out; and when it is back all is fresh
 // soon, without a stampede.
 func TestAnOutage(t *testing.T) {
