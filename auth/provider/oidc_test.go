@@ -231,3 +231,22 @@ func TestEndOfSession(t *testing.T) {
 		t.Errorf("%v, %v", u, err)
 	}
 }
+
+// Realms and tenants of one host are issuers of their own: what one has issued is not shown to another that has its name now.
+func TestAnIdentityIsOfItsIssuerOnly(t *testing.T) {
+	t.Parallel()
+	set, err := provider.New([]provider.Config{{
+		Name: "work", Type: "oidc", Issuer: "https://id.example/realms/b", ClientID: "c", Scopes: provider.DefaultScopes(),
+	}}, provider.Options{RenewTimeout: time.Second, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for issuer, want := range map[string]bool{
+		"https://id.example/realms/b": true, "": true,
+		"https://id.example/realms/a": false, "https://id.example/realms/b/": false, "https://else.example/realms/b": false,
+	} {
+		if _, ok := set.Of(auth.Identity{Provider: "work", Issuer: issuer, Subject: "alice"}); ok != want {
+			t.Errorf("what %q has issued is of the provider: %v", issuer, ok)
+		}
+	}
+}
