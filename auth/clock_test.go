@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -34,6 +35,33 @@ func TestTheLatestSignInIsNotTheOldestOne(t *testing.T) {
 	}
 	if err := h.grants.Wait(t.Context()); err != nil || len(h.idp.Revoked()) != 0 {
 		t.Errorf("%d tokens are revoked, %v", len(h.idp.Revoked()), err)
+	}
+}
+
+// Whoever signs in after the clock was set back is older than those from before, and is not what the next one ends.
+func TestASignInAfterAClockWasSetBackIsNotEndedByTheNext(t *testing.T) {
+	t.Parallel()
+	var clock movable
+	h := newHouse(t, options{now: clock.now})
+	h.signIn(t) // two, from before
+	clock.set(-4 * time.Minute)
+	bounded := func() *auth.Grant {
+		g := h.signIn(t)
+		if err := h.grants.EndOldest(t.Context(), g, 2, func(context.Context, string) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	first := bounded()
+	clock.set(-3 * time.Minute)
+	bounded()
+	if _, err := h.db.Get(t.Context(), first.ID); err != nil {
+		t.Errorf("the last sign-in but one: %v", err)
+	}
+	clock.set(0)
+	bounded()
+	if _, err := h.db.Get(t.Context(), first.ID); !errors.Is(err, auth.ErrNotFound) {
+		t.Errorf("the oldest, when the clock is right: %v", err)
 	}
 }
 
