@@ -26,8 +26,8 @@ type SessionEvent struct {
 }
 
 // Callbacks are the two places where a program that embeds Keyturn has its say. They run on goroutines of their own, possibly many at a
-// time, and have 5 s. A callback that fails, panics, takes longer or returns what JSON cannot hold is logged and changes nothing: it never
-// signs anybody out, keeps nobody out, and holds no renewal up.
+// time, and have 5 s: one that does not heed its context goes on for nothing. A callback that fails, panics, takes longer or returns what
+// JSON cannot hold is logged and changes nothing: it never signs anybody out, keeps nobody out, and holds no renewal up.
 type Callbacks struct {
 	// Token runs at sign-in and after each renewal and returns what the grant keeps beside its tokens.
 	Token func(ctx context.Context, event TokenEvent) (map[string]any, error)

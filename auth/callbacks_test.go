@@ -181,7 +181,7 @@ func TestACallbackThatDoesNotComeBackHoldsNothingUp(t *testing.T) {
 		}
 		return map[string]any{"tenant": 7}, nil
 	}
-	h := newHouse(t, options{callbacks: &callbacks, timeout: 7 * time.Second})
+	h := newHouse(t, options{callbacks: &callbacks, timeout: 2 * time.Second})
 	stuck.Store(true)
 	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
 	h.shows(t, map[string]any{"tenant": 7})

@@ -120,8 +120,8 @@ func (r *Rotator) tooLate(ctx context.Context, g *Grant, record *Renewal) {
 	}
 }
 
-// settleStored checks what came with stored tokens. Where that needs the provider, whoever waits for the renewal waits for settleWait at
-// most: the tokens serve meanwhile.
+// settleStored checks what came with stored tokens. That may need the provider, or a callback: whoever waits for the renewal waits for
+// settleWait at most, for the tokens serve meanwhile.
 func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 	provider, ok := r.Providers.Of(g.Identity)
 	if !ok || !record.Outcome.Succeeded() {
@@ -135,10 +135,6 @@ func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 			// The tokens are stored. A pending id token is looked at again by whoever next reads the grant.
 			r.Log.ErrorContext(ctx, "what came with a renewal is not settled yet", "grant", g.ID, "error", err)
 		}
-	}
-	if g.Pending == "" {
-		settle(g, record)
-		return
 	}
 	own, ownRecord, done := clone(g), *record, make(chan struct{})
 	r.running.Go(func() {
