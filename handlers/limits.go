@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -78,14 +79,15 @@ func (l *limiter) take(key string, times int, now time.Time) (wait time.Duration
 	return wait
 }
 
-// left is how long it takes until there is something left for whoever the key names, without taking it. It is not positive if there is.
-func (l *limiter) left(key string, now time.Time) (wait time.Duration) {
-	bucket, ok := l.buckets.Get(key)
-	if !ok {
-		return 0
+// left is how long it takes until more than spoken of times as much as the limit allows is left to whoever the key names. It takes
+// nothing, and is not positive if there is.
+func (l *limiter) left(key string, times, spoken int, now time.Time) (wait time.Duration) {
+	most := float64(l.limit.Count * times)
+	left := most
+	if bucket, ok := l.buckets.Get(key); ok {
+		left = bucket.TokensAt(now)
 	}
-	missing := 1 - bucket.TokensAt(now)
-	return time.Duration(missing / float64(bucket.Limit()) * float64(time.Second))
+	return time.Duration((1 + float64(spoken) - left) / most * float64(l.limit.Per))
 }
 
 // limited refuses requests beyond the limit. name is what the meter calls it.
@@ -115,21 +117,50 @@ func (a *app) limited(name string, limit Limit) echo.MiddlewareFunc {
 // limitedInVain refuses requests of an address once too many of its requests were in vain, which the next handler says. Those that were
 // not count for nothing: a provider sends all of its logout tokens from one address. The bound is one beside limited's.
 func (a *app) limitedInVain(name string, limit Limit, next func(c echo.Context) (inVain bool, err error)) echo.HandlerFunc {
-	l := newLimiter(limit)
+	tries := &tries{limiter: newLimiter(limit), open: map[string]int{}}
 	return func(c echo.Context) error {
 		address, known := a.limitedAddress(c)
-		known = known && limit.Count > 0
-		if known {
-			if wait := l.left("address "+address, time.Now()); wait > 0 {
-				a.Meter.Refused(name)
-				return tooMany(c, wait, "Too much that came from here was refused.")
-			}
+		if !known || limit.Count == 0 {
+			_, err := next(c)
+			return err
 		}
-		inVain, err := next(c)
-		if known && inVain {
-			l.take("address "+address, perAddress, time.Now())
+		if wait := tries.begin(address); wait > 0 {
+			a.Meter.Refused(name)
+			return tooMany(c, wait, "Too much that came from here was refused.")
 		}
+		inVain := true // as a panic is
+		defer func() { tries.end(address, inVain) }()
+		var err error
+		inVain, err = next(c)
 		return err
+	}
+}
+
+// tries bounds what an address tries in vain. Any that is open yet may turn out to be. It is safe for concurrent use.
+type tries struct {
+	limiter *limiter
+	mu      sync.Mutex
+	open    map[string]int // by address
+}
+
+// begin opens a try of the address, unless it has to wait before that.
+func (t *tries) begin(address string) (wait time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if wait = t.limiter.left(address, perAddress, t.open[address], time.Now()); wait <= 0 {
+		t.open[address]++
+	}
+	return wait
+}
+
+func (t *tries) end(address string, inVain bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.open[address]--; t.open[address] == 0 {
+		delete(t.open, address)
+	}
+	if inVain {
+		t.limiter.take(address, perAddress, time.Now())
 	}
 }
 

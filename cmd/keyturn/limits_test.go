@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,6 +107,36 @@ func TestLimitsOfAnAddress(t *testing.T) {
 	}
 	if n := strings.Count(open.log.String(), "--trusted-proxies (KEYTURN_TRUSTED_PROXIES) does not name it"); n != 1 {
 		t.Errorf("the undeclared proxy is told of %d times", n)
+	}
+}
+
+// Logout tokens are bounded as well when they come all at once, and nobody can judge them yet.
+func TestLogoutTokensThatComeAtOnceAreLimited(t *testing.T) {
+	t.Parallel()
+	silent := make(chan struct{})
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		endsSessions(idp)
+		idp.Keys = func(w http.ResponseWriter, _ *http.Request) {
+			<-silent
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	}, "--limit-sign-in=1/h", "--trusted-proxies=127.0.0.0/8,::1")
+	token := idp.SignAs("logout+jwt", idp.LogoutClaims("", "alice"))
+	var all sync.WaitGroup
+	var refused atomic.Int32
+	release := sync.OnceFunc(func() { close(silent) })
+	defer release()
+	for range 30 {
+		all.Go(func() {
+			a := p.person().do(t, "POST", "/auth/oidc/backchannel-logout", url.Values{"logout_token": {token}}, "X-Forwarded-For", "203.0.113.9")
+			if a.status == http.StatusTooManyRequests && refused.Add(1) == 20 {
+				release()
+			}
+		})
+	}
+	all.Wait()
+	if n := refused.Load(); n != 20 {
+		t.Errorf("%d of 30 are refused unseen, want 20", n)
 	}
 }
 
