@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -49,8 +50,7 @@ func (a *app) events(c echo.Context) error {
 		}
 	} else {
 		s.say = s.program
-		s.last, err = s.lastEvent(c.Request().Context())
-		if err != nil {
+		if err := s.goOn(c.Request().Context()); err != nil {
 			return storageProblem(err)
 		}
 	}
@@ -76,6 +76,7 @@ type stream struct {
 	known   string // version that the other side knows
 	last    int64  // newest renewal that a program has been told of
 	warning string // that it was told of with it
+	token   string // version without what was judged later, of which a program was told the token's state
 }
 
 // errStreamDone says that there is nothing more to tell.
@@ -167,34 +168,49 @@ func (s *stream) program(ctx context.Context) error {
 	if err != nil {
 		return s.unread(ctx, err)
 	}
-	first := s.known == ""
 	s.known = version
 	var text strings.Builder
 	for i := len(list) - 1; i >= 0; i-- {
+		r := list[i]
+		if r.ID == 0 {
+			s.known = "" // the database has not taken it yet: it is told when it has, and nothing else changes by that
+			continue
+		}
 		// What is found out about the newest later on, about its id token for one, is told with it once more.
-		if r := list[i]; r.ID > s.last || r.ID == s.last && r.Warning != s.warning {
+		if r.ID > s.last || r.ID == s.last && r.Warning != s.warning {
 			s.last, s.warning = r.ID, r.Warning
-			text.WriteString(eventJSON("renewal", strconv.FormatInt(r.ID, 10), rotationOf(r)))
+			text.WriteString(eventJSON("renewal", s.eventID(), rotationOf(r)))
 		}
 	}
-	if text.Len() == 0 && !first {
+	told := s.token
+	if s.token = version[:strings.LastIndexByte(version, '.')]; text.Len() == 0 && s.token == told {
 		return nil // what was judged later is as it was told
 	}
 	text.WriteString(eventJSON("token", "", s.app.tokenState(view)))
 	return s.send(text.String())
 }
 
-// lastEvent is where a program goes on: after what it had last, or after what there is.
-func (s *stream) lastEvent(ctx context.Context) (int64, error) {
-	if id, err := strconv.ParseInt(s.c.Request().Header.Get("Last-Event-ID"), 10, 64); err == nil {
-		return id, nil
+// eventID names what a program was told last: a renewal, and what there was to say of it.
+func (s *stream) eventID() string {
+	id := strconv.FormatInt(s.last, 10)
+	if s.warning != "" {
+		id += "." + s.warning
 	}
-	list, err := s.app.Rotator.History(ctx, s.grant, 0, 1)
-	if err != nil || len(list) == 0 {
-		return 0, err
+	return id
+}
+
+// goOn begins behind what a program had last, or behind what there is.
+func (s *stream) goOn(ctx context.Context) error {
+	number, warning, _ := strings.Cut(s.c.Request().Header.Get("Last-Event-ID"), ".")
+	if id, err := strconv.ParseInt(number, 10, 64); err == nil {
+		s.last, s.warning = id, warning
+		return nil
 	}
-	s.warning = list[0].Warning
-	return list[0].ID, nil
+	list, err := s.app.Rotator.History(ctx, s.grant, 0, 2) // the newest may not be stored yet
+	if i := slices.IndexFunc(list, func(r auth.Renewal) bool { return r.ID > 0 }); i >= 0 {
+		s.last, s.warning = list[i].ID, list[i].Warning
+	}
+	return err
 }
 
 func (s *stream) unread(ctx context.Context, err error) error {
