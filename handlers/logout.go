@@ -97,27 +97,27 @@ func (a *app) leavingCookie(state string, maxAge int) *http.Cookie {
 	return cookie
 }
 
-// leave returns where the browser goes after a sign-out: to the provider's end of session (OpenID Connect RP-Initiated Logout
-// section 2), which sends it back with the state, or to the start page.
-func (a *app) leave(ctx context.Context, c echo.Context, g *auth.Grant) string {
+// leave returns where the browser goes after a sign-out: to the end of session of the provider with the label (OpenID Connect
+// RP-Initiated Logout section 2), which sends it back with the state, or to the start page.
+func (a *app) leave(ctx context.Context, c echo.Context, g *auth.Grant) (target, label string) {
 	if g == nil {
-		return "/"
+		return "/", ""
 	}
 	p, found := a.Providers.Get(g.Identity.Provider)
 	if _, same := a.Providers.Of(g.Identity); !found || !same {
-		return "/"
+		return "/", ""
 	}
 	var hint auth.Secret // an id token in a URL is one that leaves: browsers and proxies write URLs down
 	if a.ExposeTokens {
 		hint = g.Tokens.ID
 	}
 	state := rand.Text()
-	target := p.EndSessionURL(ctx, hint, a.BaseURL+"/", state)
+	target = p.EndSessionURL(ctx, hint, a.BaseURL+"/", state)
 	if target == "" {
-		return "/"
+		return "/", ""
 	}
 	c.SetCookie(a.leavingCookie(state, leavingMaxAge))
-	return target
+	return target, p.Label()
 }
 
 // cameBack says whether the browser comes back from the sign-out that it went away with, once.

@@ -348,7 +348,7 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 // whoever tries again is still known, and a session without a grant is nobody's.
 func (a *app) signOut(c echo.Context) error {
 	ctx := c.Request().Context()
-	target := "/"
+	target, label := "/", ""
 	if person, ok := a.Sessions.SignedIn(ctx); ok {
 		wait, cancel := context.WithTimeout(ctx, endWait)
 		defer cancel()
@@ -356,7 +356,7 @@ func (a *app) signOut(c echo.Context) error {
 		if err != nil {
 			return storageProblem(err)
 		}
-		target = a.leave(wait, c, g)
+		target, label = a.leave(wait, c, g)
 	}
 	if err := a.Sessions.End(ctx); err != nil {
 		return storageProblem(err)
@@ -365,6 +365,11 @@ func (a *app) signOut(c echo.Context) error {
 	if isHTMX(c) {
 		c.Response().Header().Set("HX-Redirect", target)
 		return c.NoContent(http.StatusOK)
+	}
+	if label != "" && c.Request().Header.Get("Sec-Fetch-Mode") == "navigate" {
+		// Browsers hold each redirect that follows a form against form-action, and an end of session may lead anywhere.
+		c.Response().Header().Set("Refresh", "0; url="+target)
+		return a.render(c, http.StatusOK, views.SigningOut(views.SigningOutPage{Label: label, URL: target}))
 	}
 	return c.Redirect(http.StatusSeeOther, target)
 }

@@ -251,6 +251,8 @@
     else location.assign("/?ended=1");
   }
   window.addEventListener("beforeunload", () => { leavingUntil = Date.now() + 30000; });
+  // Unless the browser has refused to go there.
+  document.addEventListener("securitypolicyviolation", (event) => { if (event.effectiveDirective === "form-action") leavingUntil = 0; });
 
   // The timeline: its present moves, its bars are walked by arrow keys
 

@@ -155,6 +155,12 @@ type ErrorPage struct {
 	ActionLabel string
 }
 
+// SigningOutPage is where a sign-out goes on.
+type SigningOutPage struct {
+	Label string // of the provider
+	URL   string // its end of session
+}
+
 // DevSignInPage is the sign-in page of the embedded provider.
 type DevSignInPage struct {
 	Action        string

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -84,6 +86,37 @@ func TestSigningOutByClickEndsTheSessionAtTheProvider(t *testing.T) {
 		b.becomes(t, "it is live", isLive)
 		b.do(t, click(`form[action="/auth/signout"] button`), visible(`a[data-provider="dev"]`))
 		b.becomes(t, "it says so", `document.querySelector(".note").textContent.includes("and at your provider")`)
+	}
+}
+
+// An end of session may lead through hosts that nobody has told of: a browser holds them against the form of a page, and not against a way
+// that it goes by itself.
+func TestSigningOutByClickLeadsThroughAnyHost(t *testing.T) {
+	t.Parallel()
+	through := func(next func(query url.Values) string) string {
+		host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, next(r.URL.Query()), http.StatusFound)
+		}))
+		t.Cleanup(host.Close)
+		return host.URL
+	}
+	last := through(func(query url.Values) string {
+		return query.Get("post_logout_redirect_uri") + "?state=" + query.Get("state")
+	})
+	first := through(func(query url.Values) string { return last + "/?" + query.Encode() })
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Document = func(document map[string]any) { document["end_session_endpoint"] = first + "/end" }
+	})
+	for name, noScript := range map[string]bool{"with JavaScript": false, "without": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := openTab(t, look{noScript: noScript})
+			b.do(t, chromedp.Navigate(p.base), click(`a[data-provider="oidc"]`), visible(`#token-card`))
+			b.do(t, click(`form[action="/auth/signout"] button`), visible(`a[data-provider="oidc"]`))
+			if said := b.text(t, ".note"); !strings.Contains(said, "and at your provider") {
+				t.Errorf("it says %q", said)
+			}
+		})
 	}
 }
 
