@@ -74,10 +74,18 @@ func (a *app) sameOrigin() echo.MiddlewareFunc {
 			a.Log.Error("base URL is no origin", "error", err)
 		}
 	}
+	check := func(r *http.Request) error {
+		// The library compares hosts alone: who can answer for http://HOST, anybody on the way to it, would be let in at https://HOST.
+		if origin := r.Header.Get(echo.HeaderOrigin); r.Header.Get("Sec-Fetch-Site") == "" && strings.HasPrefix(origin, "http:") &&
+			strings.HasPrefix(a.BaseURL, "https:") && !slices.Contains([]string{http.MethodGet, http.MethodHead, http.MethodOptions}, r.Method) {
+			return errors.New("the origin is not https")
+		}
+		return protection.Check(r)
+	}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			if !slices.Contains([]string{callbackRoute, backChannelRoute, initiateRoute}, c.Path()) {
-				if err := protection.Check(c.Request()); err != nil {
+				if err := check(c.Request()); err != nil {
 					return problem(http.StatusForbidden, "cross_origin", "This request came from another site.",
 						"Keyturn does only what its own pages ask for.").because(err)
 				}

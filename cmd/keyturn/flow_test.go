@@ -192,6 +192,28 @@ func TestOtherSitesCannotAskForAnything(t *testing.T) {
 	}
 }
 
+// Whoever is on the way between a browser and Keyturn can answer for the host over http.
+func TestTheHostOverHTTPIsAnotherSite(t *testing.T) {
+	t.Parallel()
+	_, addr := behindProxy(t, "https://keyturn.example.com")
+	for origin, want := range map[string]int{"http://keyturn.example.com": http.StatusForbidden, "https://keyturn.example.com": http.StatusUnauthorized} {
+		request, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+addr+"/api/renew-token", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = "keyturn.example.com"
+		request.Header.Set("Origin", origin)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("from %s: %d, want %d", origin, response.StatusCode, want)
+		}
+	}
+}
+
 func TestSigningOut(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)

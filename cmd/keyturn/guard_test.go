@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
 )
 
@@ -72,18 +71,7 @@ func TestCookies(t *testing.T) {
 	if c := cookie(plain, plain.base); c.Name != "keyturn_session" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Secure || c.Path != "/" {
 		t.Errorf("over http: %v", c)
 	}
-	listener, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := listener.Addr().String()
-	listener.Close()
-	idp := scripted.New(t)
-	p := &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}, args: []string{
-		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
-		"--base-url=https://keyturn.example.com",
-	}}
-	launch(t, p, addr)
+	p, addr := behindProxy(t, "https://keyturn.example.com")
 	if c := cookie(p, "http://"+addr); c.Name != "__Host-keyturn_session" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || !c.Secure || c.Path != "/" || c.Domain != "" {
 		t.Errorf("over https: %v", c)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -148,6 +149,22 @@ func launch(t testing.TB, p *program, addr string) *program {
 			t.Fatalf("keyturn is not ready:\n%s", p.log)
 		}
 	}
+}
+
+// behindProxy starts the built program as it is behind a proxy at base, and tells where it listens itself.
+func behindProxy(t *testing.T, base string) (p *program, addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = listener.Addr().String()
+	listener.Close()
+	idp := scripted.New(t)
+	p = &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}, args: []string{
+		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret, "--base-url=" + base,
+	}}
+	return launch(t, p, addr), addr
 }
 
 // command is a command of Keyturn with the program's settings: to serve, if there are no words.
