@@ -44,6 +44,7 @@ func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, err
 	if err != nil {
 		return auth.Logout{}, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
 	}
+	resting := p.discovery.lately(true) != nil
 	var verified *oidc.LogoutToken
 	m, err = p.proven(ctx, m, keyUse{stranger: true}, func(m *metadata, use *keyUse) (err error) {
 		verified, err = m.verifier.VerifyLogout(use.in(ctx), token)
@@ -54,6 +55,9 @@ func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, err
 		return err
 	})
 	switch {
+	case err != nil && resting && m.lacks(auth.Secret(token)):
+		// The provider may announce it by now, and sends again what could not be judged.
+		return auth.Logout{}, fmt.Errorf("%w: the metadata was read a moment ago, and does not announce the algorithm", auth.ErrKeysUnavailable)
 	case err != nil:
 		return auth.Logout{}, err
 	case verified.Issuer != m.Issuer:

@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"sync"
@@ -59,6 +60,32 @@ func changing(t *testing.T, moves, resigns bool) (idp *scripted.Provider, change
 				_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{published}})
 			}
 		})
+	}
+}
+
+// Strangers have metadata read seldom. A logout token for which it may be out of date is not called wrong meanwhile: then the provider
+// would not send it again.
+func TestALogoutTokenOfANewAlgorithmIsNotRefusedUnseen(t *testing.T) {
+	t.Parallel()
+	var clock clock
+	idp, change := changing(t, false, true)
+	p := newOIDCAt(t, idp, clock.now, nil)
+	if _, err := signIn(t, p, nil); err != nil {
+		t.Fatal(err)
+	}
+	change()
+	token := func() string {
+		claims := idp.LogoutClaims("s1", "alice")
+		claims["iat"], claims["exp"] = clock.now().Unix(), clock.now().Add(time.Minute).Unix()
+		return idp.SignAs("logout+jwt", claims)
+	}
+	clock.advance(35 * time.Second)
+	if _, err := p.VerifyLogout(t.Context(), token()); !errors.Is(err, auth.ErrKeysUnavailable) {
+		t.Errorf("while the metadata is not read again: %v", err)
+	}
+	clock.advance(30 * time.Second)
+	if _, err := p.VerifyLogout(t.Context(), token()); err != nil {
+		t.Errorf("when it is: %v", err)
 	}
 }
 
