@@ -69,6 +69,19 @@ func TestReadinessNamesWhatFails(t *testing.T) {
 	}
 }
 
+// The admin listener shows how the process runs, and not what it was called with: that may be a password.
+func TestTheAdminListenerShowsNoCommandLine(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t, anyAdmin)
+	admin := adminOf(t, p)
+	if a := p.person().do(t, "GET", admin+"/debug/pprof/goroutine?debug=1", nil); a.status != http.StatusOK || !strings.Contains(a.body, "goroutine profile") {
+		t.Errorf("%d %.200s", a.status, a.body)
+	}
+	if a := p.person().do(t, "GET", admin+"/debug/pprof/cmdline", nil); a.status != http.StatusNotFound || strings.Contains(a.body, "--data-dir") {
+		t.Errorf("%d %.200s", a.status, a.body)
+	}
+}
+
 // A load balancer has to see that the process is not ready before connections to it fail.
 func TestOnSIGTERMItIsNotReadyFirstAndGoesOnServing(t *testing.T) {
 	t.Parallel()

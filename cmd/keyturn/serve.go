@@ -125,14 +125,14 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// adminHandler is what operators see: health as on the public listener, metrics, and pprof.
+// adminHandler is what operators see: health as on the public listener, metrics, and pprof but for the command line, which may hold a
+// password.
 func (s *site) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/healthz", s.handler)
 	mux.Handle("/readyz", s.handler)
 	mux.Handle("GET /metrics", s.metrics.handler())
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
