@@ -68,8 +68,10 @@ type Vault interface {
 	// Used says whether Use has been told of what the fingerprint names, and until is not over.
 	Used(ctx context.Context, fingerprint string) (bool, error)
 	// Use remembers until then that what is good once has been used: a logout token, a state, a grant that a new sign-in has
-	// replaced, the former name of a session. Of several that tell of the same, first is true for one only.
+	// replaced, the former name of a session, or the turn of a request. Of several that tell of the same, first is true for one only.
 	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
+	// Unuse forgets what Use was told of, which may be used again.
+	Unuse(ctx context.Context, fingerprint string) error
 
 	// Due lists grants of a provider that are due at now, have a live session and no lease, the longest due first, at
 	// most limit, and only those that follow after, which is zero for the first. Among them are grants whose token set

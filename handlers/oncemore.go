@@ -21,23 +21,29 @@ const (
 // in: the answer with the new name is on its way. To go on would begin another session, in place of the one that the other tab has.
 func (a *app) inItsSession(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		r := c.Request()
-		times := strings.Count(r.URL.RawQuery, onceMore+"=")
-		if times >= mostOnceMore || !a.Sessions.Renamed(r) {
+		if timesMore(c) >= mostOnceMore || !a.Sessions.Renamed(c.Request()) {
 			return next(c)
 		}
-		select {
-		case <-time.After(time.Duration(times+1) * onceMoreWait):
-		case <-r.Context().Done():
-		}
-		target := r.URL.Path + "?" + onceMore + "=1"
-		if r.URL.RawQuery != "" {
-			target += "&" + r.URL.RawQuery
-		}
-		status := http.StatusSeeOther
-		if r.Method == http.MethodPost {
-			status = http.StatusTemporaryRedirect // it stays a POST
-		}
-		return c.Redirect(status, target)
+		return sendOnceMore(c)
 	}
+}
+
+func timesMore(c echo.Context) int { return strings.Count(c.Request().URL.RawQuery, onceMore+"=") }
+
+// sendOnceMore sends the browser to the same place once more, in a moment.
+func sendOnceMore(c echo.Context) error {
+	r, times := c.Request(), timesMore(c)
+	select {
+	case <-time.After(time.Duration(times+1) * onceMoreWait):
+	case <-r.Context().Done():
+	}
+	target := r.URL.Path + "?" + onceMore + "=1"
+	if r.URL.RawQuery != "" {
+		target += "&" + r.URL.RawQuery
+	}
+	status := http.StatusSeeOther
+	if r.Method == http.MethodPost {
+		status = http.StatusTemporaryRedirect // it stays a POST
+	}
+	return c.Redirect(status, target)
 }

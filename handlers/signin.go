@@ -163,6 +163,14 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+answer.Encode())
 	}
 	ctx := c.Request().Context()
+	endTurn, inTurn, err := a.Sessions.Turn(ctx)
+	if err != nil {
+		return storageProblem(err)
+	}
+	if !inTurn {
+		return sendOnceMore(c)
+	}
+	defer endTurn()
 	pending, ok := a.Sessions.Take(ctx, answer.Get("state"), p.Name())
 	if ok {
 		// Of several requests with one answer, at several replicas perhaps, one signs in: a code that comes twice ends the grant at the

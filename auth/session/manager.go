@@ -116,9 +116,13 @@ func (m *Manager) EndOrphan(ctx context.Context) error {
 
 // Lives says whether the request's session has not ended since. Asking does not keep it alive.
 func (m *Manager) Lives(ctx context.Context) (bool, error) {
-	ctx, token := NewContext(ctx), m.scs.Token(ctx)
+	return m.lives(ctx, Hash(m.scs.Token(ctx)))
+}
+
+func (m *Manager) lives(ctx context.Context, hash string) (bool, error) {
+	ctx = NewContext(ctx)
 	FromContext(ctx).Passive = true
-	_, found, err := m.store.FindCtx(ctx, Hash(token))
+	_, found, err := m.store.FindCtx(ctx, hash)
 	return found, err
 }
 

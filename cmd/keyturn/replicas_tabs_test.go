@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"keyturn/auth/provider/scripted"
 )
 
@@ -77,6 +79,86 @@ func TestTabsOfOneBrowserAtTwoReplicas(t *testing.T) {
 	}
 }
 
+// jar is where a browser keeps its session's cookie: what comes last counts, in all of its tabs.
+type jar struct {
+	mu     sync.Mutex
+	cookie string
+}
+
+func (j *jar) swap(was, now string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if was != now {
+		j.cookie = now
+	}
+}
+
+func (j *jar) now() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.cookie
+}
+
+// Tabs that come back from the provider at the same moment at several replicas leave one session: a second one would live on, and be
+// renewed, with nobody to sign it out.
+func TestTabsThatComeBackAtOnceLeaveOneSession(t *testing.T) {
+	t.Parallel()
+	takeTurn(t)
+	r := startReplicas(t, scripted.New(t), "")
+	for round := range 4 {
+		var browser jar
+		var backs []string
+		tabs := []balanced{r.tab(t, 0), r.tab(t, 1), r.tab(t, 2)}
+		for _, b := range tabs {
+			back, cookie := b.begin(t, browser.now())
+			browser.swap("", cookie)
+			backs = append(backs, back)
+		}
+		var all sync.WaitGroup
+		for i, b := range tabs {
+			all.Go(func() {
+				for path := backs[i]; ; {
+					was := browser.now()
+					a, now := b.get(t, path, was)
+					browser.swap(was, now)
+					if path = a.header.Get("Location"); !strings.Contains(path, onceMoreMark) {
+						if a.status != http.StatusSeeOther || path != "/dashboard" {
+							t.Errorf("round %d: tab %d ends with %d at %s", round, i+1, a.status, path)
+						}
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		if a, _ := tabs[0].get(t, "/api/session", browser.now()); a.status != http.StatusOK {
+			t.Errorf("round %d: after all of them: %d", round, a.status)
+		}
+		if n := r.count(t, "sessions WHERE grant_id <> ''"); n != round+1 {
+			t.Fatalf("%d sessions after %d browsers", n, round+1)
+		}
+		if n := r.count(t, "grants"); n != round+1 {
+			t.Fatalf("%d grants after %d browsers", n, round+1)
+		}
+	}
+}
+
+const onceMoreMark = "once_more=1"
+
+// count counts rows of the database.
+func (r *replicas) count(t *testing.T, what string) (n int) {
+	t.Helper()
+	db, err := pgx.Connect(t.Context(), r.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close(t.Context())
+	if err := db.QueryRow(t.Context(), "SELECT count(*) FROM "+what).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // A tab that begins a sign-in at one replica while another signs in at the other does not take the new session's name away.
 func TestALateAnswerLeavesTheNewSessionItsName(t *testing.T) {
 	t.Parallel()
@@ -110,7 +192,7 @@ func TestALateAnswerLeavesTheNewSessionItsName(t *testing.T) {
 		t.Errorf("the new session: %d", a.status)
 	}
 	for _, path := range []string{"/auth/oidc", back} {
-		if a, set := other.get(t, path, former); !strings.Contains(a.header.Get("Location"), "once_more=1") || set != former {
+		if a, set := other.get(t, path, former); !strings.Contains(a.header.Get("Location"), onceMoreMark) || set != former {
 			t.Errorf("%s with the former name at the other replica: %d to %s", path, a.status, a.header.Get("Location"))
 		}
 	}

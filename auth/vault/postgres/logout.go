@@ -45,3 +45,11 @@ func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (fir
 	}
 	return true, nil
 }
+
+// Unuse implements auth.Vault.
+func (db *DB) Unuse(ctx context.Context, fingerprint string) error {
+	if _, err := db.exec(ctx, `DELETE FROM used_tokens WHERE fingerprint = $1`, fingerprint); err != nil {
+		return fmt.Errorf("forget a used token: %w", err)
+	}
+	return nil
+}

@@ -45,3 +45,15 @@ func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (fir
 	}
 	return first, nil
 }
+
+// Unuse implements auth.Vault.
+func (db *DB) Unuse(ctx context.Context, fingerprint string) error {
+	err := db.inTx(ctx, func(tx *writer) error {
+		_, err := tx.Exec(`DELETE FROM used_tokens WHERE fingerprint = ?`, fingerprint)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("forget a used token: %w", err)
+	}
+	return nil
+}

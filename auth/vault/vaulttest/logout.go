@@ -101,5 +101,10 @@ func logout(test func(name string, run func(t *testing.T, f fixture))) {
 		if must(t, err); used || !first {
 			t.Errorf("afterwards it is used: %v, and used again: %v", used, first)
 		}
+		must(t, f.Unuse(t.Context(), "one"))
+		must(t, f.Unuse(t.Context(), "never used"))
+		if first, err = f.Use(t.Context(), "one", f.clock.Now().Add(time.Minute)); err != nil || !first {
+			t.Errorf("once its use is forgotten it is used again: %v, %v", first, err)
+		}
 	})
 }
