@@ -91,7 +91,8 @@ func (a *app) routes() *echo.Echo {
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = clientAddress(a.TrustedProxies)
 	e.HTTPErrorHandler = a.failed
-	e.Use(a.answered, a.recovered, a.sameOrigin(), limitBody())
+	around := a.answered(a.recovered(a.sameOrigin()(limitBody()(routed))))
+	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return around }) // echo would put it together anew with each request
 	signIn, renew := a.limited(limitSignIn, a.Limits.SignIn), a.limited(limitRenew, a.Limits.Renew)
 	reveal := a.limited(limitReveal, a.Limits.Reveal)
 	compressed := compression()
@@ -144,6 +145,9 @@ const (
 	rotationsRoute = "/api/rotations"
 	eventsRoute    = "/events"
 )
+
+// routed goes on with what the router has found.
+func routed(c echo.Context) error { return c.Handler()(c) }
 
 func onlyPost(c echo.Context) error {
 	c.Response().Header().Set(echo.HeaderAllow, http.MethodPost)
