@@ -2,11 +2,12 @@ package handlers
 
 import (
 	"context"
-	"crypto/rand"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,8 +37,10 @@ const (
 	SignInFailed    = "failed"
 )
 
-// request is what is known of a request from its arrival on.
+// request is what is known of a request from its arrival on, in the context that everything it causes runs under.
 type request struct {
+	context.Context
+
 	id      string
 	arrived time.Time // with a monotonic reading
 
@@ -46,6 +49,14 @@ type request struct {
 }
 
 type requestKey struct{}
+
+// Value implements context.Context.
+func (r *request) Value(key any) any {
+	if key == (requestKey{}) {
+		return r
+	}
+	return r.Context.Value(key)
+}
 
 func requestOf(ctx context.Context) *request {
 	if r, ok := ctx.Value(requestKey{}).(*request); ok {
@@ -75,15 +86,15 @@ const unattendedHeader = "Keyturn-Unattended"
 // like one: it goes into the log.
 func (a *app) arrival(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		known := &request{arrived: time.Now()}
+		known := &request{Context: r.Context(), arrived: time.Now()}
 		if given := r.Header[requestIDHeader]; len(given) > 0 {
 			known.id = given[0]
 		}
 		if !isRequestID(known.id) {
-			known.id = rand.Text()
+			known.id = newRequestID()
 		}
 		w.Header()[requestIDHeader] = []string{known.id}
-		ctx := session.NewContext(context.WithValue(r.Context(), requestKey{}, known))
+		ctx := session.NewContext(known)
 		if r.URL.Path == eventsRoute || len(r.Header[unattendedHeader]) > 0 {
 			session.FromContext(ctx).Passive = true
 		}
@@ -99,6 +110,12 @@ func (a *app) arrival(next http.Handler) http.Handler {
 		defer span.End()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// newRequestID is an id that no other request has. It is no secret.
+func newRequestID() string {
+	digits := strconv.AppendUint(make([]byte, 0, 32), rand.Uint64(), 36) //nolint:gosec // no secret
+	return string(strconv.AppendUint(digits, rand.Uint64(), 36))         //nolint:gosec // no secret
 }
 
 // isRequestID says whether text can be the id of a request: 1 to 64 letters, digits, dots, dashes and underscores.

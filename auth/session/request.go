@@ -71,10 +71,22 @@ type Beside struct {
 
 type requestKey struct{}
 
-// NewContext returns a context with a fresh record for one request.
-func NewContext(ctx context.Context) context.Context {
-	return context.WithValue(ctx, requestKey{}, new(Request))
+// requestContext is a context and the record in it: one of the two is never without the other.
+type requestContext struct {
+	context.Context
+	request Request
 }
+
+// Value implements context.Context.
+func (c *requestContext) Value(key any) any {
+	if key == (requestKey{}) {
+		return &c.request
+	}
+	return c.Context.Value(key)
+}
+
+// NewContext returns a context with a fresh record for one request.
+func NewContext(ctx context.Context) context.Context { return &requestContext{Context: ctx} }
 
 // FromContext returns the request's record; outside a request an empty one.
 func FromContext(ctx context.Context) *Request {
