@@ -136,7 +136,7 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	if f == nil || valid {
 		return r.view(g), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.RenewTimeout+waitSlack)
+	ctx, cancel := withPatience(ctx, r.RenewTimeout+waitSlack)
 	defer cancel()
 	f, ended := r.await(ctx, id, TriggerAutomatic, f, joined)
 	switch {
@@ -174,7 +174,7 @@ func (v View) because(why Failure) View {
 // RenewTimeout. asked is when the request arrived, with a monotonic reading: a renewal that ended after that is its answer. A
 // failed renewal is a Result, not an error; the error is the vault's.
 func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked time.Time) (Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.RenewTimeout+waitSlack)
+	ctx, cancel := withPatience(ctx, r.RenewTimeout+waitSlack)
 	defer cancel()
 	if r.leaving.Load() {
 		if g, err := r.read(ctx, id); err == nil && r.spares(g, asked) && r.wouldRenew(g, trigger) {

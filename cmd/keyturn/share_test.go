@@ -203,12 +203,19 @@ func TestAPausedProcess(t *testing.T) {
 			idp, p := atScripted(t, ofClass(class, slowly(300*time.Millisecond)), "--renew-timeout=2s")
 			alice := p.person()
 			alice.do(t, "GET", "/auth/oidc", nil)
-			go func() { _, _ = alice.try(t.Context(), "POST", "/api/renew-token", nil) }()
+			asked := make(chan answer, 1)
+			go func() {
+				a, _ := alice.try(t.Context(), "POST", "/api/renew-token", nil)
+				asked <- a
+			}()
 			eventually(t, "the token call", func() bool { return idp.TokenCalls() == 1 })
 			pause(t, p, syscall.SIGSTOP)
 			time.Sleep(7 * time.Second) // longer than the lease, and than the time-out
 			pause(t, p, syscall.SIGCONT)
 			eventually(t, "the late answer", func() bool { return alice.generation(t) == 2 })
+			if a := <-asked; a.json(t)["generation"] != 2.0 {
+				t.Errorf("whoever waited is told %d %s", a.status, a.body)
+			}
 			if idp.TokenCalls() != 1 {
 				t.Errorf("%d token calls, want 1", idp.TokenCalls())
 			}
