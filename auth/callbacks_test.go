@@ -87,6 +87,21 @@ func TestTheUserIsShownAsOneAnswerSays(t *testing.T) {
 	}
 }
 
+// An identifier may be longer than a float64 is exact.
+func TestLongNumbersAreShownAsTheyAreSaid(t *testing.T) {
+	t.Parallel()
+	const long = 12345678901234567
+	said := map[string]any{"employee_id": long, "member": map[string]any{"of": []int{1, long}}, "height": 1.85, "floor": -3}
+	h := newHouse(t, options{idp: changing(said, map[string]any{"badge": long + 2}, map[string]any{"employee_id": long + 4})})
+	h.shows(t, said)
+	h.shows(t, map[string]any{"badge": long + 2})
+	if iat, ok := h.stored(t).Identity.Claims["iat"].(float64); !ok || iat <= 0 {
+		t.Errorf("a number that a float64 holds is %T", h.stored(t).Identity.Claims["iat"])
+	}
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	h.shows(t, map[string]any{"employee_id": long + 4, "badge": long + 2})
+}
+
 // What a program keeps of its own is shown as it is, and not what it keeps of an address that the person has no more.
 func TestWhatATokenCallbackKeepsIsItsOwn(t *testing.T) {
 	t.Parallel()

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"strings"
 )
 
@@ -38,14 +37,6 @@ func decodeObject(part string) (object map[string]any, text string, ok bool) {
 	}
 	object, ok = ParseClaims(string(raw))
 	return object, string(raw), ok
-}
-
-// ParseClaims reads a JSON object whose numbers keep their notation.
-func ParseClaims(text string) (claims map[string]any, ok bool) {
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.UseNumber()
-	err := decoder.Decode(&claims)
-	return claims, err == nil && claims != nil
 }
 
 // Former is the claims of the generation before, as JSON, for those of its tokens that are JWTs. They open nothing.

@@ -27,7 +27,7 @@ const (
 // verified is an id token whose signature, audience, expiry and issue time are right, with its claims.
 type verified struct {
 	token  *oidc.IDToken
-	claims map[string]any
+	claims auth.Claims
 }
 
 // verify checks an id token as far as that needs no knowledge of a particular sign-in (OpenID Connect Core 3.1.3.7).

@@ -60,10 +60,11 @@ func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, access auth.Secret)
 			return nil, fmt.Errorf("the signed answer: %w", err)
 		}
 	}
-	if json.Unmarshal(body, &claims) != nil || claims == nil {
+	var object auth.Claims
+	if json.Unmarshal(body, &object) != nil || object == nil {
 		return nil, errors.New("the answer is no JSON object")
 	}
-	return claims, exactMembers(body)
+	return object, exactMembers(body)
 }
 
 // userInfoRequest carries the access token in the header, the one way that every endpoint must know (RFC 6750 section 2.1).

@@ -9,12 +9,12 @@ import (
 
 // sealedGrant is the plain text of a sealed blob. Its field names are a storage format: add, never rename.
 type sealedGrant struct {
-	Issuer  string         `json:"iss,omitempty"`
-	Name    string         `json:"name,omitempty"`
-	Email   string         `json:"email,omitempty"`
-	Picture string         `json:"picture,omitempty"`
-	Claims  map[string]any `json:"claims,omitempty"`
-	Kept    map[string]any `json:"kept,omitempty"`
+	Issuer  string      `json:"iss,omitempty"`
+	Name    string      `json:"name,omitempty"`
+	Email   string      `json:"email,omitempty"`
+	Picture string      `json:"picture,omitempty"`
+	Claims  auth.Claims `json:"claims,omitempty"`
+	Kept    auth.Claims `json:"kept,omitempty"`
 
 	Access              string    `json:"access_token"`
 	Refresh             string    `json:"refresh_token,omitempty"`
