@@ -22,6 +22,8 @@ import (
 const (
 	// heartbeat is how often an open stream shows that it lives, and looks whether its session still does.
 	heartbeat = 15 * time.Second
+	// leastBeat is how long a stream waits at least until it looks again, where the clocks say that its session ends now.
+	leastBeat = time.Second
 	// streamWrite bounds the writing of one event: a reader that is stuck is let go.
 	streamWrite = 10 * time.Second
 )
@@ -84,9 +86,8 @@ var errStreamDone = errors.New("stream is done")
 
 func (s *stream) run(watch *auth.Watch) {
 	ctx := s.c.Request().Context()
-	beat, over := time.NewTicker(heartbeat), time.NewTimer(time.Until(s.app.Sessions.EndsAt(ctx)))
+	beat := time.NewTimer(0)
 	defer beat.Stop()
-	defer over.Stop()
 	err := s.send(": connected\n\n")
 	if err == nil {
 		err = s.say(ctx)
@@ -102,19 +103,24 @@ func (s *stream) run(watch *auth.Watch) {
 		case <-watch.Changed:
 			err = s.say(ctx)
 		case <-beat.C:
-			err = s.beat(ctx)
-		case <-over.C:
-			err = s.beat(ctx)
+			var next time.Duration
+			next, err = s.beat(ctx)
+			beat.Reset(next)
 		}
 	}
 }
 
-// beat keeps proxies from closing the stream, and ends it when its session is over.
-func (s *stream) beat(ctx context.Context) error {
-	if lives, err := s.app.Sessions.Lives(ctx); err == nil && !lives {
-		return s.signedOut()
+// beat keeps proxies from closing the stream, and ends it when its session is over. next is when to look again.
+func (s *stream) beat(ctx context.Context) (next time.Duration, err error) {
+	lives, idlesAt, err := s.app.Sessions.Lives(ctx)
+	if err == nil && !lives {
+		return 0, s.signedOut()
 	}
-	return s.send(": still here\n\n")
+	next = min(heartbeat, time.Until(s.app.Sessions.EndsAt(ctx)))
+	if err == nil && !idlesAt.IsZero() {
+		next = min(next, idlesAt.Sub(s.app.Now()))
+	}
+	return max(next, leastBeat), s.send(": still here\n\n")
 }
 
 func (s *stream) signedOut() error {

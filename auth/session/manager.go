@@ -114,16 +114,18 @@ func (m *Manager) EndOrphan(ctx context.Context) error {
 	return m.End(ctx)
 }
 
-// Lives says whether the request's session has not ended since. Asking does not keep it alive.
-func (m *Manager) Lives(ctx context.Context) (bool, error) {
+// Lives says whether the request's session has not ended since, and when it ends unless it is seen again; zero: at EndsAt. Asking does not
+// keep it alive.
+func (m *Manager) Lives(ctx context.Context) (lives bool, idlesAt time.Time, err error) {
 	return m.lives(ctx, Hash(m.scs.Token(ctx)))
 }
 
-func (m *Manager) lives(ctx context.Context, hash string) (bool, error) {
+func (m *Manager) lives(ctx context.Context, hash string) (lives bool, idlesAt time.Time, err error) {
 	ctx = NewContext(ctx)
-	FromContext(ctx).Passive = true
-	_, found, err := m.store.FindCtx(ctx, hash)
-	return found, err
+	asked := FromContext(ctx)
+	asked.Passive = true
+	_, lives, err = m.store.FindCtx(ctx, hash)
+	return lives, asked.IdlesAt, err
 }
 
 // EndOther ends the session of a grant, wherever it is. No error if there is none.

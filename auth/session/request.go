@@ -51,12 +51,13 @@ type Person struct {
 
 // Request is what the Manager and its Store tell each other about one request.
 type Request struct {
-	Person Person
-	Loaded string    // hash of the token that the store found, "" if none
-	Read   []byte    // the session's data as the store found it
-	Left   []byte    // its data when the store deleted it, to be merged into what follows it
-	Gone   bool      // it was not there any more when it was to be stored
-	SeenAt time.Time // when the session was last seen before this request
+	Person  Person
+	Loaded  string    // hash of the token that the store found, "" if none
+	Read    []byte    // the session's data as the store found it
+	Left    []byte    // its data when the store deleted it, to be merged into what follows it
+	Gone    bool      // it was not there any more when it was to be stored
+	SeenAt  time.Time // when the session was last seen before this request
+	IdlesAt time.Time // when it ends unless it is seen again; zero: never
 
 	Passive bool // looking is no sign of life
 

@@ -28,7 +28,7 @@ func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
 		if err != nil {
 			return nil, false, err
 		}
-		lives, err := m.lives(ctx, hash)
+		lives, _, err := m.lives(ctx, hash)
 		switch {
 		case err == nil && first && lives, err == nil && !first && lives && time.Now().After(deadline):
 			return func() {

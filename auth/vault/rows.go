@@ -50,7 +50,15 @@ func IdleMicros(idle time.Duration) int64 {
 	if idle <= 0 {
 		return math.MaxInt64 / 2
 	}
-	return (idle + TouchEvery(idle)).Microseconds()
+	return IdlesAt(time.UnixMicro(0), idle).UnixMicro()
+}
+
+// IdlesAt is when a session has idled away that was seen at seen the last time; zero: never.
+func IdlesAt(seen time.Time, idle time.Duration) time.Time {
+	if idle <= 0 {
+		return time.Time{}
+	}
+	return seen.Add(idle + TouchEvery(idle))
 }
 
 // SeenFrom is from when on, at the least, a session counts as seen that expires at expiry: one in which nobody is signed in, and

@@ -313,6 +313,28 @@ func TestAPageThatNobodyTouchesIdlesAway(t *testing.T) {
 	b.do(t, visible(`a[data-provider="dev"]`))
 }
 
+// A program's stream does not keep its session alive either, and is told when that has idled away.
+func TestAStreamIsToldThatItsSessionHasIdledAway(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t, "--session-idle=3s")
+	alice := p.person()
+	alice.signIn(t, "alice")
+	ended := make(chan time.Time, 1)
+	s := alice.listen(t)
+	go func() {
+		for e, ok := s.next(); ok && e.event != "signedout"; e, ok = s.next() {
+		}
+		ended <- time.Now()
+	}()
+	eventually(t, "it has idled away", func() bool {
+		return alice.do(t, "GET", "/api/session", nil, "Keyturn-Unattended", "1").status == http.StatusUnauthorized
+	})
+	gone := time.Now()
+	if late := (<-ended).Sub(gone); late > 5*time.Second {
+		t.Errorf("told %v later", late)
+	}
+}
+
 // What is found out about a renewal when it is over: its id token is of a key that the provider does not have.
 func TestALateWarningIsTold(t *testing.T) {
 	t.Parallel()

@@ -30,6 +30,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 	}
 	request := session.FromContext(ctx)
 	request.Loaded, request.Read, request.Person, request.SeenAt = hash, f.data, f.person, vault.FromMicros(f.seen)
+	request.IdlesAt = vault.IdlesAt(request.SeenAt, s.db.SessionIdle)
 	if request.Passive {
 		return f.data, true, nil
 	}

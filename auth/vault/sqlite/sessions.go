@@ -34,6 +34,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 	}
 	request := session.FromContext(ctx)
 	request.Loaded, request.Read, request.Person, request.SeenAt = hash, found.data, found.person, vault.FromMicros(found.seenAt)
+	request.IdlesAt = vault.IdlesAt(request.SeenAt, s.db.SessionIdle)
 	if !request.Passive && now.Sub(request.SeenAt) >= vault.TouchEvery(s.db.SessionIdle) {
 		s.db.marks.Seen(hash, vault.Mark{GrantID: found.person.GrantID, At: now})
 	}
