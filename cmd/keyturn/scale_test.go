@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
@@ -125,16 +126,46 @@ func (f *filled) figures(t *testing.T) []time.Duration {
 	}
 }
 
+// scaled is a database whose figures are taken at each size.
+type scaled struct {
+	Settings
+	p     *program
+	setup map[string]func() // by what the table calls it, what comes before its figures; the names' order is the rows'
+}
+
+// scaledEngines are what is measured: PostgreSQL with the buffers that it has by itself, and with as many as hold a million grants.
+func scaledEngines(t *testing.T, engine string, keysetFile string) scaled {
+	t.Helper()
+	idp := scripted.New(t)
+	dir := filepath.Dir(keysetFile)
+	s := scaled{p: &program{dir: dir, log: &authtest.Buffer{}}, Settings: Settings{DataDir: dir, SessionIdle: 48 * time.Hour}}
+	s.p.args = []string{
+		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
+		"--session-idle=48h", "--session-lifetime=48h", "--log-level=info",
+	}
+	if engine == "SQLite" {
+		s.Database = databaseDSN{Engine: "sqlite", Path: filepath.Join(dir, "keyturn.db")}
+		s.setup = map[string]func(){engine: func() {}}
+		return s
+	}
+	server := pgtest.New(t)
+	url := server.Database(t)
+	s.Database = databaseDSN{Engine: enginePostgres, URL: auth.Secret(url)}
+	s.p.args = append(s.p.args, "KEYTURN_DATABASE="+url)
+	s.setup = map[string]func(){}
+	for _, buffers := range []string{"128MB", "4GB"} {
+		s.setup[engine+", "+buffers] = func() { server.AtRest(t, url, buffers) }
+	}
+	return s
+}
+
 // What a vault with many grants takes: each figure beside what it is with a thousand.
 func TestMeasureScale(t *testing.T) {
 	measuring(t, "scale")
-	sizes := []int{1_000, 100_000, 1_000_000}
 	figures := newTable("engine", "grants", "read a grant", "find a session", "find 100 due", "store a renewal", "start-up", "memory", "filled in")
 	for _, engine := range []string{"SQLite", "PostgreSQL"} {
 		t.Run(engine, func(t *testing.T) {
-			idp := scripted.New(t)
-			p := &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}}
-			keysetFile := filepath.Join(p.dir, "keyset.json")
+			keysetFile := filepath.Join(t.TempDir(), "data", "keyset.json")
 			if err := keyset.Create(keysetFile); err != nil {
 				t.Fatal(err)
 			}
@@ -142,45 +173,38 @@ func TestMeasureScale(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			settings := Settings{SessionIdle: 48 * time.Hour, Database: databaseDSN{Engine: "sqlite", Path: filepath.Join(p.dir, "keyturn.db")}}
-			p.args = []string{
-				"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
-				"--session-idle=48h", "--session-lifetime=48h", "--log-level=info",
-			}
-			if engine == "PostgreSQL" {
-				url := pgtest.Database(t)
-				settings.Database = databaseDSN{Engine: enginePostgres, URL: auth.Secret(url)}
-				p.args = append(p.args, "KEYTURN_DATABASE="+url)
-			}
-			f := &filled{}
-			var first []time.Duration
-			for _, size := range sizes {
-				open := func() {
-					if f.database, err = openEngine(t.Context(), settings, vault.Sealer{Keys: keys}, false, slog.New(slog.DiscardHandler)); err != nil {
-						t.Fatal(err)
-					}
+			s := scaledEngines(t, engine, keysetFile)
+			f, first := &filled{}, map[string][]time.Duration{}
+			open := func() {
+				if f.database, err = openEngine(t.Context(), s.Settings, vault.Sealer{Keys: keys}, false, slog.New(slog.DiscardHandler)); err != nil {
+					t.Fatal(err)
 				}
+			}
+			for _, size := range []int{1_000, 100_000, 1_000_000} {
 				open()
 				began := time.Now()
 				f.fill(t, size)
 				took := time.Since(began)
 				_ = f.Close()
-				open() // with nothing in its caches
-				row := []string{engine, fmt.Sprint(size)}
-				measured := f.figures(t)
-				_ = f.Close()
-				if first == nil {
-					first = measured
+				for _, name := range slices.Sorted(maps.Keys(s.setup)) {
+					s.setup[name]()
+					open() // with nothing in its caches
+					measured := f.figures(t)
+					_ = f.Close()
+					if first[name] == nil {
+						first[name] = measured
+					}
+					row := []string{name, fmt.Sprint(size)}
+					for i, figure := range measured {
+						row = append(row, fmt.Sprintf("%s, %.2f×", milliseconds(figure), float64(figure)/float64(first[name][i])))
+					}
+					running := launch(t, s.p, "localhost:0")
+					time.Sleep(3 * time.Second) // several rounds of the scheduler and of the upkeep
+					row = append(row, milliseconds(running.started), fmt.Sprintf("%d MB", resident(running.cmd.Process.Pid)>>20), took.Round(time.Second).String())
+					running.kill(t)
+					figures.row(row...)
+					_, _ = fmt.Fprintln(os.Stderr, strings.Join(row, "  "))
 				}
-				for i, figure := range measured {
-					row = append(row, fmt.Sprintf("%s, %.2f×", milliseconds(figure), float64(figure)/float64(first[i])))
-				}
-				running := launch(t, p, "localhost:0")
-				time.Sleep(3 * time.Second) // several rounds of the scheduler and of the upkeep
-				row = append(row, milliseconds(running.started), fmt.Sprintf("%d MB", resident(running.cmd.Process.Pid)>>20), took.Round(time.Second).String())
-				running.kill(t)
-				figures.row(row...)
-				_, _ = fmt.Fprintln(os.Stderr, strings.Join(row, "  "))
 			}
 		})
 	}

@@ -25,7 +25,7 @@ func (s *stream) told() (renewals []sent, tokens int) {
 	}()
 	defer func() {
 		s.cancel()
-		for range events { //nolint:revive // until it has ended
+		for range events { // until it has ended
 		}
 	}()
 	for {

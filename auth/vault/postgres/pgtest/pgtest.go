@@ -169,6 +169,27 @@ func (s *Server) end(signal string) {
 	s.life = nil
 }
 
+// AtRest brings a database to what it is like in the long run: nothing that was put off while it was filled is left to do, and its buffers,
+// as many as are asked for ("128MB"), hold as much of it as has room.
+func (s *Server) AtRest(t testing.TB, database, buffers string) {
+	t.Helper()
+	if err := s.do("ALTER SYSTEM SET shared_buffers = '" + buffers + "'"); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		"VACUUM ANALYZE", "CHECKPOINT", "CREATE EXTENSION IF NOT EXISTS pg_prewarm",
+		"SELECT pg_prewarm(oid) FROM pg_class WHERE relkind IN ('r', 'i', 't') ORDER BY relkind = 'i'",
+	} {
+		if err := doAt(database, statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Database makes a fresh database and returns its URL.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
@@ -187,10 +208,12 @@ func (s *Server) url(database string) string {
 	return u.String()
 }
 
-func (s *Server) do(statement string) error {
+func (s *Server) do(statement string) error { return doAt(s.url("postgres"), statement) }
+
+func doAt(database, statement string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), readyWait)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.url("postgres"))
+	conn, err := pgx.Connect(ctx, database)
 	if err != nil {
 		return err
 	}
