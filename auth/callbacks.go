@@ -82,13 +82,37 @@ func (c Callbacks) token(ctx context.Context, log *slog.Logger, event TokenEvent
 		return
 	}
 	g := event.Grant
-	event.Kept, event.Grant = maps.Clone(g.Kept), g.apart()
-	kept, err := guard(ctx, func(ctx context.Context) (map[string]any, error) { return c.Token(ctx, event) })
+	// What it changes, now or later, below the top too, is its own.
+	kept, err := copied(g.Kept)
+	if err == nil {
+		event.Kept, event.Grant = kept, g.apart()
+		kept, err = guard(ctx, func(ctx context.Context) (map[string]any, error) {
+			result, err := c.Token(ctx, event)
+			if err != nil {
+				return nil, err
+			}
+			return copied(result)
+		})
+	}
 	if err != nil {
 		log.ErrorContext(ctx, "token callback failed; the grant keeps what it kept", "grant", g.ID, "error", err)
 		return
 	}
 	g.Kept = kept
+}
+
+// copied is a copy, as it will be read from the vault.
+func copied(object map[string]any) (map[string]any, error) {
+	if object == nil {
+		return nil, nil
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		return nil, fmt.Errorf("it is no JSON: %w", err)
+	}
+	var own Claims
+	err = json.Unmarshal(text, &own)
+	return own, err
 }
 
 // apart is the grant for a callback, which may still look at it when nobody waits for that any more.

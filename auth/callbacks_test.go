@@ -3,6 +3,7 @@ package auth_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"math"
 	"net/http"
@@ -202,6 +203,47 @@ func TestACallbackThatDoesNotComeBackHoldsNothingUp(t *testing.T) {
 	h.shows(t, map[string]any{"tenant": 7})
 	stuck.Store(false)
 	h.expect(t, h.renew(t), auth.OutcomeRotated, 3)
+}
+
+// A renewal may begin while the callback of the one before still runs: what that keeps is there for the next.
+func TestWhatASlowCallbackKeepsIsThereForTheNext(t *testing.T) {
+	t.Parallel()
+	callbacks := auth.DefaultCallbacks()
+	callbacks.Token = func(_ context.Context, event auth.TokenEvent) (map[string]any, error) {
+		n, _ := event.Kept["n"].(float64)
+		if event.Account == nil {
+			time.Sleep(500 * time.Millisecond)
+		}
+		return map[string]any{"n": n + 1}, nil
+	}
+	h := newHouse(t, options{callbacks: &callbacks})
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 3)
+	waitFor(t, "all of them", func() bool { return h.stored(t).Kept["n"] == 3.0 })
+}
+
+// What a callback is given is its own, also below the top and also when nobody waits for it any more.
+func TestACallbackMayChangeWhatItIsGiven(t *testing.T) {
+	t.Parallel()
+	callbacks := auth.DefaultCallbacks()
+	callbacks.Token = func(_ context.Context, event auth.TokenEvent) (map[string]any, error) {
+		if event.Account != nil {
+			return map[string]any{"roles": map[string]any{"a": 1}}, nil
+		}
+		roles := event.Kept["roles"].(map[string]any)
+		for began := time.Now(); time.Since(began) < time.Second; {
+			roles["a"] = len(roles)
+			roles[time.Now().String()] = true
+		}
+		return nil, errors.New("it changes nothing")
+	}
+	h := newHouse(t, options{callbacks: &callbacks})
+	result := h.renew(t)
+	for began := time.Now(); time.Since(began) < time.Second/2; {
+		if text, _ := json.Marshal(result.Grant.Kept); string(text) != `{"roles":{"a":1}}` {
+			t.Fatalf("%s", text)
+		}
+	}
 }
 
 // Who goes away while an answer is made for them, and for others, is no failure of the callback.

@@ -93,6 +93,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		f.describe(span, trigger)
 		span.End()
 	}()
+	r.settled(id)
 	g, err := r.read(ctx, id)
 	if err != nil {
 		f.err = err

@@ -49,8 +49,9 @@ type Rotator struct {
 	flights  map[string]*flight
 	lanes    map[string]*lane
 	shelf    map[string]shelved
-	storing  bool                 // somebody keeps trying to empty the shelf
-	checking map[string]time.Time // grants whose pending id token is being checked, and when that may be tried again
+	storing  bool                     // somebody keeps trying to empty the shelf
+	settling map[string]chan struct{} // grants whose renewal is stored while its Token callback still runs
+	checking map[string]time.Time     // grants whose pending id token is being checked, and when that may be tried again
 	draining bool
 	running  sync.WaitGroup
 }
@@ -87,6 +88,7 @@ func NewRotator(config RotatorConfig) *Rotator {
 	r := &Rotator{
 		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(), unbegun: rate.Sometimes{Interval: storeSaid},
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
+		settling: map[string]chan struct{}{},
 	}
 	r.quit, r.endQuit = context.WithCancel(context.Background())
 	r.restore()

@@ -137,8 +137,18 @@ func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 		}
 	}
 	own, ownRecord, done := clone(g), *record, make(chan struct{})
+	if g.Pending == "" {
+		r.mu.Lock()
+		r.settling[g.ID] = done
+		r.mu.Unlock()
+	}
 	r.running.Go(func() {
 		settle(own, &ownRecord)
+		r.mu.Lock()
+		if r.settling[own.ID] == done {
+			delete(r.settling, own.ID)
+		}
+		r.mu.Unlock()
 		close(done)
 		r.Events.Publish(own.ID)
 	})
@@ -146,6 +156,20 @@ func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 	case <-done:
 		*g, *record = *own, ownRecord
 	case <-time.After(settleWait):
+	}
+}
+
+// settled waits for the Token callback of the grant's renewal before, so that what it keeps is there for the next: as long as it may take,
+// but for half the time that somebody waits for this one.
+func (r *Rotator) settled(id string) {
+	r.mu.Lock()
+	done := r.settling[id]
+	r.mu.Unlock()
+	if done != nil {
+		select {
+		case <-done:
+		case <-time.After(min(callbackTime, r.RenewTimeout/2)):
+		}
 	}
 }
 
