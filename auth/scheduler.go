@@ -34,7 +34,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, name := range s.Providers.Names() {
 		all.Go(func() {
-			t := &tender{Scheduler: s, provider: name, lane: s.Rotator.lane(name), begun: map[string]*flight{}}
+			t := &tender{Scheduler: s, provider: name, lane: s.Rotator.lane(name), begun: map[string]begun{}}
 			t.run(ctx)
 		})
 	}
@@ -46,8 +46,8 @@ type tender struct {
 	*Scheduler
 	provider string
 	lane     *lane
-	begun    map[string]*flight // by grant: what runs, and what came to nothing lately
-	saidAt   time.Time          // last complaint about the database
+	begun    map[string]begun // by grant: what runs, and what came to nothing lately
+	saidAt   time.Time        // last complaint about the database
 }
 
 func (t *tender) run(ctx context.Context) {
@@ -91,7 +91,7 @@ func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger
 	list = slices.Clone(list)
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) //nolint:gosec // nothing secret depends on it
 	for _, c := range list {
-		if t.begun[c.ID] != nil {
+		if _, is := t.begun[c.ID]; is {
 			continue
 		}
 		leave, ok := t.turn(ctx)
@@ -103,7 +103,7 @@ func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger
 			return false
 		}
 		if !joined {
-			t.begun[c.ID] = f
+			t.begun[c.ID] = begun{flight: f}
 		}
 	}
 	return true
@@ -111,23 +111,37 @@ func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger
 
 // prune forgets what has ended, at once where it came to something.
 func (t *tender) prune() {
-	for id, f := range t.begun {
-		select {
-		case <-f.done:
-		default:
-			continue
+	for id, b := range t.begun {
+		if f := b.flight; f != nil {
+			select {
+			case <-f.done:
+				b = begun{until: f.ended.Add(f.rest())}
+				t.begun[id] = b // what it holds of the grant is not kept
+			default:
+				continue
+			}
 		}
-		rest := time.Duration(0)
-		switch {
-		case f.err != nil, f.result.Failure.Code == CodeProviderUnavailable:
-			rest = brokenFor
-		case f.idle:
-			rest = idleFor
-		}
-		if time.Since(f.ended) > rest {
+		if time.Now().After(b.until) {
 			delete(t.begun, id)
 		}
 	}
+}
+
+// begun is a renewal that the Scheduler has begun, or, once that has ended, how long its grant is left alone.
+type begun struct {
+	flight *flight
+	until  time.Time
+}
+
+// rest is how long the Scheduler leaves a grant alone after a flight that has ended.
+func (f *flight) rest() time.Duration {
+	switch {
+	case f.err != nil, f.result.Failure.Code == CodeProviderUnavailable:
+		return brokenFor
+	case f.idle:
+		return idleFor
+	}
+	return 0
 }
 
 // turn waits for a turn at the provider; false when it rests, or ctx is done.
