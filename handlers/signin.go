@@ -167,6 +167,9 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if err != nil {
 		return storageProblem(err)
 	}
+	if !inTurn && c.Request().Method == http.MethodPost {
+		return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+answer.Encode())
+	}
 	if !inTurn {
 		return sendOnceMore(c)
 	}

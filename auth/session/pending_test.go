@@ -1,6 +1,8 @@
 package session_test
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -34,7 +36,7 @@ func TestAPendingSignInIsTakenInTimeAndOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var later atomic.Int64
-			ask := browser(t, func() time.Time { return time.Now().Add(time.Duration(later.Load())) })
+			ask := browser(t, func() time.Time { return time.Now().Add(time.Duration(later.Load())) }, nil)
 			ask(func(m *session.Manager, r *http.Request) {
 				if err := m.Await(r.Context(), "s", session.Pending{Provider: "work"}); err != nil {
 					t.Error(err)
@@ -58,8 +60,51 @@ func TestAPendingSignInIsTakenInTimeAndOnce(t *testing.T) {
 	}
 }
 
-// browser returns what makes a request with a browser's cookie, in a house of its own.
-func browser(t *testing.T, now func() time.Time) func(use func(*session.Manager, *http.Request)) {
+// moodyStore is a store that finds nothing out while it fails.
+type moodyStore struct {
+	session.Store
+	fails *atomic.Bool
+}
+
+// FindCtx implements session.Store.
+func (m moodyStore) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
+	if m.fails.Load() {
+		return nil, false, errors.New("away")
+	}
+	return m.Store.FindCtx(ctx, hash)
+}
+
+// A turn that came to nothing, or is over, is the next one's at once.
+func TestATurnIsGivenUp(t *testing.T) {
+	t.Parallel()
+	var fails atomic.Bool
+	ask := browser(t, time.Now, &fails)
+	ask(func(m *session.Manager, r *http.Request) {
+		if err := m.Await(r.Context(), "s", session.Pending{Provider: "work"}); err != nil {
+			t.Error(err)
+		}
+	})
+	ask(func(m *session.Manager, r *http.Request) {
+		fails.Store(true)
+		if _, ok, err := m.Turn(r.Context()); ok || err == nil {
+			t.Errorf("while the store is away: %v, %v", ok, err)
+		}
+		fails.Store(false)
+	})
+	for range 2 {
+		ask(func(m *session.Manager, r *http.Request) {
+			began := time.Now()
+			end, ok, err := m.Turn(r.Context())
+			if took := time.Since(began); !ok || err != nil || took > 5*time.Second {
+				t.Fatalf("%v, %v after %v", ok, err, took)
+			}
+			end()
+		})
+	}
+}
+
+// browser returns what makes a request with a browser's cookie, in a house of its own. fails, if it is not nil, says when the store does.
+func browser(t *testing.T, now func() time.Time, fails *atomic.Bool) func(use func(*session.Manager, *http.Request)) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keyturn.db")
 	if err := keyset.Create(path + ".keys"); err != nil {
@@ -76,7 +121,10 @@ func browser(t *testing.T, now func() time.Time) func(use func(*session.Manager,
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	m := session.New(session.Options{Store: db.Sessions(), Marks: db, Sealer: vault.Sealer{Keys: keys}, Lifetime: 24 * time.Hour, Now: now})
+	if fails == nil {
+		fails = &atomic.Bool{}
+	}
+	m := session.New(session.Options{Store: moodyStore{db.Sessions(), fails}, Marks: db, Sealer: vault.Sealer{Keys: keys}, Lifetime: 24 * time.Hour, Now: now})
 	var cookies []*http.Cookie
 	return func(use func(*session.Manager, *http.Request)) {
 		t.Helper()

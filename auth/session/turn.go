@@ -7,37 +7,31 @@ import (
 )
 
 const (
-	// turnLasts is how long a turn is held for a request that does not give it up, because its process died.
-	turnLasts = 45 * time.Second
-	// turnWait is how long a request waits for its turn, and turnLook how often it looks whether that has come.
-	turnWait = 30 * time.Second
-	turnLook = 150 * time.Millisecond
+	// turnLasts is how long a turn is kept for a request that does not give it up, because its process died, and how long others wait.
+	turnLasts = 15 * time.Second
+	// turnLook is how often a request that waits looks whether its turn has come.
+	turnLook = 100 * time.Millisecond
+	// turnEnds bounds the giving up.
+	turnEnds = 2 * time.Second
 )
 
 // Turn waits until no other request finishes a sign-in of the request's session, at another process perhaps: of two that did at once each
-// would leave a session of its own, and the browser would know of one. Where only one sign-in is pending there is no other. ok is false
-// when the session was given a new name meanwhile, which the browser is to come with; else end gives the turn up.
+// would leave a session of its own, and the browser would know of one. ok is false when the session was given a new name meanwhile, which
+// the browser is to come with; else end gives the turn up. Nobody waits for more than 15 s.
 func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
-	if m.awaited(ctx) < 2 {
+	if !m.awaits(ctx) {
 		return func() {}, true, nil
 	}
 	hash := Hash(m.scs.Token(ctx))
-	mark := "turn " + hash
-	for deadline := time.Now().Add(turnWait); ; {
-		first, err := m.marks.Use(ctx, mark, m.now().Add(turnLasts))
-		if err != nil {
+	mark, began := "turn "+hash, time.Now()
+	for first := false; !first && time.Since(began) < turnLasts; {
+		if first, err = m.marks.Use(ctx, mark, m.now().Add(turnLasts)); err != nil {
+			m.giveUp(ctx, mark) // it may be ours all the same
 			return nil, false, err
 		}
-		lives, _, err := m.lives(ctx, hash)
-		switch {
-		case err == nil && first && lives, err == nil && !first && lives && time.Now().After(deadline):
-			return func() {
-				if first {
-					_ = m.marks.Unuse(context.WithoutCancel(ctx), mark) // it runs out
-				}
-			}, true, nil
-		case err != nil || !lives:
-			return nil, false, err
+		if first {
+			began = time.Now()
+			break
 		}
 		select {
 		case <-time.After(turnLook):
@@ -45,14 +39,31 @@ func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
 			return nil, false, ctx.Err()
 		}
 	}
-}
-
-// awaited is how many sign-ins are pending in the session.
-func (m *Manager) awaited(ctx context.Context) (n int) {
-	for _, name := range m.scs.Keys(ctx) {
-		if strings.HasPrefix(name, pendingPrefix) {
-			n++
+	end = func() {
+		if time.Since(began) < turnLasts { // else it is somebody else's by now
+			m.giveUp(ctx, mark)
 		}
 	}
-	return n
+	if lives, _, err := m.lives(ctx, hash); err != nil || !lives {
+		end()
+		return nil, false, err
+	}
+	return end, true, nil
+}
+
+// giveUp lets the next one have its turn. Should that fail, it runs out.
+func (m *Manager) giveUp(ctx context.Context, mark string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), turnEnds)
+	defer cancel()
+	_ = m.marks.Unuse(ctx, mark)
+}
+
+// awaits says whether a sign-in is pending in the session.
+func (m *Manager) awaits(ctx context.Context) bool {
+	for _, name := range m.scs.Keys(ctx) {
+		if strings.HasPrefix(name, pendingPrefix) {
+			return true
+		}
+	}
+	return false
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -26,12 +27,20 @@ func (r *replicas) tab(t *testing.T, n int) balanced {
 // get asks with a session's cookie, and returns that which the answer sets, or the same.
 func (b balanced) get(t *testing.T, path, cookie string) (a answer, now string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), "GET", b.base+path, nil)
+	return b.ask(t, "GET", path, "", cookie)
+}
+
+func (b balanced) ask(t *testing.T, method, path, form, cookie string) (a answer, now string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, b.base+path, strings.NewReader(form))
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.Host = b.host
 	request.Header.Set("Cookie", cookie)
+	if method == "POST" {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
 	response, err := b.Transport.RoundTrip(request)
 	if err != nil {
 		t.Fatal(err)
@@ -99,16 +108,47 @@ func (j *jar) now() string {
 	return j.cookie
 }
 
-// Tabs that come back from the provider at the same moment at several replicas leave one session: a second one would live on, and be
-// renewed, with nobody to sign it out.
+// comesBack goes with an answer of the provider wherever that leads, and returns where it ends.
+func (j *jar) comesBack(t *testing.T, b balanced, back string, byPost bool) (status int, ends string) {
+	t.Helper()
+	method, path, form := "GET", back, ""
+	if byPost {
+		path, form, _ = strings.Cut(back, "?")
+		method = "POST"
+	}
+	for {
+		was := j.now()
+		a, now := b.ask(t, method, path, form, was)
+		j.swap(was, now)
+		if path = a.header.Get("Location"); !strings.Contains(path, "/callback?") {
+			return a.status, path
+		}
+		method, form = "GET", ""
+	}
+}
+
+// leaveOneSession checks that as many sessions are left as there were browsers: a second one of the same would live on, and be renewed, with
+// nobody to sign it out.
+func (r *replicas) leaveOneSession(t *testing.T, b balanced, browser *jar, browsers int) {
+	t.Helper()
+	if a, _ := b.get(t, "/api/session", browser.now()); a.status != http.StatusOK {
+		t.Errorf("browser %d is signed in: %d", browsers, a.status)
+	}
+	for _, what := range []string{"sessions WHERE grant_id <> ''", "grants"} {
+		if n := r.count(t, what); n != browsers {
+			t.Fatalf("%d %s after %d browsers", n, what, browsers)
+		}
+	}
+}
+
 func TestTabsThatComeBackAtOnceLeaveOneSession(t *testing.T) {
 	t.Parallel()
 	takeTurn(t)
 	r := startReplicas(t, scripted.New(t), "")
+	tabs := []balanced{r.tab(t, 0), r.tab(t, 1), r.tab(t, 2)}
 	for round := range 4 {
 		var browser jar
 		var backs []string
-		tabs := []balanced{r.tab(t, 0), r.tab(t, 1), r.tab(t, 2)}
 		for _, b := range tabs {
 			back, cookie := b.begin(t, browser.now())
 			browser.swap("", cookie)
@@ -117,30 +157,52 @@ func TestTabsThatComeBackAtOnceLeaveOneSession(t *testing.T) {
 		var all sync.WaitGroup
 		for i, b := range tabs {
 			all.Go(func() {
-				for path := backs[i]; ; {
-					was := browser.now()
-					a, now := b.get(t, path, was)
-					browser.swap(was, now)
-					if path = a.header.Get("Location"); !strings.Contains(path, onceMoreMark) {
-						if a.status != http.StatusSeeOther || path != "/dashboard" {
-							t.Errorf("round %d: tab %d ends with %d at %s", round, i+1, a.status, path)
-						}
-						return
-					}
+				if status, ends := browser.comesBack(t, b, backs[i], round%2 == 1); status != http.StatusSeeOther || ends != "/dashboard" {
+					t.Errorf("round %d: tab %d ends with %d at %s", round, i+1, status, ends)
 				}
 			})
 		}
 		all.Wait()
-		if a, _ := tabs[0].get(t, "/api/session", browser.now()); a.status != http.StatusOK {
-			t.Errorf("round %d: after all of them: %d", round, a.status)
+		r.leaveOneSession(t, tabs[0], &browser, round+1)
+	}
+}
+
+// A provider that is slow to give tokens for a code makes people begin once more.
+func TestASignInThatBeginsWhileAnotherEndsLeavesOneSession(t *testing.T) {
+	t.Parallel()
+	takeTurn(t)
+	idp := scripted.New(t)
+	asked, held := make(chan bool, 9), make(chan bool)
+	idp.Change(func() {
+		idp.Asked = func(path string, _ url.Values) {
+			if path == "/token" {
+				asked <- true
+				<-held
+			}
 		}
-		if n := r.count(t, "sessions WHERE grant_id <> ''"); n != round+1 {
-			t.Fatalf("%d sessions after %d browsers", n, round+1)
-		}
-		if n := r.count(t, "grants"); n != round+1 {
-			t.Fatalf("%d grants after %d browsers", n, round+1)
+	})
+	r := startReplicas(t, idp, "")
+	one, two := r.tab(t, 0), r.tab(t, 1)
+	var browser jar
+	first, cookie := one.begin(t, "")
+	browser.swap("", cookie)
+	var both sync.WaitGroup
+	for _, b := range []balanced{one, two} {
+		back := first
+		both.Go(func() {
+			if status, ends := browser.comesBack(t, b, back, false); status != http.StatusSeeOther || ends != "/dashboard" {
+				t.Errorf("it ends with %d at %s", status, ends)
+			}
+		})
+		if b == one {
+			<-asked
+			first, _ = two.begin(t, browser.now())
 		}
 	}
+	time.Sleep(time.Second) // for the second one to come
+	close(held)
+	both.Wait()
+	r.leaveOneSession(t, one, &browser, 1)
 }
 
 const onceMoreMark = "once_more=1"
