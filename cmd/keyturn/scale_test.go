@@ -26,7 +26,8 @@ import (
 )
 
 const (
-	scaleSamples = 1000 // of each operation; what is shown is the median
+	scaleSamples = 1000 // of each operation; what is shown is the least median
+	scaleRounds  = 3    // of all of them, with other grants: where a core sleeps between two questions, the waking is no matter of the vault's
 	scaleWorkers = 64   // that fill the vault
 )
 
@@ -188,9 +189,17 @@ func TestMeasureScale(t *testing.T) {
 				_ = f.Close()
 				for _, name := range slices.Sorted(maps.Keys(s.setup)) {
 					s.setup[name]()
-					open() // with nothing in its caches
-					measured := f.figures(t)
-					_ = f.Close()
+					var measured []time.Duration
+					for range scaleRounds {
+						open() // with nothing in its caches
+						for i, figure := range f.figures(t) {
+							if len(measured) == i {
+								measured = append(measured, figure)
+							}
+							measured[i] = min(measured[i], figure)
+						}
+						_ = f.Close()
+					}
 					if first[name] == nil {
 						first[name] = measured
 					}
