@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -91,10 +92,22 @@ func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, 
 // allowSignOutTargets lets the sign-out form of a page end at the provider. The header is made for each request: of a page, only the body
 // is kept.
 func (a *app) allowSignOutTargets(c echo.Context, g *auth.Grant) {
-	if p, ok := a.Providers.Get(g.Identity.Provider); ok {
-		c.Response().Header().Set("Content-Security-Policy", contentPolicy(p.Origins(c.Request().Context())))
+	p, ok := a.Providers.Get(g.Identity.Provider)
+	if !ok {
+		return
 	}
+	origins := p.Origins(c.Request().Context())
+	known, _ := a.policies.Load(p.Name())
+	kept, _ := known.(signOutPolicy)
+	if kept.header == nil || !slices.Equal(kept.origins, origins) {
+		kept = signOutPolicy{origins, []string{contentPolicy(origins)}}
+		a.policies.Store(p.Name(), kept)
+	}
+	c.Response().Header()["Content-Security-Policy"] = kept.header
 }
+
+// signOutPolicy is the Content-Security-Policy, as a header's value, of pages whose sign-out may end at the origins.
+type signOutPolicy struct{ origins, header []string }
 
 // person is who is signed in, as the Session callback shows them.
 func (a *app) person(c echo.Context, g *auth.Grant) views.Person {

@@ -50,6 +50,7 @@ type app struct {
 	insisting sync.Map // names of the providers that give a refresh token only with prompt=consent
 
 	dashboards, states *keptAnswers
+	policies           sync.Map // by provider's name: signOutPolicy
 
 	undeclared sync.Once // complaint about a proxy that nobody has declared
 	storage    complaints
