@@ -192,7 +192,7 @@ func (s *stream) program(ctx context.Context) error {
 	if s.token = version[:strings.LastIndexByte(version, '.')]; text.Len() == 0 && s.token == told {
 		return nil // what was judged later is as it was told
 	}
-	text.WriteString(eventJSON("token", "", s.app.tokenState(view)))
+	text.WriteString(eventJSON("token", s.eventID(), s.app.tokenState(view))) // also where no renewal was told of yet
 	return s.send(text.String())
 }
 

@@ -97,3 +97,23 @@ func TestAProgramThatComesBackIsToldNothingTwice(t *testing.T) {
 		t.Errorf("who has missed it is told %+v", older)
 	}
 }
+
+// A program that was cut off before anything happened goes on where it was as well.
+func TestAProgramIsToldWhatItMissedFromTheBeginning(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	for want := range 2 { // the first time there is no renewal to go on from
+		s := alice.listen(t)
+		first, _ := s.next()
+		s.cancel()
+		if first.event != "token" || first.id == "" {
+			t.Fatalf("%+v", first)
+		}
+		alice.do(t, "POST", "/api/renew-token", nil)
+		if missed, _ := alice.listen(t, "Last-Event-ID", first.id).told(); len(missed) != 1 {
+			t.Errorf("after %d renewals it is told %+v", want, missed)
+		}
+	}
+}
