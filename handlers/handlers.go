@@ -72,7 +72,7 @@ func New(config Config) http.Handler {
 		switch {
 		case strings.HasPrefix(path, "/static/"), a.isDevProvider(path), isHealth(path), strings.HasPrefix(path, "/.well-known/"), path == "/robots.txt":
 			e.ServeHTTP(w, r)
-		case strings.HasPrefix(path, "/auth/"):
+		case strings.HasPrefix(path, "/auth/") && path != signOutRoute: // who signs out waits for no sign-in
 			inTurn.ServeHTTP(w, r)
 		default:
 			signedIn.ServeHTTP(w, r)
@@ -110,8 +110,8 @@ func (a *app) routes() *echo.Echo {
 	e.POST("/dashboard/sessions/signout-others", a.signOutOthers)
 	e.POST("/dashboard/sessions/:id/signout", a.signOutSession)
 
-	e.POST("/auth/signout", a.signOut, a.inItsSession)
-	e.GET("/auth/signout", onlyPost)
+	e.POST(signOutRoute, a.signOut, a.inItsSession)
+	e.GET(signOutRoute, onlyPost)
 	e.GET(initiateRoute, a.initiateSignIn, a.inItsSession, signIn)
 	e.POST(initiateRoute, a.initiateSignIn, signIn)
 	e.GET("/auth/:provider", a.beginSignIn, a.inItsSession, signIn)
@@ -140,6 +140,7 @@ func (a *app) routes() *echo.Echo {
 }
 
 const (
+	signOutRoute   = "/auth/signout"
 	callbackRoute  = "/auth/:provider/callback"
 	triggerRoute   = "/api/trigger-renew-token"
 	renewRoute     = "/api/renew-token"

@@ -203,10 +203,12 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if err != nil {
 		return a.signInFailed(c, p, pending.ReturnTo, err)
 	}
-	if err := a.enter(c, signedIn); err != nil {
-		return err
-	}
+	err = a.enter(c, signedIn)
 	switch {
+	case errors.Is(err, session.ErrRenamed), errors.Is(err, session.ErrEnded):
+		return a.arrive(c, pending.ReturnTo) // as who the browser is by now
+	case err != nil:
+		return err
 	case signedIn.Answer.Refresh != "" && pending.Asked:
 		a.insisting.Store(p.Name(), true)
 	case signedIn.Answer.Refresh == "" && pending.Prompt == "" && p.WantsConsent(ctx):
@@ -274,7 +276,13 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	ctx := c.Request().Context()
 	before, had := a.Sessions.SignedIn(ctx)
 	hash, err := a.Sessions.Renew(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, session.ErrRenamed): // these may be of the grant that the other sign-in has, and are left to run out
+		return err
+	case errors.Is(err, session.ErrEnded):
+		a.discard(ctx, signedIn)
+		return err
+	case err != nil:
 		a.discard(ctx, signedIn)
 		return storageProblem(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"time"
 
@@ -75,20 +76,36 @@ func (m *Manager) SignedIn(ctx context.Context) (person Person, ok bool) {
 // Has says whether the request came with a session of any kind.
 func (m *Manager) Has(ctx context.Context) bool { return m.scs.Token(ctx) != "" }
 
+// ErrRenamed and ErrEnded say that the session is not there any more: another sign-in has given it a new name, or it is over.
+var (
+	ErrRenamed = errors.New("the session has a new name")
+	ErrEnded   = errors.New("the session is over")
+)
+
 // Renew gives the session a new token and returns its hash, by which the store knows it. It comes before SignIn, so that a token
-// that somebody planted is worth nothing.
+// that somebody planted is worth nothing. Nobody signs in to a session that has ended since the request began, or has a name that the
+// browser is about to learn: that is ErrEnded or ErrRenamed, and the answer leaves the browser's cookie alone.
 func (m *Manager) Renew(ctx context.Context) (hash string, err error) {
-	before := m.scs.Token(ctx)
+	before, known, first := m.scs.Token(ctx), FromContext(ctx), true
 	if before != "" {
 		// First: whoever comes with the former name finds either the session or the mark.
-		if _, err := m.marks.Use(ctx, formerMark(Hash(before)), m.now().Add(renamedFor)); err != nil {
+		if first, err = m.marks.Use(ctx, formerMark(Hash(before)), m.now().Add(renamedFor)); err != nil {
 			return "", err
 		}
 	}
 	if err := m.scs.RenewToken(ctx); err != nil {
 		return "", err
 	}
-	return Hash(m.scs.Token(ctx)), nil
+	if before == "" || known.Loaded != Hash(before) || known.Left != nil {
+		return Hash(m.scs.Token(ctx)), nil
+	}
+	known.Gone, known.Person = true, Person{}
+	err = ErrRenamed
+	if first {
+		err = ErrEnded
+		m.giveUp(ctx, formerMark(Hash(before))) // it has no other name
+	}
+	return "", errors.Join(err, m.scs.Destroy(ctx))
 }
 
 // SignIn makes the session the person's, for its whole lifetime.

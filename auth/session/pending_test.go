@@ -103,6 +103,39 @@ func TestATurnIsGivenUp(t *testing.T) {
 	}
 }
 
+// Of two that give a session a new name at the same time, at two processes, one does.
+func TestASessionIsRenamedOnce(t *testing.T) {
+	t.Parallel()
+	ask := browser(t, time.Now, nil)
+	begin := func(m *session.Manager, r *http.Request) {
+		if err := m.Await(r.Context(), "s", session.Pending{Provider: "work"}); err != nil {
+			t.Error(err)
+		}
+	}
+	ask(begin)
+	ask(func(m *session.Manager, one *http.Request) {
+		ask(func(m *session.Manager, two *http.Request) {
+			if _, err := m.Renew(two.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		if _, err := m.Renew(one.Context()); !errors.Is(err, session.ErrRenamed) || !session.FromContext(one.Context()).Gone {
+			t.Errorf("the second one: %v", err)
+		}
+	})
+	ask(begin)
+	ask(func(m *session.Manager, one *http.Request) {
+		ask(func(m *session.Manager, two *http.Request) {
+			if err := m.End(two.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		if _, err := m.Renew(one.Context()); !errors.Is(err, session.ErrEnded) {
+			t.Errorf("once it has ended: %v", err)
+		}
+	})
+}
+
 // browser returns what makes a request with a browser's cookie, in a house of its own. fails, if it is not nil, says when the store does.
 func browser(t *testing.T, now func() time.Time, fails *atomic.Bool) func(use func(*session.Manager, *http.Request)) {
 	t.Helper()

@@ -51,7 +51,7 @@ func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
 	return end, true, nil
 }
 
-// giveUp lets the next one have its turn. Should that fail, it runs out.
+// giveUp forgets a mark. Should that fail, it runs out.
 func (m *Manager) giveUp(ctx context.Context, mark string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), turnEnds)
 	defer cancel()

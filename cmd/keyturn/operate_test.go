@@ -30,6 +30,20 @@ func execute(t testing.TB, path, statement string) {
 	}
 }
 
+// count counts rows of the program's SQLite file.
+func (p *program) count(t testing.TB, what string) (n int) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(p.dir, "keyturn.db")+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM "+what).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // failingParts are what /readyz names.
 func failingParts(t *testing.T, a answer) []string {
 	t.Helper()

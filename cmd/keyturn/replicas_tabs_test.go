@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -32,7 +33,9 @@ func (b balanced) get(t *testing.T, path, cookie string) (a answer, now string) 
 
 func (b balanced) ask(t *testing.T, method, path, form, cookie string) (a answer, now string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, b.base+path, strings.NewReader(form))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, method, b.base+path, strings.NewReader(form))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,6 +206,48 @@ func TestASignInThatBeginsWhileAnotherEndsLeavesOneSession(t *testing.T) {
 	close(held)
 	both.Wait()
 	r.leaveOneSession(t, one, &browser, 1)
+}
+
+// Who signs out waits for no sign-in that is under way in the same browser, and stays signed out when that comes to its end.
+func TestASignOutEndsTheSignInThatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	asked, held := make(chan bool, 9), make(chan bool)
+	idp, p := atScripted(t, nil)
+	b := balanced{p.person().staying(), parsedURL(t, p.base).Host}
+	back, cookie := b.begin(t, "")
+	_, cookie = b.get(t, back, cookie)
+	again, cookie := b.begin(t, cookie)
+	idp.Change(func() {
+		idp.Asked = func(path string, _ url.Values) {
+			if path == "/token" {
+				asked <- true
+				<-held
+			}
+		}
+	})
+	came := make(chan answer, 1)
+	go func() {
+		a, _ := b.get(t, again, cookie)
+		came <- a
+	}()
+	<-asked
+	if a, _ := b.ask(t, "POST", "/auth/signout", "", cookie); a.status != http.StatusSeeOther {
+		t.Errorf("the sign-out: %d", a.status)
+	}
+	close(held)
+	a := <-came
+	for _, set := range a.header.Values("Set-Cookie") {
+		if strings.HasPrefix(set, "keyturn_session=") {
+			t.Errorf("the sign-in sets %s", set)
+		}
+	}
+	if a.status != http.StatusSeeOther {
+		t.Errorf("the sign-in ends with %d", a.status)
+	}
+	if n := p.count(t, "grants") + p.count(t, "sessions WHERE grant_id <> ''"); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+	eventually(t, "what the late sign-in brought is revoked", func() bool { return len(idp.Revoked()) == 2 })
 }
 
 const onceMoreMark = "once_more=1"
