@@ -114,19 +114,28 @@ func (a *app) leave(ctx context.Context, c echo.Context, g *auth.Grant) (target,
 	state := rand.Text()
 	target = p.EndSessionURL(ctx, hint, a.BaseURL+"/", state)
 	if target == "" {
+		c.SetCookie(a.leavingCookie(leftHere, leavingMaxAge))
 		return "/", ""
 	}
 	c.SetCookie(a.leavingCookie(state, leavingMaxAge))
 	return target, p.Label()
 }
 
-// cameBack says whether the browser comes back from the sign-out that it went away with, once.
-func (a *app) cameBack(c echo.Context) bool {
-	state := c.QueryParam("state")
+// leftHere is what the browser remembers in the state's place where the provider has no end of session.
+const leftHere = "here"
+
+// cameBack says, once, whether the browser has just signed out here, and comes back from the provider with the state that it went away
+// with.
+func (a *app) cameBack(c echo.Context) (here, there bool) {
 	cookie, err := c.Cookie(a.leavingCookie("", 0).Name)
-	if err != nil || state == "" || subtle.ConstantTimeCompare([]byte(cookie.Value), []byte(state)) != 1 {
-		return false
+	if err != nil {
+		return false, false
 	}
-	c.SetCookie(a.leavingCookie("", -1))
-	return true
+	state := c.QueryParam("state")
+	here = cookie.Value == leftHere
+	there = !here && state != "" && subtle.ConstantTimeCompare([]byte(cookie.Value), []byte(state)) == 1
+	if here || there {
+		c.SetCookie(a.leavingCookie("", -1))
+	}
+	return here || there, there
 }

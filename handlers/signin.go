@@ -46,7 +46,8 @@ func (a *app) home(c echo.Context) error {
 		words := changedWords()
 		page.Problem = &words
 	}
-	page.Ended, page.SignedOut = c.QueryParam("ended") != "", a.cameBack(c)
+	page.Ended = c.QueryParam("ended") != ""
+	page.SignedOut, page.SignedOutThere = a.cameBack(c)
 	return a.render(c, http.StatusOK, views.SignIn(page))
 }
 

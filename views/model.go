@@ -58,7 +58,9 @@ type SignInPage struct {
 	Problem     *Problem // of a try that failed
 	DevProvider bool
 	Ended       bool // the session was ended elsewhere
-	SignedOut   bool // the browser comes back from signing out at the provider
+	SignedOut   bool // the browser has just signed out
+
+	SignedOutThere bool // and comes back from signing out at the provider
 }
 
 // DashboardPage is the token dashboard.

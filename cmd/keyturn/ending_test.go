@@ -223,3 +223,18 @@ func TestTokensOfARefusedSignInAreRevokedAtOnceOrNotAtAll(t *testing.T) {
 		t.Errorf("%d tokens were revoked later", n)
 	}
 }
+
+// Where the provider has no end of session the browser is told, once, that it has signed out here.
+func TestSigningOutIsSaidWhereTheProviderHasNoEnd(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	const said = "You are signed out here."
+	if a := alice.do(t, "POST", "/auth/signout", url.Values{}); a.url.Path != "/" || !strings.Contains(a.body, said) || strings.Contains(a.body, "at your provider.") {
+		t.Errorf("at %s: %s", a.url, a.body)
+	}
+	if a := alice.do(t, "GET", "/", nil); strings.Contains(a.body, said) {
+		t.Error("it is said twice")
+	}
+}
