@@ -24,13 +24,18 @@ func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
 	}
 	hash := Hash(m.scs.Token(ctx))
 	mark, began := "turn "+hash, time.Now()
-	for first := false; !first && time.Since(began) < turnLasts; {
-		if first, err = m.marks.Use(ctx, mark, m.now().Add(turnLasts)); err != nil {
-			m.giveUp(ctx, mark) // it may be ours all the same
+	for {
+		asked := time.Now()
+		// Cut off in the middle, nobody would know whose the turn is.
+		first, err := m.marks.Use(context.WithoutCancel(ctx), mark, m.now().Add(turnLasts))
+		if err != nil {
 			return nil, false, err
 		}
 		if first {
-			began = time.Now()
+			began = asked
+			break
+		}
+		if time.Since(began) > turnLasts {
 			break
 		}
 		select {
