@@ -86,13 +86,7 @@ func (c Callbacks) token(ctx context.Context, log *slog.Logger, event TokenEvent
 	kept, err := copied(g.Kept)
 	if err == nil {
 		event.Kept, event.Grant = kept, g.apart()
-		kept, err = guard(ctx, func(ctx context.Context) (map[string]any, error) {
-			result, err := c.Token(ctx, event)
-			if err != nil {
-				return nil, err
-			}
-			return copied(result)
-		})
+		kept, err = guard(ctx, func(ctx context.Context) (map[string]any, error) { return c.Token(ctx, event) })
 	}
 	if err != nil {
 		log.ErrorContext(ctx, "token callback failed; the grant keeps what it kept", "grant", g.ID, "error", err)
@@ -108,7 +102,7 @@ func copied(object map[string]any) (map[string]any, error) {
 	}
 	text, err := json.Marshal(object)
 	if err != nil {
-		return nil, fmt.Errorf("it is no JSON: %w", err)
+		return nil, fmt.Errorf("no JSON: %w", err)
 	}
 	var own Claims
 	err = json.Unmarshal(text, &own)
@@ -171,7 +165,7 @@ func guard(ctx context.Context, callback func(context.Context) (map[string]any, 
 	}
 }
 
-// called calls a callback, and looks whether its result can be written.
+// called calls a callback. The result is a copy of what it returns, which it may go on to change.
 func called(ctx context.Context, callback func(context.Context) (map[string]any, error)) (result map[string]any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -181,8 +175,5 @@ func called(ctx context.Context, callback func(context.Context) (map[string]any,
 	if result, err = callback(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := json.Marshal(result); err != nil {
-		return nil, fmt.Errorf("its result is no JSON: %w", err)
-	}
-	return result, nil
+	return copied(result)
 }

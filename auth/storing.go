@@ -127,15 +127,6 @@ func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 	if !ok || !record.Outcome.Succeeded() {
 		return
 	}
-	settle := func(g *Grant, record *Renewal) {
-		ctx, settled := r.step(ctx, "settle")
-		err := r.settle(ctx, provider, g, record)
-		settled(err)
-		if err != nil {
-			// The tokens are stored. A pending id token is looked at again by whoever next reads the grant.
-			r.Log.ErrorContext(ctx, "what came with a renewal is not settled yet", "grant", g.ID, "error", err)
-		}
-	}
 	own, ownRecord, done := clone(g), *record, make(chan struct{})
 	if g.Pending == "" {
 		r.mu.Lock()
@@ -143,7 +134,13 @@ func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 		r.mu.Unlock()
 	}
 	r.running.Go(func() {
-		settle(own, &ownRecord)
+		settling, settled := r.step(ctx, "settle")
+		err := r.settle(settling, provider, own, &ownRecord)
+		settled(err)
+		if err != nil {
+			// The tokens are stored. A pending id token is looked at again by whoever next reads the grant.
+			r.Log.ErrorContext(settling, "what came with a renewal is not settled yet", "grant", own.ID, "error", err)
+		}
 		r.mu.Lock()
 		if r.settling[own.ID] == done {
 			delete(r.settling, own.ID)
