@@ -78,7 +78,7 @@ type stream struct {
 	known   string // version that the other side knows
 	last    int64  // newest renewal that a program has been told of
 	warning string // that it was told of with it
-	token   string // version without what was judged later, of which a program was told the token's state
+	token   string // renewedVersion of which a program was told the token's state
 }
 
 // errStreamDone says that there is nothing more to tell.
@@ -189,7 +189,7 @@ func (s *stream) program(ctx context.Context) error {
 		}
 	}
 	told := s.token
-	if s.token = version[:strings.LastIndexByte(version, '.')]; text.Len() == 0 && s.token == told {
+	if s.token = renewedVersion(view.Grant); text.Len() == 0 && s.token == told {
 		return nil // what was judged later is as it was told
 	}
 	text.WriteString(eventJSON("token", s.eventID(), s.app.tokenState(view))) // also where no renewal was told of yet
@@ -265,7 +265,12 @@ func versionOf(g *auth.Grant) string {
 	if g.Pending == "" {
 		judged = 1
 	}
-	return fmt.Sprintf("%d.%d.%d", g.Generation, changedAt(g).UnixMicro(), judged)
+	return fmt.Sprintf("%s.%d", renewedVersion(g), judged)
+}
+
+// renewedVersion ascends with everything that a renewal changes by itself.
+func renewedVersion(g *auth.Grant) string {
+	return fmt.Sprintf("%d.%d", g.Generation, changedAt(g).UnixMicro())
 }
 
 // changedAt is when a renewal changed the grant last, or its sign-in made it.
