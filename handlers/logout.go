@@ -8,11 +8,13 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
+	"keyturn/views"
 )
 
 const backChannelRoute = "/auth/:provider/backchannel-logout"
@@ -80,6 +82,39 @@ func readLogout(r *http.Request) (token, refusal string, err error) {
 
 func logoutRefused(c echo.Context, code, description string) error {
 	return c.JSON(http.StatusBadRequest, map[string]string{"error": code, "error_description": description})
+}
+
+// endWait is how long a sign-out waits for the provider; what is not done by then goes on by itself.
+const endWait = 700 * time.Millisecond
+
+// signOut ends the session and its grant, and takes the browser to the provider's end of session. The grant is first: where that fails,
+// whoever tries again is still known, and a session without a grant is nobody's.
+func (a *app) signOut(c echo.Context) error {
+	ctx := c.Request().Context()
+	target, label := "/", ""
+	if person, ok := a.Sessions.SignedIn(ctx); ok {
+		wait, cancel := context.WithTimeout(ctx, endWait)
+		defer cancel()
+		g, err := a.Grants.End(wait, person.GrantID)
+		if err != nil {
+			return storageProblem(err)
+		}
+		target, label = a.leave(wait, c, g)
+	}
+	if err := a.Sessions.End(ctx); err != nil {
+		return storageProblem(err)
+	}
+	c.Response().Header().Set("Clear-Site-Data", `"cache", "storage"`)
+	if isHTMX(c) {
+		c.Response().Header().Set("HX-Redirect", target)
+		return c.NoContent(http.StatusOK)
+	}
+	if label != "" && c.Request().Header.Get("Sec-Fetch-Mode") == "navigate" {
+		// Browsers hold each redirect that follows a form against form-action, and an end of session may lead anywhere.
+		c.Response().Header().Set("Refresh", "0; url="+target)
+		return a.render(c, http.StatusOK, views.SigningOut(views.SigningOutPage{Label: label, URL: target}))
+	}
+	return c.Redirect(http.StatusSeeOther, target)
 }
 
 // leavingMaxAge is how many seconds a browser may take to come back from the provider's end of session.

@@ -20,9 +20,6 @@ import (
 	"keyturn/views"
 )
 
-// endWait is how long a sign-out waits for the provider; what is not done by then goes on by itself.
-const endWait = 700 * time.Millisecond
-
 // prompts that a sign-in link may ask for (OpenID Connect Core 3.1.2.1).
 var prompts = []string{"login", "consent", "select_account"}
 
@@ -161,7 +158,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 	}
 	// A cross-site POST comes without the SameSite=Lax session; a GET to ourselves brings it.
 	if c.Request().Method == http.MethodPost && !a.Sessions.Has(c.Request().Context()) {
-		return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+answer.Encode())
+		return comeByGet(c, answer)
 	}
 	ctx := c.Request().Context()
 	endTurn, inTurn, err := a.Sessions.Turn(ctx)
@@ -169,7 +166,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return storageProblem(err)
 	}
 	if !inTurn && c.Request().Method == http.MethodPost {
-		return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+answer.Encode())
+		return comeByGet(c, answer)
 	}
 	if !inTurn {
 		return sendOnceMore(c)
@@ -216,6 +213,11 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return a.goToProvider(c, p, pending.ReturnTo, "consent", true)
 	}
 	return a.arrive(c, pending.ReturnTo)
+}
+
+// comeByGet has a browser come with an answer once more, with the session that it has then.
+func comeByGet(c echo.Context, answer url.Values) error {
+	return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+answer.Encode())
 }
 
 // arrive takes a browser that has signed in to where it wanted to go.
@@ -362,36 +364,6 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 	}
 	words := signInWords(p.Label(), failure)
 	return a.render(c, status, views.SignIn(a.signInPage(returnTo, &words)))
-}
-
-// signOut ends the session and its grant, and takes the browser to the provider's end of session. The grant is first: where that fails,
-// whoever tries again is still known, and a session without a grant is nobody's.
-func (a *app) signOut(c echo.Context) error {
-	ctx := c.Request().Context()
-	target, label := "/", ""
-	if person, ok := a.Sessions.SignedIn(ctx); ok {
-		wait, cancel := context.WithTimeout(ctx, endWait)
-		defer cancel()
-		g, err := a.Grants.End(wait, person.GrantID)
-		if err != nil {
-			return storageProblem(err)
-		}
-		target, label = a.leave(wait, c, g)
-	}
-	if err := a.Sessions.End(ctx); err != nil {
-		return storageProblem(err)
-	}
-	c.Response().Header().Set("Clear-Site-Data", `"cache", "storage"`)
-	if isHTMX(c) {
-		c.Response().Header().Set("HX-Redirect", target)
-		return c.NoContent(http.StatusOK)
-	}
-	if label != "" && c.Request().Header.Get("Sec-Fetch-Mode") == "navigate" {
-		// Browsers hold each redirect that follows a form against form-action, and an end of session may lead anywhere.
-		c.Response().Header().Set("Refresh", "0; url="+target)
-		return a.render(c, http.StatusOK, views.SigningOut(views.SigningOutPage{Label: label, URL: target}))
-	}
-	return c.Redirect(http.StatusSeeOther, target)
 }
 
 func cut(text string, most int) string { return auth.Foreign(text, most) }
