@@ -201,7 +201,9 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if err != nil {
 		return a.signInFailed(c, p, pending.ReturnTo, err)
 	}
-	err = a.enter(c, signedIn)
+	if err = a.enter(c, signedIn); err != nil {
+		a.Meter.SignIn(p.Name(), SignInFailed)
+	}
 	switch {
 	case errors.Is(err, session.ErrRenamed), errors.Is(err, session.ErrEnded):
 		return a.arrive(c, pending.ReturnTo) // as who the browser is by now

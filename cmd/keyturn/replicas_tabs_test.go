@@ -212,7 +212,7 @@ func TestASignInThatBeginsWhileAnotherEndsLeavesOneSession(t *testing.T) {
 func TestASignOutEndsTheSignInThatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	asked, held := make(chan bool, 9), make(chan bool)
-	idp, p := atScripted(t, nil)
+	idp, p := atScripted(t, nil, anyAdmin)
 	b := balanced{p.person().staying(), parsedURL(t, p.base).Host}
 	back, cookie := b.begin(t, "")
 	_, cookie = b.get(t, back, cookie)
@@ -248,6 +248,9 @@ func TestASignOutEndsTheSignInThatIsUnderWay(t *testing.T) {
 		t.Errorf("%d rows are left", n)
 	}
 	eventually(t, "what the late sign-in brought is revoked", func() bool { return len(idp.Revoked()) == 2 })
+	if counted := `keyturn_sign_ins_total{outcome="failed",provider="oidc"} 1`; !strings.Contains(scrape(t, p), counted) {
+		t.Errorf("the metrics hold no %s", counted)
+	}
 }
 
 const onceMoreMark = "once_more=1"
