@@ -144,7 +144,8 @@ func (b *tab) deafen() {
 func (b *tab) becomes(t testing.TB, what, script string) {
 	t.Helper()
 	if _, err := chromedp.Run(b.Context, chromedp.Poll[bool](script, often, chromedp.WithPollingTimeout(20*time.Second))); err != nil {
-		t.Fatalf("not so: %s: %v", what, err)
+		where, _ := chromedp.Run(b.Context, chromedp.Evaluate[string](`location.pathname + ", at " + document.activeElement?.outerHTML.slice(0, 400)`))
+		t.Fatalf("not so: %s: %v\non %s", what, err, where)
 	}
 }
 
