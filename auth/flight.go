@@ -33,7 +33,7 @@ type flight struct {
 // pages are told of it.
 func (f *flight) renews(g *Grant) bool {
 	from := f.from.Load()
-	return f.ended.IsZero() && (from == nil || from.Generation == g.Generation && from.Standing.TriedAt.Equal(g.Standing.TriedAt))
+	return f.ended.IsZero() && (from == nil || !g.triedSince(from))
 }
 
 // join returns the flight that answers a request that arrived at asked: the one that runs, one that ended later than
@@ -124,7 +124,9 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	leased, held, err := g, true, r.claim(leasing, &a)
 	if errors.Is(err, ErrStale) {
 		// A call that begins while the process drains would hold it up.
-		leased, held, err = r.acquire(leasing, id, g.Generation, trigger.awaited(), r.quit.Done())
+		// A call that another process made meanwhile is the answer, whether or not it brought tokens.
+		answered := func(now *Grant) bool { return now.triedSince(g) }
+		leased, held, err = r.acquire(leasing, id, answered, trigger.awaited(), r.quit.Done())
 		if a.before, a.began = leased, r.Now(); held {
 			f.from.Store(leased)
 		}

@@ -59,6 +59,11 @@ func (g *Grant) end(now time.Time) {
 	st.Failure = Failure{Code: CodeIdentityChanged, Party: PartyPerson}
 }
 
+// triedSince says whether a renewal has ended, well or not, since the grant was as in before.
+func (g *Grant) triedSince(before *Grant) bool {
+	return g.Generation != before.Generation || !g.Standing.TriedAt.Equal(before.Standing.TriedAt)
+}
+
 // StruckAt says whether, at now, a call for the grant was struck in the middle: its refresh token is marked as being
 // presented, and nobody holds the lease.
 func (g *Grant) StruckAt(now time.Time) bool { return !g.PresentingAt.IsZero() && !g.LeasedAt(now) }

@@ -16,11 +16,13 @@ const (
 	storageWait = 3 * time.Second
 )
 
-// acquire takes the lease of a grant that was seen at the generation from. While another process holds it, acquire waits. A
-// newer generation that is there or appears meanwhile is the answer, and then held is false. The error is ErrLeased when the
-// other process takes too long, and at once when nobody waits for the answer. A grant that comes free after over is closed is not taken.
-func (r *Rotator) acquire(ctx context.Context, id string, from int64, wait bool, over <-chan struct{}) (g *Grant, held bool, err error) {
-	if g, held, err = r.take(ctx, id, from); !errors.Is(err, ErrLeased) || !wait {
+// acquire takes the lease of a grant. While another process holds it, acquire waits. What that process leaves may be the answer: held is
+// false when answered says so of the grant. The error is ErrLeased when the other process takes too long, and at once when nobody waits
+// for the answer. A grant that comes free after over is closed is not taken.
+func (r *Rotator) acquire(
+	ctx context.Context, id string, answered func(*Grant) bool, wait bool, over <-chan struct{},
+) (g *Grant, held bool, err error) {
+	if g, held, err = r.take(ctx, id, answered); !errors.Is(err, ErrLeased) || !wait {
 		return g, held, err
 	}
 	r.Counters.leaseWaits.Add(1)
@@ -34,7 +36,7 @@ func (r *Rotator) acquire(ctx context.Context, id string, from int64, wait bool,
 		case <-ctx.Done():
 			return nil, false, ErrLeased
 		}
-		if g, err = r.Vault.Get(ctx, id); err != nil || g.Generation > from {
+		if g, err = r.Vault.Get(ctx, id); err != nil || answered(g) {
 			return g, false, err
 		}
 		// A look before the try, which is a write. A lease that ends later than any can is from before the clock was set
@@ -47,18 +49,18 @@ func (r *Rotator) acquire(ctx context.Context, id string, from int64, wait bool,
 			return nil, false, ErrLeased
 		default:
 		}
-		if g, held, err = r.take(ctx, id, from); !errors.Is(err, ErrLeased) {
+		if g, held, err = r.take(ctx, id, answered); !errors.Is(err, ErrLeased) {
 			return g, held, err
 		}
 	}
 }
 
-// take takes a free lease, and gives it back if somebody else has renewed the grant.
-func (r *Rotator) take(ctx context.Context, id string, from int64) (g *Grant, held bool, err error) {
+// take takes a free lease, and gives it back if the grant as it is then is the answer.
+func (r *Rotator) take(ctx context.Context, id string, answered func(*Grant) bool) (g *Grant, held bool, err error) {
 	if g, err = r.lease(ctx, id); err != nil {
 		return nil, false, err
 	}
-	if g.Generation > from {
+	if answered(g) {
 		err := r.Vault.Release(ctx, id, r.owner)
 		g.LeasedUntil = time.Time{}
 		return g, false, err

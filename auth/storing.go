@@ -93,7 +93,8 @@ func (r *Rotator) replace(ctx context.Context, g *Grant, record *Renewal) error 
 	if !errors.Is(err, ErrStale) || record.OldToken == record.NewToken && record.OldRefresh == record.NewRefresh {
 		return err
 	}
-	current, held, err := r.acquire(ctx, g.ID, record.From(), true, nil)
+	overtaken := func(now *Grant) bool { return now.Generation > record.From() }
+	current, held, err := r.acquire(ctx, g.ID, overtaken, true, nil)
 	switch {
 	case errors.Is(err, ErrLeased):
 		return fmt.Errorf("store a late answer: %w", err)

@@ -49,8 +49,8 @@ type Vault interface {
 	// Amend stores a grant again, and the record of a renewal of it, without a lease, if it is still at the revision that g has.
 	// ErrStale and ErrNotFound as with Replace. It sets the grant's Revision.
 	Amend(ctx context.Context, g *Grant, r *Renewal) error
-	// Shared adds n to the count of those who shared the renewal that brought the grant's generation. No error if its
-	// record is gone.
+	// Shared adds n to the count of those who shared the latest renewal that left the grant at a generation. No error if its record is
+	// gone.
 	Shared(ctx context.Context, id string, generation int64, n int) error
 
 	// Person lists the grants of a person's live sessions, the latest seen first, at most 200. Their tokens and claims are not filled.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -87,6 +88,55 @@ func TestAThousandRequestsOverTwoProcesses(t *testing.T) {
 			time.Sleep(2100 * time.Millisecond)
 			askAtOnce(t, idp, authtest.Soak(200, 1000, 1000), func(n int) *person { return alice.at([]*program{one, two}[n%2]) })
 		})
+	}
+}
+
+// A renewal that fails is shared as one that succeeds is: two processes do not present one refresh token after the other.
+func TestTwoProcessesShareARenewalThatFails(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		answer script
+		calls  int
+	}{
+		{"refused for now", oauthError(http.StatusInternalServerError, "server_error"), 1},
+		{"cut off, and presented once more", resets, 2},
+	} {
+		for _, wish := range []string{"POST /api/renew-token", "GET /api/session"} {
+			t.Run(c.name+", "+wish, func(t *testing.T) {
+				t.Parallel()
+				idp, one := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 2 * time.Second }, "--renew-mode=on-demand")
+				two := one.twin(t)
+				alice := one.person().staying()
+				alice.signInScripted(t)
+				idp.Change(func() {
+					idp.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+						time.Sleep(time.Second)
+						c.answer(w, r, grant)
+						return true
+					}
+				})
+				time.Sleep(2100 * time.Millisecond)
+				method, path, _ := strings.Cut(wish, " ")
+				var all sync.WaitGroup
+				for n := range 8 {
+					all.Go(func() {
+						a, err := alice.at([]*program{one, two}[n%2]).try(t.Context(), method, path, nil)
+						if err != nil || method == "POST" && (a.status != http.StatusBadGateway || a.json(t)["outcome"] != "kept") {
+							t.Errorf("%v, %d %s", err, a.status, a.body)
+						}
+					})
+				}
+				all.Wait()
+				if calls := idp.TokenCalls(); calls != c.calls {
+					t.Errorf("%d token calls, want %d", calls, c.calls)
+				}
+				list, _ := alice.do(t, "GET", "/api/rotations", nil).json(t)["rotations"].([]any)
+				if len(list) != 1 || list[0].(map[string]any)["shared"] != 7.0 {
+					t.Errorf("the history has %v", list)
+				}
+			})
+		}
 	}
 }
 

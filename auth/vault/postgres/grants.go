@@ -247,7 +247,7 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) error {
 	_, err := db.exec(ctx, `WITH noted AS (
 			UPDATE renewals SET shared = shared + $3 WHERE grant_id = $1 AND id =
-				(SELECT max(id) FROM renewals WHERE grant_id = $1 AND generation = $2 AND outcome IN ('rotated', 'renewed'))
+				(SELECT max(id) FROM renewals WHERE grant_id = $1 AND generation = $2)
 		)
 		UPDATE grants SET revision = revision + 1 WHERE id = $1`,
 		id, generation, n)

@@ -251,7 +251,7 @@ func (db *DB) History(ctx context.Context, id string, before int64, limit int) (
 func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) error {
 	return db.inLightTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`UPDATE renewals SET shared = shared + ? WHERE id =
-			(SELECT max(id) FROM renewals WHERE grant_id = ? AND generation = ? AND outcome IN ('rotated', 'renewed'))`, n, id, generation)
+			(SELECT max(id) FROM renewals WHERE grant_id = ? AND generation = ?)`, n, id, generation)
 		if err == nil {
 			_, err = tx.Exec(`UPDATE grants SET revision = revision + 1 WHERE id = ?`, id)
 		}

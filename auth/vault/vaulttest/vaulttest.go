@@ -303,10 +303,13 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 		must(t, f.Replace(t.Context(), "me", next, record))
 		must(t, f.Shared(t.Context(), next.ID, next.Generation, 3))
 		must(t, f.Shared(t.Context(), next.ID, 99, 3))
-		history, err := f.History(t.Context(), next.ID, 0, 1)
+		kept := f.lease(t, "me", time.Minute)
+		must(t, f.Replace(t.Context(), "me", kept, &auth.Renewal{GrantID: kept.ID, Generation: kept.Generation, Outcome: auth.OutcomeKept}))
+		must(t, f.Shared(t.Context(), next.ID, next.Generation, 4))
+		history, err := f.History(t.Context(), next.ID, 0, 2)
 		must(t, err)
-		if history[0].Shared != 5 {
-			t.Errorf("shared by %d, want 5", history[0].Shared)
+		if history[0].Shared != 4 || history[1].Shared != 5 {
+			t.Errorf("shared by %d and before it by %d, want 4 and 5", history[0].Shared, history[1].Shared)
 		}
 	})
 	claim(test)
