@@ -205,18 +205,21 @@ func (s *stream) eventID() string {
 	return id
 }
 
-// goOn begins behind what a program had last, or behind what there is.
+// goOn begins behind what a program had last, or behind what there is. A renewal that there is not yet is of a history that was set back
+// since: of a database before its backup was restored.
 func (s *stream) goOn(ctx context.Context) error {
-	number, warning, _ := strings.Cut(s.c.Request().Header.Get("Last-Event-ID"), ".")
-	if id, err := strconv.ParseInt(number, 10, 64); err == nil {
-		s.last, s.warning = id, warning
-		return nil
-	}
 	list, err := s.app.Rotator.History(ctx, s.grant, 0, 2) // the newest may not be stored yet
+	if err != nil {
+		return err
+	}
 	if i := slices.IndexFunc(list, func(r auth.Renewal) bool { return r.ID > 0 }); i >= 0 {
 		s.last, s.warning = list[i].ID, list[i].Warning
 	}
-	return err
+	number, warning, _ := strings.Cut(s.c.Request().Header.Get("Last-Event-ID"), ".")
+	if id, err := strconv.ParseInt(number, 10, 64); err == nil && id <= s.last {
+		s.last, s.warning = id, warning
+	}
+	return nil
 }
 
 func (s *stream) unread(ctx context.Context, err error) error {

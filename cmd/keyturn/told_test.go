@@ -117,3 +117,19 @@ func TestAProgramIsToldWhatItMissedFromTheBeginning(t *testing.T) {
 		}
 	}
 }
+
+// A database whose backup was restored has fewer renewals than a program was told of.
+func TestAProgramThatKnowsMoreThanThereIsIsToldOfTheNext(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	s := alice.listen(t, "Last-Event-ID", "999999")
+	if e, _ := s.next(); e.event != "token" {
+		t.Fatalf("%+v", e)
+	}
+	alice.do(t, "POST", "/api/renew-token", nil)
+	if renewals, _ := s.told(); len(renewals) != 1 {
+		t.Errorf("told of %+v", renewals)
+	}
+}
