@@ -189,6 +189,15 @@ func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
 	return g, nil
 }
 
+// EndBeside is End, and waits for no revocation.
+func (s *Grants) EndBeside(ctx context.Context, id string) error {
+	g, err := s.remove(ctx, id)
+	if g != nil {
+		s.revokeBeside(ctx, g, g.Tokens)
+	}
+	return err
+}
+
 // remove deletes a grant and tells open pages; nil and no error when it is gone already.
 func (s *Grants) remove(ctx context.Context, id string) (*Grant, error) {
 	g, err := s.vault.Delete(context.WithoutCancel(ctx), id)

@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"keyturn/auth"
+	"keyturn/auth/session"
 )
 
 var (
@@ -65,7 +66,7 @@ func (a *app) grantError(c echo.Context, err error) error {
 func (a *app) endChanged(c echo.Context) error {
 	ctx := c.Request().Context()
 	person, _ := a.Sessions.SignedIn(ctx)
-	if err := a.Sessions.End(ctx); err != nil {
+	if err := a.Sessions.End(ctx); err != nil && !errors.Is(err, session.ErrRenamed) {
 		return storageProblem(err)
 	}
 	if _, err := a.Grants.End(ctx, person.GrantID); err != nil {

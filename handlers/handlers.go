@@ -98,8 +98,8 @@ func (a *app) routes() *echo.Echo {
 	reveal := a.limited(limitReveal, a.Limits.Reveal)
 	compressed := compression()
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		e.Add(method, "/", a.home, compressed)
-		e.Add(method, "/dashboard", a.dashboard)
+		e.Add(method, "/", a.home, a.inItsSession, compressed)
+		e.Add(method, "/dashboard", a.dashboard, a.inItsSession)
 	}
 	e.GET("/dashboard/tokens/:kind", a.inspectToken)
 	e.GET("/dashboard/tokens/:kind/signature", a.checkSignature)

@@ -128,7 +128,10 @@ func (a *app) goToProvider(c echo.Context, p provider.Provider, returnTo, prompt
 		return a.signInFailed(c, p, returnTo, err)
 	}
 	err = a.Sessions.Await(ctx, state, session.Pending{Provider: p.Name(), Session: s.Marshal(), ReturnTo: returnTo, Prompt: prompt, Asked: asked})
-	if err != nil {
+	switch {
+	case errors.Is(err, session.ErrEnded) && !asked && timesMore(c) < mostOnceMore:
+		return sendOnceMore(c) // with the session that the browser has by then
+	case err != nil && !errors.Is(err, session.ErrEnded):
 		return storageProblem(err)
 	}
 	return c.Redirect(http.StatusSeeOther, withLoginHint(target, c.QueryParam("login_hint")))
@@ -276,30 +279,37 @@ func readAnswer(r *http.Request, p provider.Provider) (url.Values, error) {
 	return answer, nil
 }
 
-// enter makes the browser's session the person's, under a new token, and ends the grant that it had before.
+// enter makes the browser's session the person's, under a new token, and ends the grant that it had before. Until the session is stored
+// so, the browser has the one that it came with.
 func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	ctx := c.Request().Context()
 	before, had := a.Sessions.SignedIn(ctx)
-	hash, err := a.Sessions.Renew(ctx)
-	switch {
-	case errors.Is(err, session.ErrRenamed): // these may be of the grant that the other sign-in has, and are left to run out
-		return err
-	case errors.Is(err, session.ErrEnded):
-		a.discard(ctx, signedIn)
-		return err
-	case err != nil:
-		a.discard(ctx, signedIn)
-		return storageProblem(err)
-	}
-	signedIn.SessionHash, signedIn.IP = hash, c.RealIP()
-	signedIn.UserAgent = cut(c.Request().UserAgent(), 300)
-	g, err := a.Grants.Begin(context.WithoutCancel(ctx), signedIn)
+	g, err := a.begin(c, signedIn)
 	if err != nil {
 		a.discard(ctx, signedIn)
+		a.Sessions.Keep(ctx)
 		return storageProblem(err)
 	}
 	now := session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
-	a.Sessions.SignIn(ctx, now)
+	err = ctx.Err() // nobody would learn of the new session
+	if err == nil {
+		err = a.Sessions.SignIn(ctx, now)
+	}
+	if err != nil {
+		a.Sessions.Keep(ctx)
+		if err := a.Grants.Forget(ctx, g.ID); err != nil {
+			a.Log.ErrorContext(ctx, "the grant of a sign-in that came to nothing could not be ended; upkeep removes it", "error", err)
+		}
+		if !errors.Is(err, session.ErrRenamed) { // else they may be of the grant that the other sign-in has, and are left to run out
+			a.discard(ctx, signedIn)
+		}
+	}
+	switch {
+	case errors.Is(err, session.ErrRenamed), errors.Is(err, session.ErrEnded):
+		return err
+	case err != nil:
+		return storageProblem(err)
+	}
 	a.Meter.SignIn(now.Provider, SignInDone)
 	if had {
 		// It is not one more than there were.
@@ -311,15 +321,25 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	return nil
 }
 
+// begin stores the grant of a sign-in, for the session's new token.
+func (a *app) begin(c echo.Context, signedIn auth.SignedIn) (*auth.Grant, error) {
+	ctx := c.Request().Context()
+	hash, err := a.Sessions.Renew(ctx)
+	if err != nil {
+		return nil, err
+	}
+	signedIn.SessionHash, signedIn.IP = hash, c.RealIP()
+	signedIn.UserAgent = cut(c.Request().UserAgent(), 300)
+	return a.Grants.Begin(context.WithoutCancel(ctx), signedIn)
+}
+
 // takePlace ends the grant that the session had before.
 func (a *app) takePlace(ctx context.Context, before, now session.Person) {
 	var err error
 	if before.Provider == now.Provider && before.Subject == now.Subject {
 		err = a.Grants.Forget(ctx, before.GrantID)
 	} else {
-		wait, cancel := context.WithTimeout(ctx, endWait)
-		defer cancel()
-		_, err = a.Grants.End(wait, before.GrantID)
+		err = a.Grants.EndBeside(ctx, before.GrantID)
 	}
 	if err != nil {
 		a.Log.ErrorContext(ctx, "the grant before this sign-in could not be ended; upkeep removes it", "error", err)

@@ -76,48 +76,100 @@ func (m *Manager) SignedIn(ctx context.Context) (person Person, ok bool) {
 // Has says whether the request came with a session of any kind.
 func (m *Manager) Has(ctx context.Context) bool { return m.scs.Token(ctx) != "" }
 
-// ErrRenamed and ErrEnded say that the session is not there any more: another sign-in has given it a new name, or it is over.
+// ErrRenamed and ErrEnded say that the session is not there any more: another sign-in has given it a new name, or it is over. The answer
+// leaves the browser's cookie alone then.
 var (
 	ErrRenamed = errors.New("the session has a new name")
 	ErrEnded   = errors.New("the session is over")
 )
 
-// Renew gives the session a new token and returns its hash, by which the store knows it. It comes before SignIn, so that a token
-// that somebody planted is worth nothing. Nobody signs in to a session that has ended since the request began, or has a name that the
-// browser is about to learn: that is ErrEnded or ErrRenamed, and the answer leaves the browser's cookie alone.
+// Renew gives the session a new token, which it has from SignIn on, and returns the hash by which the store is to know it. A token that
+// somebody planted is worth nothing then.
 func (m *Manager) Renew(ctx context.Context) (hash string, err error) {
-	before, known, first := m.scs.Token(ctx), FromContext(ctx), true
-	if before != "" {
-		// First: whoever comes with the former name finds either the session or the mark.
-		if first, err = m.marks.Use(ctx, formerMark(Hash(before)), m.now().Add(renamedFor)); err != nil {
-			return "", err
-		}
+	if before := m.scs.Token(ctx); before != "" {
+		FromContext(ctx).Former = Hash(before)
 	}
 	if err := m.scs.RenewToken(ctx); err != nil {
 		return "", err
 	}
-	if before == "" || known.Loaded != Hash(before) || known.Left != nil {
-		return Hash(m.scs.Token(ctx)), nil
-	}
-	known.Gone, known.Person = true, Person{}
-	err = ErrRenamed
-	if first {
-		err = ErrEnded
-		m.giveUp(ctx, formerMark(Hash(before))) // it has no other name
-	}
-	return "", errors.Join(err, m.scs.Destroy(ctx))
+	return Hash(m.scs.Token(ctx)), nil
 }
 
-// SignIn makes the session the person's, for its whole lifetime.
-func (m *Manager) SignIn(ctx context.Context, person Person) {
+// SignIn makes the session the person's, for its whole lifetime, and stores it under the token that Renew has given it. Nobody signs in to
+// a session that has ended since the request began, is being signed out, or has a name that the browser is about to learn: that is
+// ErrEnded or ErrRenamed. With any error the session is kept (Keep).
+func (m *Manager) SignIn(ctx context.Context, person Person) error {
+	known := FromContext(ctx)
+	before := known.Person
+	known.Person = person
 	m.scs.SetDeadline(ctx, m.now().Add(m.scs.Lifetime).UTC())
-	FromContext(ctx).Person = person
+	err := m.enter(ctx, known)
+	if err != nil {
+		m.Keep(ctx)
+		known.Person = before
+	}
+	if errors.Is(err, ErrRenamed) || errors.Is(err, ErrEnded) {
+		known.Person = Person{}
+	}
+	return err
 }
 
-// End destroys the session.
+func (m *Manager) enter(ctx context.Context, known *Request) error {
+	former, first := known.Former, true
+	if former != "" {
+		leaving, err := m.marks.Used(ctx, leavingMark(former))
+		switch {
+		case err != nil:
+			return err
+		case leaving:
+			return ErrEnded
+		}
+		// Before it is stored: whoever comes with the former name finds either the session or the mark.
+		if first, err = m.marks.Use(ctx, formerMark(former), m.now().Add(renamedFor)); err != nil {
+			return err
+		}
+	}
+	// Cut off in the middle, nobody would know which of the two there is.
+	_, _, err := m.scs.Commit(context.WithoutCancel(ctx))
+	if err == nil && known.Gone {
+		err = ErrEnded
+	}
+	switch {
+	case errors.Is(err, ErrEnded) && !first:
+		return ErrRenamed
+	case err != nil && former != "":
+		m.giveUp(ctx, formerMark(former)) // it has no other name
+	}
+	return err
+}
+
+// Keep has the session stay as it was when the request began: nothing more of what the request leaves is stored, and the browser's cookie
+// stays.
+func (m *Manager) Keep(ctx context.Context) { FromContext(ctx).Gone = true }
+
+// Leave says that the request's session is about to End: no sign-in that is under way takes it over meanwhile.
+func (m *Manager) Leave(ctx context.Context) error {
+	hash := FromContext(ctx).Loaded
+	if hash == "" {
+		return nil
+	}
+	_, err := m.marks.Use(ctx, leavingMark(hash), m.now().Add(leavingFor))
+	return err
+}
+
+// End destroys the session. ErrRenamed says that another sign-in has given it a new name since the request began, and that it goes on
+// under that.
 func (m *Manager) End(ctx context.Context) error {
-	FromContext(ctx).Person = Person{}
-	return m.scs.Destroy(ctx)
+	known := FromContext(ctx)
+	known.Person = Person{}
+	if err := m.scs.Destroy(ctx); err != nil || known.Loaded == "" || known.Deleted {
+		return err
+	}
+	renamed, err := m.marks.Used(ctx, formerMark(known.Loaded))
+	if err == nil && renamed {
+		known.Gone, err = true, ErrRenamed
+	}
+	return err
 }
 
 // EndOrphan ends a session whose grant is gone. One that a new sign-in has replaced while this request ran is left alone, and
@@ -128,7 +180,10 @@ func (m *Manager) EndOrphan(ctx context.Context) error {
 		FromContext(ctx).Person = Person{}
 		return err
 	}
-	return m.End(ctx)
+	if err := m.End(ctx); !errors.Is(err, ErrRenamed) {
+		return err
+	}
+	return nil
 }
 
 // Lives says whether the request's session has not ended since, and when it ends unless it is seen again; zero: at EndsAt. Asking does not

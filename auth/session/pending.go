@@ -30,7 +30,8 @@ type Pending struct {
 }
 
 // Await keeps a pending sign-in under its state, for 10 minutes and one use. Several may be pending in one session, at
-// most 5: the oldest goes.
+// most 5: the oldest goes. ErrEnded says that the session was given another name or has ended since the request began, so that the sign-in
+// would not be known when it comes back.
 func (m *Manager) Await(ctx context.Context, state string, p Pending) error {
 	p.Began = m.now()
 	text, err := json.Marshal(p)
@@ -47,7 +48,13 @@ func (m *Manager) Await(ctx context.Context, state string, p Pending) error {
 	if _, ok := m.SignedIn(ctx); !ok {
 		m.scs.SetDeadline(ctx, m.now().Add(anonymousLifetime).UTC())
 	}
-	return nil
+	if _, _, err = m.scs.Commit(ctx); err == nil && FromContext(ctx).Gone {
+		err = ErrEnded
+	}
+	if err != nil {
+		m.Keep(ctx)
+	}
+	return err
 }
 
 // dropOldest makes room for one more pending sign-in, and forgets those that have taken too long.

@@ -103,37 +103,80 @@ func TestATurnIsGivenUp(t *testing.T) {
 	}
 }
 
-// Of two that give a session a new name at the same time, at two processes, one does.
+// Of two that give a session a new name at the same time, at two processes, one does, and nobody does once it has ended or is about to. A
+// session has its former name until then.
 func TestASessionIsRenamedOnce(t *testing.T) {
 	t.Parallel()
-	ask := browser(t, time.Now, nil)
-	begin := func(m *session.Manager, r *http.Request) {
+	for name, c := range map[string]struct {
+		meanwhile func(m *session.Manager, r *http.Request) error
+		want      error
+	}{
+		"by another":             {enter, session.ErrRenamed},
+		"once it has ended":      {func(m *session.Manager, r *http.Request) error { return m.End(r.Context()) }, session.ErrEnded},
+		"once it is to end":      {func(m *session.Manager, r *http.Request) error { return m.Leave(r.Context()) }, session.ErrEnded},
+		"while nobody else does": {func(m *session.Manager, r *http.Request) error { return nil }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ask := awaiting(t)
+			ask(func(m *session.Manager, one *http.Request) {
+				ask(func(m *session.Manager, two *http.Request) {
+					if err := c.meanwhile(m, two); err != nil {
+						t.Error(err)
+					}
+				})
+				if _, err := m.Renew(one.Context()); err != nil {
+					t.Error(err)
+				}
+				if lives, _, err := m.Lives(one.Context()); lives || err != nil {
+					t.Errorf("under the new name before it is stored: %v, %v", lives, err)
+				}
+				err := m.SignIn(one.Context(), session.Person{GrantID: "h", Provider: "work", Subject: "alice"})
+				if _, in := m.SignedIn(one.Context()); !errors.Is(err, c.want) || in != (c.want == nil) || session.FromContext(one.Context()).Gone != (c.want != nil) {
+					t.Errorf("%v, signed in: %v", err, in)
+				}
+			})
+		})
+	}
+}
+
+// A session that was given another name while it was about to end says so to whoever ends it.
+func TestAnEndMeetsANewName(t *testing.T) {
+	t.Parallel()
+	ask := awaiting(t)
+	ask(func(m *session.Manager, one *http.Request) {
+		ask(func(m *session.Manager, two *http.Request) {
+			if err := enter(m, two); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := m.Await(one.Context(), "t", session.Pending{Provider: "work"}); !errors.Is(err, session.ErrEnded) {
+			t.Errorf("a sign-in that begins in it: %v", err)
+		}
+		if err := m.End(one.Context()); !errors.Is(err, session.ErrRenamed) || !session.FromContext(one.Context()).Gone {
+			t.Errorf("its end: %v", err)
+		}
+	})
+}
+
+// enter signs somebody in.
+func enter(m *session.Manager, r *http.Request) error {
+	if _, err := m.Renew(r.Context()); err != nil {
+		return err
+	}
+	return m.SignIn(r.Context(), session.Person{GrantID: "g", Provider: "work", Subject: "alice"})
+}
+
+// awaiting is a browser in whose session a sign-in is pending.
+func awaiting(t *testing.T) (ask func(use func(*session.Manager, *http.Request))) {
+	t.Helper()
+	ask = browser(t, time.Now, nil)
+	ask(func(m *session.Manager, r *http.Request) {
 		if err := m.Await(r.Context(), "s", session.Pending{Provider: "work"}); err != nil {
 			t.Error(err)
 		}
-	}
-	ask(begin)
-	ask(func(m *session.Manager, one *http.Request) {
-		ask(func(m *session.Manager, two *http.Request) {
-			if _, err := m.Renew(two.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-		if _, err := m.Renew(one.Context()); !errors.Is(err, session.ErrRenamed) || !session.FromContext(one.Context()).Gone {
-			t.Errorf("the second one: %v", err)
-		}
 	})
-	ask(begin)
-	ask(func(m *session.Manager, one *http.Request) {
-		ask(func(m *session.Manager, two *http.Request) {
-			if err := m.End(two.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-		if _, err := m.Renew(one.Context()); !errors.Is(err, session.ErrEnded) {
-			t.Errorf("once it has ended: %v", err)
-		}
-	})
+	return ask
 }
 
 // browser returns what makes a request with a browser's cookie, in a house of its own. fails, if it is not nil, says when the store does.

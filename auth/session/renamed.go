@@ -20,6 +20,12 @@ const renamedFor = 10 * time.Second
 // formerMark is what remembers that a session was called so. It opens nothing.
 func formerMark(hash string) string { return "former " + hash }
 
+// leavingFor is how long a sign-out may take until the session is gone.
+const leavingFor = 10 * time.Second
+
+// leavingMark is what remembers that a session is about to end.
+func leavingMark(hash string) string { return "leaving " + hash }
+
 // Renamed says whether the request names its session as it was called until a moment ago, when somebody signed in with it, perhaps at
 // another replica. Where nobody can say, it does not.
 func (m *Manager) Renamed(r *http.Request) bool {

@@ -11,7 +11,7 @@ import (
 // Store is what an engine implements for the Manager: scs's Store with contexts. Tokens come to it hashed. CommitCtx updates a
 // session that this request loaded and never inserts it again, so that a request in flight cannot bring a signed-out
 // session back to life; it keeps Request.Person in columns. What another request has changed meanwhile stays (Merge), also when this one
-// gives the session another token: then DeleteCtx comes before CommitCtx.
+// gives the session another token: what Request.Former names goes in the same transaction, and if it is gone already nothing is stored.
 type Store interface {
 	scs.Store
 	scs.CtxStore
@@ -24,10 +24,41 @@ type ContextStore interface {
 	DeleteCtx(ctx context.Context, hash string) error
 }
 
-// Complete returns a Store with the methods that scs asks for and does not call where there are those with a context.
+// Complete returns a Store with the methods that scs asks for and does not call where there are those with a context. What a request has
+// stored already is not stored again.
 func Complete(s ContextStore) Store { return complete{s} }
 
 type complete struct{ ContextStore }
+
+// saved is what a request has stored, as it left it.
+type saved struct {
+	hash   string
+	data   string
+	expiry int64 // µs
+	person Person
+}
+
+// CommitCtx implements scs.CtxStore.
+func (c complete) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
+	request := FromContext(ctx)
+	now := saved{hash, string(data), expiry.UnixMicro(), request.Person}
+	if request.Gone || request.saved == now {
+		return nil
+	}
+	err := c.ContextStore.CommitCtx(ctx, hash, data, expiry)
+	if err == nil {
+		request.saved = now
+	}
+	return err
+}
+
+// DeleteCtx implements scs.CtxStore. A session that gets another token is there until it is stored under that.
+func (c complete) DeleteCtx(ctx context.Context, hash string) error {
+	if request := FromContext(ctx); hash == "" || request.Former == hash {
+		return nil
+	}
+	return c.ContextStore.DeleteCtx(ctx, hash)
+}
 
 // Find implements scs.Store.
 func (c complete) Find(hash string) ([]byte, bool, error) {
@@ -53,13 +84,16 @@ type Person struct {
 type Request struct {
 	Person  Person
 	Loaded  string    // hash of the token that the store found, "" if none
+	Former  string    // hash of the token that the session has until it is stored under the next; "" unless it gets another
 	Read    []byte    // the session's data as the store found it
-	Left    []byte    // its data when the store deleted it, to be merged into what follows it
-	Gone    bool      // it was not there any more when it was to be stored
+	Gone    bool      // it was not there any more when it was to be stored, or is to stay as it was: nothing is stored
+	Deleted bool      // the store has deleted it
 	SeenAt  time.Time // when the session was last seen before this request
 	IdlesAt time.Time // when it ends unless it is seen again; zero: never
 
 	Passive bool // looking is no sign of life
+
+	saved saved // what was stored last
 
 	Beside atomic.Pointer[Beside] // for the engine's own use
 }

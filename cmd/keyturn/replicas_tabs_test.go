@@ -208,15 +208,22 @@ func TestASignInThatBeginsWhileAnotherEndsLeavesOneSession(t *testing.T) {
 	r.leaveOneSession(t, one, &browser, 1)
 }
 
+// signsInAgain is somebody who is signed in, with a cookie, and has begun another sign-in, which comes back to again.
+func (p *program) signsInAgain(t *testing.T) (b balanced, cookie, again string) {
+	t.Helper()
+	b = balanced{p.person().staying(), parsedURL(t, p.base).Host}
+	back, cookie := b.begin(t, "")
+	_, cookie = b.get(t, back, cookie)
+	again, cookie = b.begin(t, cookie)
+	return b, cookie, again
+}
+
 // Who signs out waits for no sign-in that is under way in the same browser, and stays signed out when that comes to its end.
 func TestASignOutEndsTheSignInThatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	asked, held := make(chan bool, 9), make(chan bool)
 	idp, p := atScripted(t, nil, anyAdmin)
-	b := balanced{p.person().staying(), parsedURL(t, p.base).Host}
-	back, cookie := b.begin(t, "")
-	_, cookie = b.get(t, back, cookie)
-	again, cookie := b.begin(t, cookie)
+	b, cookie, again := p.signsInAgain(t)
 	idp.Change(func() {
 		idp.Asked = func(path string, _ url.Values) {
 			if path == "/token" {
@@ -250,6 +257,60 @@ func TestASignOutEndsTheSignInThatIsUnderWay(t *testing.T) {
 	eventually(t, "what the late sign-in brought is revoked", func() bool { return len(idp.Revoked()) == 2 })
 	if counted := `keyturn_sign_ins_total{outcome="failed",provider="oidc"} 1`; !strings.Contains(scrape(t, p), counted) {
 		t.Errorf("the metrics hold no %s", counted)
+	}
+}
+
+// The sign-in may also come to its end while the sign-out waits for the provider.
+func TestASignOutEndsTheSignInThatEndsMeanwhile(t *testing.T) {
+	t.Parallel()
+	revoking, held := make(chan bool, 9), make(chan bool)
+	idp, p := atScripted(t, nil)
+	b, cookie, again := p.signsInAgain(t)
+	idp.Change(func() {
+		idp.Revocation = func(http.ResponseWriter) bool {
+			revoking <- true
+			<-held
+			return false
+		}
+	})
+	out := make(chan answer, 1)
+	go func() {
+		a, _ := b.ask(t, "POST", "/auth/signout", "", cookie)
+		out <- a
+	}()
+	<-revoking
+	came := make(chan answer, 1)
+	go func() {
+		a, _ := b.get(t, again, cookie)
+		came <- a
+	}()
+	if a := <-out; a.status != http.StatusSeeOther || a.header.Get("Location") != "/" {
+		t.Errorf("the sign-out: %d to %q", a.status, a.header.Get("Location"))
+	}
+	close(held)
+	if a := <-came; a.status != http.StatusSeeOther {
+		t.Errorf("the sign-in ends with %d", a.status)
+	}
+	if n := p.count(t, "grants") + p.count(t, "sessions WHERE grant_id <> ''"); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+}
+
+// What a tab shows of the grant that a sign-in in another tab has replaced ends at once, and the tab goes where its browser is signed in,
+// though it may be quicker than the answer with the new cookie.
+func TestATabGoesOnWhenAnotherSignsIn(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	b, former, again := p.signsInAgain(t)
+	_, now := b.get(t, again, former)
+	for _, path := range []string{"/?ended=1", "/dashboard"} {
+		a, _ := b.get(t, path, former)
+		if to := a.header.Get("Location"); a.status != http.StatusSeeOther || !strings.Contains(to, onceMoreMark) {
+			t.Fatalf("%s with the former cookie: %d to %q", path, a.status, to)
+		}
+		if a, _ = b.get(t, a.header.Get("Location"), now); path == "/?ended=1" && a.header.Get("Location") != "/dashboard" {
+			t.Errorf("%s with the new one: %d to %q", path, a.status, a.header.Get("Location"))
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -123,6 +124,37 @@ func TestAnAnswerThatComesTwiceAtOnce(t *testing.T) {
 		if calls := idp.Calls("/token") - before; calls != 1 {
 			t.Errorf("%d token calls with one code", calls)
 		}
+	}
+}
+
+// A sign-in that takes another's place is stored before what it replaces is revoked: cut off in between, the browser would have no session.
+func TestASignInIsStoredBeforeTheFormerTokensAreRevoked(t *testing.T) {
+	t.Parallel()
+	revoking, held := make(chan bool, 9), make(chan bool)
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	idp.Change(func() {
+		idp.Subject = "bob"
+		idp.Revocation = func(http.ResponseWriter) bool {
+			revoking <- true
+			<-held
+			return false
+		}
+	})
+	back := callback(t, alice, "/auth/oidc")
+	ctx, cutOff := context.WithCancel(t.Context())
+	done := make(chan bool)
+	go func() {
+		_, _ = alice.staying().try(ctx, "GET", back, nil)
+		close(done)
+	}()
+	<-revoking
+	cutOff()
+	<-done
+	close(held)
+	if n := p.count(t, "sessions JOIN grants ON id = sessions.grant_id WHERE sessions.subject = 'bob'"); n != 1 {
+		t.Errorf("%d sessions are bob's", n)
 	}
 }
 

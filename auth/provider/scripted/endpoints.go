@@ -128,12 +128,15 @@ func (p *Provider) userinfo(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	revoked := r.PostFormValue("token")
-	if p.Revocation != nil && p.Revocation(w) {
+	p.mu.Lock()
+	instead := p.Revocation
+	p.mu.Unlock()
+	if instead != nil && instead(w) {
 		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !p.isClient(r) {
 		answer(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
 		return

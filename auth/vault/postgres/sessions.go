@@ -50,47 +50,45 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) (err error) {
 	request := session.FromContext(ctx)
 	switch {
+	case request.Former != "":
+		err = s.change(ctx, request, request.Former, `WITH former AS (DELETE FROM sessions WHERE token_hash = $8 AND data = $9 RETURNING 1)
+			INSERT INTO sessions (token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject)
+			SELECT $1, $2, $3, keyturn_now(), greatest(keyturn_now(), $7), $4, $5, $6 FROM former`, hash, data, expiry)
 	case request.Loaded == hash:
-		err = s.update(ctx, request, hash, data, expiry)
-	case request.Left != nil:
-		if data, expiry, err = session.Merge(request.Read, data, request.Left, expiry); err == nil {
-			err = s.insert(ctx, request, hash, data, expiry)
-		}
+		err = s.change(ctx, request, hash, `UPDATE sessions SET data = $2, expires_at = $3, seen_at = greatest(seen_at, $7), grant_id = $4,
+			provider = $5, subject = $6 WHERE token_hash = $1 AND token_hash = $8 AND data = $9`, hash, data, expiry)
 	default:
-		err = s.insert(ctx, request, hash, data, expiry)
+		_, err = s.db.exec(ctx, `INSERT INTO sessions (token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject)
+			VALUES ($1, $2, $3, keyturn_now(), greatest(keyturn_now(), $7), $4, $5, $6)`, s.columns(request, hash, data, expiry)...)
+		request.Read = data
 	}
 	if err != nil {
 		return fmt.Errorf("save session: %w", err)
 	}
-	request.Loaded = hash
+	request.Loaded, request.Former = hash, ""
 	return nil
 }
 
-func (s sessions) insert(ctx context.Context, request *session.Request, hash string, data []byte, expiry time.Time) error {
+// columns are what a request leaves of a session, as the statements of CommitCtx take it.
+func (s sessions) columns(request *session.Request, hash string, data []byte, expiry time.Time) []any {
 	p := request.Person
-	_, err := s.db.exec(ctx, `INSERT INTO sessions (token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject)
-		VALUES ($1, $2, $3, keyturn_now(), greatest(keyturn_now(), $7), $4, $5, $6)`,
-		hash, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject, vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle))
-	request.Read = data
-	return err
+	return []any{hash, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject, vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle)}
 }
 
-// update stores what the request leaves of a session, unless another has changed it since it was looked at: then once more.
-func (s sessions) update(ctx context.Context, request *session.Request, hash string, left []byte, ends time.Time) error {
-	p := request.Person
+// change runs a statement that stores what the request leaves of the session that is there under a token, unless another has changed that
+// since it was looked at: then once more.
+func (s sessions) change(ctx context.Context, request *session.Request, there, statement, hash string, left []byte, ends time.Time) error {
 	for stored := request.Read; ; {
 		data, expiry, err := session.Merge(request.Read, left, stored, ends)
 		if err != nil {
 			return err
 		}
-		n, err := s.db.exec(ctx, `UPDATE sessions SET data = $2, expires_at = $3, seen_at = greatest(seen_at, $7), grant_id = $4, provider = $5, subject = $6
-			WHERE token_hash = $1 AND data = $8`,
-			hash, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject, vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle), stored)
+		n, err := s.db.exec(ctx, statement, append(s.columns(request, hash, data, expiry), there, stored)...)
 		if err != nil || n == 1 {
 			request.Read = data
 			return err
 		}
-		err = s.db.one(ctx, into(&stored), `SELECT data FROM sessions WHERE token_hash = $1`, hash)
+		err = s.db.one(ctx, into(&stored), `SELECT data FROM sessions WHERE token_hash = $1`, there)
 		if errors.Is(err, pgx.ErrNoRows) {
 			request.Gone = true
 			return nil
@@ -103,13 +101,12 @@ func (s sessions) update(ctx context.Context, request *session.Request, hash str
 
 // DeleteCtx implements scs.CtxStore.
 func (s sessions) DeleteCtx(ctx context.Context, hash string) error {
-	var left []byte
-	err := s.db.one(ctx, into(&left), `DELETE FROM sessions WHERE token_hash = $1 RETURNING data`, hash)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	n, err := s.db.exec(ctx, `DELETE FROM sessions WHERE token_hash = $1`, hash)
+	if err != nil {
 		return fmt.Errorf("delete session: %w", err)
 	}
 	if request := session.FromContext(ctx); request.Loaded == hash {
-		request.Left = left
+		request.Deleted = n > 0
 	}
 	return nil
 }

@@ -68,12 +68,15 @@ func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expir
 	request := session.FromContext(ctx)
 	p, now := request.Person, vault.Micros(s.db.Now())
 	err := s.db.inTx(ctx, func(tx *writer) (err error) {
-		stored := request.Left
-		if request.Loaded == hash {
+		var stored []byte
+		switch {
+		case request.Former != "":
+			err = tx.QueryRow(`DELETE FROM sessions WHERE token_hash = ? RETURNING data`, request.Former).Scan(&stored)
+		case request.Loaded == hash:
 			err = tx.QueryRow(`SELECT data FROM sessions WHERE token_hash = ?`, hash).Scan(&stored)
-			if request.Gone = errors.Is(err, sql.ErrNoRows); request.Gone {
-				return nil
-			}
+		}
+		if request.Gone = errors.Is(err, sql.ErrNoRows); request.Gone {
+			return nil
 		}
 		if err == nil && stored != nil {
 			data, expiry, err = session.Merge(request.Read, data, stored, expiry)
@@ -91,29 +94,26 @@ func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expir
 			(token_hash, data, expires_at, created_at, seen_at, grant_id, provider, subject) VALUES (?,?,?,?,?,?,?,?)`,
 			hash, data, vault.Micros(expiry), now, max(now, seen), p.GrantID, p.Provider, p.Subject)
 		return err
-	}, key{session: hash})
+	}, key{session: hash}, key{session: request.Former})
 	if err != nil {
 		return fmt.Errorf("save session: %w", err)
 	}
-	request.Loaded, request.Read = hash, data
+	request.Loaded, request.Former, request.Read = hash, "", data
 	return nil
 }
 
 // DeleteCtx implements scs.CtxStore.
 func (s sessions) DeleteCtx(ctx context.Context, hash string) error {
-	var left []byte
-	err := s.db.inTx(ctx, func(tx *writer) error {
-		err := tx.QueryRow(`DELETE FROM sessions WHERE token_hash = ? RETURNING data`, hash).Scan(&left)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
+	var n int64
+	err := s.db.inTx(ctx, func(tx *writer) (err error) {
+		n, err = affected(tx.Exec(`DELETE FROM sessions WHERE token_hash = ?`, hash))
 		return err
 	}, key{session: hash})
 	if err != nil {
 		return fmt.Errorf("delete session: %w", err)
 	}
 	if request := session.FromContext(ctx); request.Loaded == hash {
-		request.Left = left
+		request.Deleted = n > 0
 	}
 	return nil
 }

@@ -113,7 +113,11 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 		must(t, f.Sessions.CommitCtx(load(""), "h", data(`{"b":"2","c":"1","d":"1"}`), ends))
 
 		// It gets another token, as at a sign-in, and takes along what came meanwhile.
+		session.FromContext(third).Former = "h"
 		must(t, f.Sessions.DeleteCtx(third, "h"))
+		if !f.found(t, "h") {
+			t.Error("it is gone before it is stored under its new token")
+		}
 		must(t, f.Sessions.CommitCtx(third, "new", data(`{"c":"2"}`), ends))
 		got, _, err := f.Sessions.FindCtx(session.NewContext(t.Context()), "new")
 		if err != nil || string(got) != string(data(`{"c":"2","d":"1"}`)) {
