@@ -14,6 +14,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
+	"keyturn/auth/session"
 	"keyturn/views"
 )
 
@@ -84,14 +85,21 @@ func logoutRefused(c echo.Context, code, description string) error {
 	return c.JSON(http.StatusBadRequest, map[string]string{"error": code, "error_description": description})
 }
 
-// endWait is how long a sign-out waits for the provider; what is not done by then goes on by itself.
-const endWait = 700 * time.Millisecond
+const (
+	// endWait is how long a sign-out waits for the revocation; what is not done by then goes on by itself.
+	endWait = 700 * time.Millisecond
+	// leaveWait is how long it waits for metadata that have not been read yet.
+	leaveWait = 2 * time.Second
+)
 
 // signOut ends the session and its grant, and takes the browser to the provider's end of session. The grant is first: where that fails,
 // whoever tries again is still known, and a session without a grant is nobody's.
 func (a *app) signOut(c echo.Context) error {
 	ctx := c.Request().Context()
-	target, label := "/", ""
+	if err := a.Sessions.Leave(ctx); err != nil {
+		return storageProblem(err)
+	}
+	var way wayOut
 	if person, ok := a.Sessions.SignedIn(ctx); ok {
 		wait, cancel := context.WithTimeout(ctx, endWait)
 		defer cancel()
@@ -99,29 +107,41 @@ func (a *app) signOut(c echo.Context) error {
 		if err != nil {
 			return storageProblem(err)
 		}
-		target, label = a.leave(wait, c, g)
+		way = a.leave(c, person.Provider, g)
+	} else {
+		way = a.leftFor(c)
 	}
-	if err := a.Sessions.End(ctx); err != nil {
+	switch err := a.Sessions.End(ctx); {
+	case errors.Is(err, session.ErrRenamed) && timesMore(c) < mostOnceMore:
+		return sendOnceMore(c) // to end what the session has become
+	case err != nil && !errors.Is(err, session.ErrRenamed):
 		return storageProblem(err)
 	}
+	return a.signedOut(c, way)
+}
+
+// wayOut is where a browser goes after a sign-out: to the end of session of the provider with the label, or to the start page.
+type wayOut struct{ target, label string }
+
+// signedOut sends a browser on that has signed out.
+func (a *app) signedOut(c echo.Context, way wayOut) error {
 	c.Response().Header().Set("Clear-Site-Data", `"cache", "storage"`)
 	if isHTMX(c) {
-		c.Response().Header().Set("HX-Redirect", target)
+		c.Response().Header().Set("HX-Redirect", way.target)
 		return c.NoContent(http.StatusOK)
 	}
-	if label != "" && c.Request().Header.Get("Sec-Fetch-Mode") == "navigate" {
+	if way.label != "" && c.Request().Header.Get("Sec-Fetch-Mode") == "navigate" {
 		// Browsers hold each redirect that follows a form against form-action, and an end of session may lead anywhere.
-		c.Response().Header().Set("Refresh", "0; url="+target)
-		return a.render(c, http.StatusOK, views.SigningOut(views.SigningOutPage{Label: label, URL: target}))
+		c.Response().Header().Set("Refresh", "0; url="+way.target)
+		return a.render(c, http.StatusOK, views.SigningOut(views.SigningOutPage{Label: way.label, URL: way.target}))
 	}
-	return c.Redirect(http.StatusSeeOther, target)
+	return c.Redirect(http.StatusSeeOther, way.target)
 }
 
 // leavingMaxAge is how many seconds a browser may take to come back from the provider's end of session.
 const leavingMaxAge = 600
 
-// leavingCookie remembers, until then, that this browser has signed out here; it names the state that the provider sends it
-// back with. It is worth nothing else, so nothing protects it but its attributes.
+// leavingCookie remembers what a browser went away with, so that nobody else's link can say that somebody has signed out.
 func (a *app) leavingCookie(state string, maxAge int) *http.Cookie {
 	cookie := &http.Cookie{
 		Name: "keyturn_leaving", Value: state, Path: "/", MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode,
@@ -132,43 +152,69 @@ func (a *app) leavingCookie(state string, maxAge int) *http.Cookie {
 	return cookie
 }
 
-// leave returns where the browser goes after a sign-out: to the end of session of the provider with the label (OpenID Connect
-// RP-Initiated Logout section 2), which sends it back with the state, or to the start page.
-func (a *app) leave(ctx context.Context, c echo.Context, g *auth.Grant) (target, label string) {
-	if g == nil {
-		return "/", ""
-	}
-	p, found := a.Providers.Get(g.Identity.Provider)
-	if _, same := a.Providers.Of(g.Identity); !found || !same {
-		return "/", ""
-	}
-	var hint auth.Secret // an id token in a URL is one that leaves: browsers and proxies write URLs down
-	if a.ExposeTokens {
-		hint = g.Tokens.ID
-	}
-	state := rand.Text()
-	target = p.EndSessionURL(ctx, hint, a.BaseURL+"/", state)
-	if target == "" {
-		c.SetCookie(a.leavingCookie(leftHere, leavingMaxAge))
-		return "/", ""
-	}
-	c.SetCookie(a.leavingCookie(state, leavingMaxAge))
-	return target, p.Label()
-}
-
 // leftHere is what the browser remembers in the state's place where the provider has no end of session.
 const leftHere = "here"
+
+// leave is the way out after a sign-out: to the provider's end of session (OpenID Connect RP-Initiated Logout section 2), which sends the
+// browser back with the state. g is nil when the grant was gone already: somebody clicks once more.
+func (a *app) leave(c echo.Context, name string, g *auth.Grant) wayOut {
+	p, found := a.Providers.Get(name)
+	var hint auth.Secret // an id token in a URL is one that leaves: browsers and proxies write URLs down
+	if g != nil {
+		_, same := a.Providers.Of(g.Identity)
+		found = found && same
+		if a.ExposeTokens {
+			hint = g.Tokens.ID
+		}
+	}
+	if !found {
+		return wayOut{target: "/"}
+	}
+	state := rand.Text()
+	way := a.endSession(c, p, hint, state)
+	if way.label == "" {
+		state = leftHere
+	}
+	c.SetCookie(a.leavingCookie(state+"."+name, leavingMaxAge))
+	return way
+}
+
+// leftFor is the way out of a browser that has just left: a second click must not keep it from where the first one led.
+func (a *app) leftFor(c echo.Context) wayOut {
+	state, name := a.left(c)
+	if p, found := a.Providers.Get(name); found && state != leftHere {
+		return a.endSession(c, p, "", state)
+	}
+	return wayOut{target: "/"}
+}
+
+// endSession is the way to a provider's end of session, or to the start page if it has none.
+func (a *app) endSession(c echo.Context, p provider.Provider, hint auth.Secret, state string) wayOut {
+	ctx, cancel := context.WithTimeout(c.Request().Context(), leaveWait)
+	defer cancel()
+	if target := p.EndSessionURL(ctx, hint, a.BaseURL+"/", state); target != "" {
+		return wayOut{target, p.Label()}
+	}
+	return wayOut{target: "/"}
+}
+
+// left is the state with which the browser went away to a provider, or leftHere; "" for one that did not.
+func (a *app) left(c echo.Context) (state, name string) {
+	cookie, err := c.Cookie(a.leavingCookie("", 0).Name)
+	if err != nil {
+		return "", ""
+	}
+	state, name, _ = strings.Cut(cookie.Value, ".")
+	return state, name
+}
 
 // cameBack says, once, whether the browser has just signed out here, and comes back from the provider with the state that it went away
 // with.
 func (a *app) cameBack(c echo.Context) (here, there bool) {
-	cookie, err := c.Cookie(a.leavingCookie("", 0).Name)
-	if err != nil {
-		return false, false
-	}
+	left, _ := a.left(c)
 	state := c.QueryParam("state")
-	here = cookie.Value == leftHere
-	there = !here && state != "" && subtle.ConstantTimeCompare([]byte(cookie.Value), []byte(state)) == 1
+	here = left == leftHere
+	there = !here && state != "" && subtle.ConstantTimeCompare([]byte(left), []byte(state)) == 1
 	if here || there {
 		c.SetCookie(a.leavingCookie("", -1))
 	}

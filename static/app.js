@@ -113,6 +113,14 @@
     if (button) { event.preventDefault(); event.stopImmediatePropagation(); }
   }, true);
 
+  // A second click would break off what the first one has begun.
+  document.addEventListener("submit", (event) => {
+    const button = event.target.getAttribute("action") === "/auth/signout" && event.target.querySelector("button");
+    if (!button) return;
+    button.setAttribute("aria-busy", "true");
+    setTimeout(() => button.removeAttribute("aria-busy"), 10000);
+  });
+
   // What a page asks for by itself is no sign that anybody is there.
   for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "visibilitychange"]) {
     document.addEventListener(kind, () => { touchedAt = Date.now(); }, { capture: true, passive: true });

@@ -238,3 +238,36 @@ func TestSigningOutIsSaidWhereTheProviderHasNoEnd(t *testing.T) {
 		t.Error("it is said twice")
 	}
 }
+
+// Who clicks once more, while the first click waits for the provider or is on its way there, comes to the provider's end of session, too.
+func TestSigningOutTwiceLeadsToTheProvider(t *testing.T) {
+	t.Parallel()
+	revoking, held := make(chan bool, 9), make(chan bool)
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Document = func(document map[string]any) { document["end_session_endpoint"] = idp.URL + "/end" }
+		idp.Revocation = func(http.ResponseWriter) bool {
+			revoking <- true
+			<-held
+			return false
+		}
+	})
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	cookie := alice.cookie(t)
+	there := make(chan string, 1)
+	out := func(b *person, header ...string) string {
+		return b.do(t, "POST", "/auth/signout", url.Values{}, header...).header.Get("Location")
+	}
+	go func() { there <- out(p.person().staying(), "Cookie", cookie) }()
+	<-revoking
+	second := out(alice.staying())
+	close(held)
+	for _, to := range []string{<-there, second} {
+		if !strings.HasPrefix(to, idp.URL+"/end?") {
+			t.Errorf("sent to %q", to)
+		}
+	}
+	if third := out(alice.staying()); third != second {
+		t.Errorf("without a session: sent to %q, not to %q", third, second)
+	}
+}
