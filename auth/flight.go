@@ -55,7 +55,7 @@ func (r *Rotator) join(ctx context.Context, id string, trigger Trigger, asked ti
 		}
 		return f, joined
 	}
-	f = &flight{done: make(chan struct{}), turn: newTurn(trigger.Forced())}
+	f = &flight{done: make(chan struct{}), turn: newTurn(id, trigger.Forced())}
 	r.flights[id] = f
 	r.running.Go(func() {
 		r.fly(context.WithoutCancel(ctx), f, id, trigger, leave)
@@ -169,7 +169,7 @@ func (r *Rotator) queue(ctx context.Context, g *Grant, t *turn) (leave func(), e
 // whyNot is why a renewal got no turn.
 func (r *Rotator) whyNot(g *Grant, err error) Failure {
 	if errors.Is(err, errResting) {
-		why, _, _ := r.lane(g.Identity.Provider).ailing()
+		why, _, _ := r.lane(g.Identity.Provider).ailing(g.ID, 0)
 		return why
 	}
 	return Failure{Code: CodeShuttingDown, Party: PartyKeyturn}

@@ -16,7 +16,7 @@ const (
 	DefaultConcurrency = 16
 
 	ailsAfter   = 3                // failures in a row before a provider counts as ailing
-	longestRest = 30 * time.Second // between two probes of an ailing provider
+	longestRest = 30 * time.Second // between two probes of an ailing provider, and on the word of one grant
 )
 
 // errResting says that an ailing provider is left alone for now.
@@ -24,7 +24,9 @@ var errResting = errors.New("the provider is ailing and rests")
 
 // lane bounds the calls at one provider. What people and programs ask for may use all of it; automatic renewals leave
 // a quarter free, have less while the provider fails and more again with each success, and rest when it fails for
-// everybody: then one call at a time probes it. It is safe for concurrent use.
+// everybody: then one call at a time probes it. What only one grant has met may be the limit of one person. In such a rest others whose
+// access tokens end before it, or for whom somebody waits, are let through one at a time, and the first of these calls tells: the
+// rest is over, or it holds for everybody. That is one call more in a rest. It is safe for concurrent use.
 type lane struct {
 	now func() time.Time // with a monotonic reading
 
@@ -40,10 +42,13 @@ type lane struct {
 	failedAt time.Time
 	restsTo  time.Time
 	why      Failure
+	limited  bool   // by the latest failure: it said how long to wait
+	only     string // the one grant that has met the failures; empty: more than one has, or there are none
 }
 
 // turn is somebody who waits in a lane, or is about to.
 type turn struct {
+	grant string               // its id
 	asked atomic.Bool          // a person or a program asks for the renewal
 	at    atomic.Pointer[lane] // nil: it does not wait yet
 
@@ -52,8 +57,8 @@ type turn struct {
 	err     error
 }
 
-func newTurn(asked bool) *turn {
-	t := &turn{come: make(chan struct{})}
+func newTurn(grant string, asked bool) *turn {
+	t := &turn{grant: grant, come: make(chan struct{})}
 	t.asked.Store(asked)
 	return t
 }
@@ -85,15 +90,15 @@ func newLane(most int, now func() time.Time) *lane {
 // ceiling is how many automatic calls may run at once when all is well.
 func (l *lane) ceiling() int { return max(1, l.most*3/4) }
 
-// enter waits for a turn and returns how to end it. The error is errResting for one that nobody asks for while the provider rests. It
-// may be the context's.
+// enter waits for a turn and returns how to end it. The error is errResting for one that nobody asks for while the provider rests for
+// its grant. It may be the context's.
 func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 	t.at.Store(l)
 	l.mu.Lock()
 	switch {
 	case t.asked.Load():
 		l.asking = append(l.asking, t)
-	case l.resting():
+	case l.restsFor(t.grant, 0):
 		l.mu.Unlock()
 		return nil, errResting
 	default:
@@ -115,11 +120,11 @@ func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 	return l.leaving(t.unasked), nil
 }
 
-// try takes a turn for an automatic call if one is free now, behind those who wait.
-func (l *lane) try() (leave func(), ok bool) {
+// try takes a turn for an automatic call if one is free now, behind those who wait. left is how long the grant's access token lives.
+func (l *lane) try(grant string, left time.Duration) (leave func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.resting() || len(l.asking)+len(l.waiting) > 0 || l.busy >= l.most || l.unasked >= l.allowed {
+	if l.restsFor(grant, left) || len(l.asking)+len(l.waiting) > 0 || !l.free() {
 		return nil, false
 	}
 	l.busy++
@@ -148,10 +153,10 @@ func (l *lane) admit() {
 		l.asking = l.asking[1:]
 	}
 	for len(l.waiting) > 0 {
-		if t := l.waiting[0]; l.resting() {
+		if t := l.waiting[0]; l.restsFor(t.grant, 0) {
 			t.err = errResting
 			close(t.come)
-		} else if l.busy < l.most && l.unasked < l.allowed {
+		} else if l.free() {
 			l.busy++
 			l.unasked++
 			t.unasked = true
@@ -185,41 +190,74 @@ func (l *lane) signal() {
 	}
 }
 
+// free says whether there is a place for an automatic call. One that probes has no other beside it. l.mu is held.
+func (l *lane) free() bool {
+	room := l.allowed
+	if l.resting() {
+		room = 1
+	}
+	return l.busy < l.most && l.unasked < room
+}
+
 // resting says whether the provider is to be left alone; l.mu is held.
 func (l *lane) resting() bool { return l.now().Before(l.restsTo) }
 
-// ailing tells what is wrong with the provider and until when it rests, which may be over; ok is false when it is well.
-func (l *lane) ailing() (why Failure, until time.Time, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.why, l.restsTo, l.resting() || l.failures >= ailsAfter
+// restsFor says whether a grant is to leave the provider alone whose access token lives for left; 0: somebody waits. l.mu is held.
+func (l *lane) restsFor(grant string, left time.Duration) bool {
+	return l.resting() && (l.only == "" || l.only == grant || !l.now().Add(left).Before(l.restsTo))
 }
 
-// rests says whether there are no turns for automatic calls now.
-func (l *lane) rests() bool {
+// ailing tells what is wrong with the provider, and until when it rests for a grant whose access token lives for left: zero when it
+// does not. ok is false when it is well, as far as anybody but the one grant that has met a failure can know.
+func (l *lane) ailing(grant string, left time.Duration) (why Failure, until time.Time, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.resting()
+	if l.restsFor(grant, left) {
+		until = l.restsTo
+	}
+	return l.why, until, (l.only == "" || l.only == grant) && (l.resting() || l.failures >= ailsAfter)
 }
 
-// report learns how the provider is from the call of somebody whose turn came at turnAt.
-func (l *lane) report(turnAt time.Time, refusal *ProviderError) {
+// rests says whether there are no turns now for automatic calls, for a grant whose access token lives for left.
+func (l *lane) rests(grant string, left time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.restsFor(grant, left)
+}
+
+// doubted says until when the provider rests on the word of one grant; ok is false when it does not.
+func (l *lane) doubted() (until time.Time, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.restsTo, l.resting() && l.only != ""
+}
+
+// report learns how the provider is from the call for a grant whose turn came at turnAt.
+func (l *lane) report(grant string, turnAt time.Time, refusal *ProviderError) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.signal()
 	if refusal == nil || !ails(refusal) {
-		l.failures, l.restsTo = 0, time.Time{}
+		l.failures, l.restsTo, l.only = 0, time.Time{}, ""
 		l.allowed = min(2*l.allowed, l.ceiling())
 		l.admit()
 		return
 	}
 	now := l.now()
-	if refusal.Failure.Status == http.StatusTooManyRequests || refusal.Failure.Status == http.StatusServiceUnavailable {
+	limit := refusal.RetryAfter > 0 &&
+		(refusal.Failure.Status == http.StatusTooManyRequests || refusal.Failure.Status == http.StatusServiceUnavailable)
+	switch {
+	case l.failures == 0, now.Sub(l.failedAt) > maxRetryAfter, limit && !l.limited:
+		l.only = grant // what others have met is over, or was something else
+	case l.only != grant:
+		l.only = ""
+	}
+	if l.limited = limit; limit {
 		most := maxRetryAfter
-		if l.failures == 0 {
-			most = longestRest // it may be the limit of one person only; the next who asks tells
+		if l.only != "" {
+			most = longestRest
 		}
-		if until := now.Add(min(refusal.RetryAfter, most)); refusal.RetryAfter > 0 && until.After(l.restsTo) {
+		if until := now.Add(min(refusal.RetryAfter, most)); until.After(l.restsTo) {
 			l.restsTo = until
 		}
 	}

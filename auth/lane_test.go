@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"sync/atomic"
 	"testing"
@@ -14,7 +15,7 @@ func TestALaneBoundsCallsAndLeavesRoomForPeople(t *testing.T) {
 	l := newLane(8, time.Now)
 	var leaves []func()
 	for {
-		leave, ok := l.try()
+		leave, ok := l.try("due", time.Minute)
 		if !ok {
 			break
 		}
@@ -24,23 +25,23 @@ func TestALaneBoundsCallsAndLeavesRoomForPeople(t *testing.T) {
 		t.Fatalf("%d automatic calls at once, want 6 of 8", len(leaves))
 	}
 	for range 2 {
-		if _, err := l.enter(t.Context(), newTurn(true)); err != nil {
+		if _, err := l.enter(t.Context(), newTurn("asked", true)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := l.enter(ctx, newTurn(true)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := l.enter(ctx, newTurn("asked", true)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("a ninth call: %v", err)
 	}
 	come := make(chan error)
-	go func() { _, err := l.enter(t.Context(), newTurn(true)); come <- err }()
+	go func() { _, err := l.enter(t.Context(), newTurn("asked", true)); come <- err }()
 	leaves[0]()
 	leaves[0]() // once only
 	if err := <-come; err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := l.try(); ok {
+	if _, ok := l.try("due", time.Minute); ok {
 		t.Error("a tenth call")
 	}
 }
@@ -49,15 +50,15 @@ func TestWhoWaitsComesBeforeTheScheduler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLane(1, time.Now)
-		leave, _ := l.try()
+		leave, _ := l.try("due", time.Minute)
 		var come atomic.Bool
 		go func() {
-			_, err := l.enter(t.Context(), newTurn(false))
+			_, err := l.enter(t.Context(), newTurn("waits", false))
 			come.Store(err == nil)
 		}()
 		synctest.Wait()
 		leave()
-		if _, ok := l.try(); ok {
+		if _, ok := l.try("due", time.Minute); ok {
 			t.Error("the scheduler overtook a request")
 		}
 		synctest.Wait()
@@ -74,35 +75,35 @@ func TestAnAilingProviderIsProbed(t *testing.T) {
 		down := &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 502}}
 		probes := 0
 		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
-			if leave, ok := l.try(); ok {
+			if leave, ok := l.try("due", time.Minute); ok {
 				probes++
-				l.report(time.Now(), down)
+				l.report(rand.Text(), time.Now(), down)
 				leave()
 			}
 		}
 		if probes < 20 || probes > 60 {
 			t.Errorf("%d probes in ten minutes, want one in 15 to 30 s", probes)
 		}
-		l.report(time.Now(), down) // a rest that begins now, wherever the last one is
-		if _, err := l.enter(t.Context(), newTurn(false)); !errors.Is(err, errResting) {
+		l.report("another", time.Now(), down) // a rest that begins now, wherever the last one is
+		if _, err := l.enter(t.Context(), newTurn("waits", false)); !errors.Is(err, errResting) {
 			t.Errorf("a request that waits: %v, want errResting", err)
 		}
-		leave, err := l.enter(t.Context(), newTurn(true))
+		leave, err := l.enter(t.Context(), newTurn("asked", true))
 		if err != nil {
 			t.Fatalf("a click: %v", err)
 		}
-		l.report(time.Now(), nil)
+		l.report("asked", time.Now(), nil)
 		leave()
 		for busy, i := 0, 0; i < 4; i++ {
 			for ok := true; ok; {
-				if _, ok = l.try(); ok {
+				if _, ok = l.try("due", time.Minute); ok {
 					busy++
 				}
 			}
 			if want := []int{2, 4, 8, 12}[i]; busy != want {
 				t.Errorf("%d calls at once after %d successes, want %d", busy, i+1, want)
 			}
-			l.report(time.Now(), nil)
+			l.report("asked", time.Now(), nil)
 		}
 	})
 }
@@ -111,36 +112,129 @@ func TestRetryAfterHoldsForEverybody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLane(16, time.Now)
-		l.report(time.Now(), &ProviderError{Delivery: DeliveryAnswered, RetryAfter: 30 * time.Second, Failure: Failure{Code: CodeRateLimited, Status: 429}})
+		l.report("told", time.Now(), limited(30*time.Second))
 		time.Sleep(29 * time.Second)
-		if _, ok := l.try(); ok {
+		if _, ok := l.try("due", time.Minute); ok {
 			t.Error("an automatic call before the time")
 		}
 		time.Sleep(time.Second)
-		if _, ok := l.try(); !ok {
+		if _, ok := l.try("due", time.Minute); !ok {
 			t.Error("no call after the time")
 		}
-		long := &ProviderError{Delivery: DeliveryAnswered, RetryAfter: 8 * time.Minute, Failure: Failure{Code: CodeRateLimited, Status: 429}}
-		for n, want := range []time.Duration{longestRest, 8 * time.Minute} { // one person's limit, or everybody's
-			if n == 0 {
-				l.report(time.Now(), nil)
+		l.report("asked", time.Now(), nil)
+		for n, c := range []struct {
+			told string
+			want time.Duration
+		}{{"told", longestRest}, {"told", longestRest}, {"another", 8 * time.Minute}} { // one person's limit, or everybody's
+			l.report(c.told, time.Now(), limited(8*time.Minute))
+			if _, until, _ := l.ailing("due", time.Hour); time.Until(until) != c.want {
+				t.Errorf("after answer %d it rests for %v, want %v", n, time.Until(until), c.want)
 			}
-			l.report(time.Now(), long)
-			if _, until, _ := l.ailing(); time.Until(until) != want {
-				t.Errorf("after answer %d it rests for %v, want %v", n, time.Until(until), want)
-			}
-			time.Sleep(want)
+			time.Sleep(c.want)
 		}
 	})
+}
+
+func limited(retryAfter time.Duration) *ProviderError {
+	return &ProviderError{Delivery: DeliveryAnswered, RetryAfter: retryAfter, Failure: Failure{Code: CodeRateLimited, Status: 429}}
+}
+
+// While one grant alone has been told to wait, one other at a time may ask whether that holds for it too.
+func TestTheLimitOfOneIsProbedByAnother(t *testing.T) {
+	t.Parallel()
+	for name, everybodys := range map[string]bool{"it is one person's": false, "it is everybody's": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(16, time.Now)
+				leave, _ := l.try("told", time.Minute)
+				l.report("told", time.Now(), limited(time.Minute))
+				if _, ok := l.try("due", time.Second); ok {
+					t.Error("a probe beside the call that was told")
+				}
+				leave()
+				time.Sleep(time.Second)
+				if _, ok := l.try("told", 0); ok {
+					t.Error("a call for the grant that was told")
+				}
+				if _, err := l.enter(t.Context(), newTurn("told", false)); !errors.Is(err, errResting) {
+					t.Errorf("a request for the grant that was told: %v, want errResting", err)
+				}
+				if _, ok := l.try("due", 29*time.Second); ok {
+					t.Error("a probe for a token that outlives the rest")
+				}
+				if _, until, ailing := l.ailing("due", 0); ailing || !until.IsZero() {
+					t.Errorf("for a grant that was not told it is ailing %v, and rests to %v", ailing, until)
+				}
+				leave, ok := l.try("due", 28*time.Second)
+				if !ok {
+					t.Fatal("no probe for a token that ends in the rest")
+				}
+				var come, resting atomic.Int32
+				for range 3 {
+					go func() {
+						if _, err := l.enter(t.Context(), newTurn("waits", false)); errors.Is(err, errResting) {
+							resting.Add(1)
+						} else if err == nil {
+							come.Add(1)
+						}
+					}()
+				}
+				synctest.Wait()
+				if come.Load()+resting.Load() != 0 {
+					t.Errorf("beside a probe %d were let through, and %d sent away", come.Load(), resting.Load())
+				}
+				if everybodys {
+					l.report("due", time.Now(), limited(time.Minute))
+				} else {
+					l.report("due", time.Now(), nil)
+				}
+				leave()
+				synctest.Wait()
+				if everybodys && resting.Load() != 3 || !everybodys && come.Load() != 3 {
+					t.Errorf("after the probe %d were let through, and %d sent away", come.Load(), resting.Load())
+				}
+				why, until, ailing := l.ailing("waits", 0)
+				if ailing != everybodys || everybodys && (why.Code != CodeRateLimited || time.Until(until) != time.Minute) {
+					t.Errorf("after the probe it is ailing %v with %q, and rests to %v", ailing, why.Code, until)
+				}
+			})
+		})
+	}
+}
+
+// What others have met before, and was something else or is long past, does not make the limit of one everybody's.
+func TestTheLimitOfOneAfterFailuresOfOthers(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before *ProviderError
+		ago    time.Duration
+	}{
+		"of another kind": {&ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 500}}, time.Second},
+		"long ago":        {limited(time.Second), maxRetryAfter + time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(16, time.Now)
+				l.report("another", time.Now(), c.before)
+				time.Sleep(c.ago)
+				l.report("told", time.Now(), limited(8*time.Minute))
+				if _, ok := l.try("due", time.Second); !ok {
+					t.Error("nobody may probe")
+				}
+			})
+		})
+	}
 }
 
 func TestARefusalIsNoAilment(t *testing.T) {
 	t.Parallel()
 	l := newLane(16, time.Now)
 	for range 10 {
-		l.report(time.Now(), &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: "invalid_grant", Status: 400}})
+		l.report(rand.Text(), time.Now(), &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: "invalid_grant", Status: 400}})
 	}
-	if _, _, ailing := l.ailing(); ailing {
+	if _, _, ailing := l.ailing("due", 0); ailing {
 		t.Error("ten people whose refresh tokens are refused make a provider rest")
 	}
 }

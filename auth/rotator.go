@@ -130,7 +130,7 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 			return r.view(g), nil
 		}
 		// Nobody waits: without a free place at the provider a later request, or the Scheduler, does it.
-		if leave, ok = r.lane(g.Identity.Provider).try(); !ok {
+		if leave, ok = r.lane(g.Identity.Provider).try(g.ID, g.Tokens.ExpiresAt.Sub(now)); !ok {
 			return r.view(g), nil
 		}
 	}
@@ -288,13 +288,12 @@ func (r *Rotator) view(g *Grant) View {
 	v.RipeAt, v.NextAt, v.Renewable = policy.RipeAt(g.Tokens), policy.NextAt(g), policy.Renewable(g)
 	v.State = policy.State(g, now, v.Running)
 	if v.Renewable && (v.State == StateDue || v.State == StateExpired) {
-		if why, until, ailing := r.lane(g.Identity.Provider).ailing(); ailing {
-			if v.Problem.Code == "" {
-				v.Problem = why
-			}
-			if until.After(v.NextAt) {
-				v.NextAt = until
-			}
+		why, until, ailing := r.lane(g.Identity.Provider).ailing(g.ID, g.Tokens.ExpiresAt.Sub(now))
+		if ailing && v.Problem.Code == "" {
+			v.Problem = why
+		}
+		if until.After(v.NextAt) {
+			v.NextAt = until
 		}
 	}
 	v.PlanAt = v.NextAt

@@ -94,9 +94,14 @@ func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger
 		if _, is := t.begun[c.ID]; is {
 			continue
 		}
-		leave, ok := t.turn(ctx)
+		leave, ok := t.turn(ctx, c.ID)
 		if !ok {
-			return false
+			until, doubted := t.lane.doubted()
+			if !doubted {
+				return false
+			}
+			t.begun[c.ID] = begun{until: time.Now().Add(min(idleFor, time.Until(until)))} // this one can wait; another may not
+			continue
 		}
 		f, joined := t.Rotator.join(ctx, c.ID, trigger, time.Now(), leave)
 		if f == nil {
@@ -144,13 +149,14 @@ func (f *flight) rest() time.Duration {
 	return 0
 }
 
-// turn waits for a turn at the provider; false when it rests, or ctx is done.
-func (t *tender) turn(ctx context.Context) (leave func(), ok bool) {
+// turn waits for a turn at the provider for a grant; false when it rests for that, or ctx is done.
+func (t *tender) turn(ctx context.Context, id string) (leave func(), ok bool) {
 	for ctx.Err() == nil {
-		if leave, ok := t.lane.try(); ok {
+		left := t.left(ctx, id)
+		if leave, ok := t.lane.try(id, left); ok {
 			return leave, true
 		}
-		if t.lane.rests() {
+		if t.lane.rests(id, left) {
 			return nil, false
 		}
 		select {
@@ -160,4 +166,15 @@ func (t *tender) turn(ctx context.Context) (leave func(), ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// left is how long a grant's access token lives, where that decides: while the provider rests on the word of one grant. Elsewhere, and
+// for a grant that cannot be read, it is as long as such a rest may be.
+func (t *tender) left(ctx context.Context, id string) time.Duration {
+	if _, doubted := t.lane.doubted(); doubted {
+		if g, err := t.Vault.Get(ctx, id); err == nil {
+			return g.Tokens.ExpiresAt.Sub(t.Now())
+		}
+	}
+	return longestRest
 }

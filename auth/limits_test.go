@@ -1,0 +1,112 @@
+package auth_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
+)
+
+// tells is a provider that answers with the status and asks to wait a minute: everybody, or only whoever presents the refresh token.
+func tells(status int, refresh func() string) func(*scripted.Provider) {
+	return func(p *scripted.Provider) {
+		p.Token = func(w http.ResponseWriter, r *http.Request, _ func() map[string]any) bool {
+			if r.PostFormValue("grant_type") != "refresh_token" || refresh != nil && r.PostFormValue("refresh_token") != refresh() {
+				return false
+			}
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(status)
+			return true
+		}
+	}
+}
+
+// A provider asks for fewer calls for one person. It renews everybody else, whose tokens must not die of that.
+func TestTheLimitOfOnePersonStopsNobodyElse(t *testing.T) {
+	t.Parallel()
+	for status, code := range map[int]string{429: auth.CodeRateLimited, 503: auth.CodeHTTPStatus} {
+		begin := func(t *testing.T) (h *house, other string) {
+			t.Helper()
+			h = newHouse(t, options{lifetime: 4 * time.Second})
+			h.idp.Change(func() { tells(status, h.grant.Tokens.Refresh.Reveal)(h.idp) })
+			time.Sleep(time.Second)
+			return h, h.crowd(t, 1)[0]
+		}
+		t.Run(fmt.Sprint(status, " on demand"), func(t *testing.T) {
+			t.Parallel()
+			h, other := begin(t)
+			waitUntilExpired(t, h)
+			if view, err := h.rotator.Fresh(t.Context(), h.grant.ID); err != nil || view.State != auth.StateExpired || view.Problem.Code != code {
+				t.Errorf("who was told: %s with %q, %v", view.State, view.Problem.Code, err)
+			}
+			if g, err := h.db.Get(t.Context(), other); err == nil {
+				time.Sleep(time.Until(g.Tokens.ExpiresAt))
+			}
+			if view, err := h.rotator.Look(t.Context(), other); err != nil || view.State != auth.StateExpired || view.Problem.Code != "" {
+				t.Errorf("before the probe: %s with %q, %v", view.State, view.Problem.Code, err)
+			}
+			if view, err := h.rotator.Fresh(t.Context(), other); err != nil || view.State != auth.StateFresh || view.Grant.Generation != 2 {
+				t.Errorf("%s with %q, generation %d, %v", view.State, view.Problem.Code, view.Grant.Generation, err)
+			}
+		})
+		t.Run(fmt.Sprint(status, " in the background"), func(t *testing.T) {
+			t.Parallel()
+			h, other := begin(t)
+			stop := h.schedule(t, false)
+			var renewals []auth.Renewal
+			waitFor(t, "two renewals", func() bool {
+				var err error
+				renewals, err = h.db.History(t.Context(), other, 0, 200)
+				return err == nil && len(renewals) == 2
+			})
+			stop()
+			for _, r := range renewals {
+				if !r.Outcome.Succeeded() || !r.At.Before(r.OldExpiry) {
+					t.Errorf("%s, %v after the expiry", r.Outcome, r.At.Sub(r.OldExpiry))
+				}
+			}
+			if told := h.history(t); len(told) != 1 || told[0].Code != code {
+				t.Errorf("of the one that was told to wait: %+v", told)
+			}
+		})
+	}
+}
+
+// A provider asks everybody for fewer calls: a second call tells, and no third is made.
+func TestTheLimitOfEverybodyIsProbedOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{lifetime: time.Second, idp: tells(http.StatusTooManyRequests, nil)})
+	ids := append(h.crowd(t, 4), h.grant.ID)
+	time.Sleep(h.idp.Lifetime)
+	for n := range 20 {
+		view, err := h.rotator.Fresh(t.Context(), ids[n%len(ids)])
+		if n > 0 && (err != nil || view.State != auth.StateExpired || view.Problem.Code != auth.CodeRateLimited) {
+			t.Errorf("%s with %q, %v", view.State, view.Problem.Code, err)
+		}
+	}
+	h.schedule(t, false)
+	time.Sleep(3 * time.Second)
+	if calls := h.idp.TokenCalls(); calls != 2 {
+		t.Errorf("%d token calls, want 2", calls)
+	}
+}
+
+// More grants are due than are read at a time. Those whose tokens outlive the rest do not stand in the way of the one whose does not.
+func TestWhoCanWaitOutTheLimitOfAnother(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{lifetime: time.Hour, maxAge: time.Second})
+	h.idp.Change(func() { tells(http.StatusTooManyRequests, h.grant.Tokens.Refresh.Reveal)(h.idp) })
+	h.expect(t, h.renew(t), auth.OutcomeKept, 1)
+	h.crowd(t, 120)
+	h.idp.Change(func() { h.idp.Lifetime = 4 * time.Second })
+	other := h.crowd(t, 1)[0]
+	time.Sleep(time.Second)
+	h.schedule(t, false)
+	waitFor(t, "the renewal", func() bool {
+		renewals, err := h.db.History(t.Context(), other, 0, 1)
+		return err == nil && len(renewals) == 1 && renewals[0].At.Before(renewals[0].OldExpiry)
+	})
+}
