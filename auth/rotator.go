@@ -278,9 +278,9 @@ func (r *Rotator) view(g *Grant) View {
 	v := View{Grant: g, Running: running || g.LeasedAt(now), Problem: g.Standing.Failure}
 	provider, ok := r.Providers.Of(g.Identity)
 	if !ok {
-		v.State = StateFresh
+		v.State, v.Problem = StateFresh, Failure{Code: CodeProviderUnavailable, Party: PartyOperator}
 		if !g.Tokens.ValidAt(now) {
-			v.State = StateExpired
+			v.State = StateNeedsSignIn
 		}
 		return v
 	}

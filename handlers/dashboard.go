@@ -137,9 +137,18 @@ func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.
 		}
 	}
 	if !view.Renewable {
-		card.SignInURL = signInURL(g.Identity.Provider, "/dashboard", promptFor(g.Standing.Failure.Code))
+		card.SignInURL = elsewhereRoute
+		if _, configured := a.Providers.Get(g.Identity.Provider); configured {
+			card.SignInURL = signInURL(g.Identity.Provider, "/dashboard", promptFor(g.Standing.Failure.Code))
+		}
 	}
 	return card
+}
+
+// signInElsewhere is the sign-in page for somebody who is signed in with a provider that is not configured any more: the start page
+// would send them back to the dashboard.
+func (a *app) signInElsewhere(c echo.Context) error {
+	return a.render(c, http.StatusOK, views.SignIn(a.signInPage("/dashboard", nil)))
 }
 
 // askAt is when an open page should ask by itself whether there is anything new, beside what /events tells it: at the

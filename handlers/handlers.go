@@ -101,6 +101,7 @@ func (a *app) routes() *echo.Echo {
 		e.Add(method, "/", a.home, a.inItsSession, compressed)
 		e.Add(method, "/dashboard", a.dashboard, a.inItsSession)
 	}
+	e.GET(elsewhereRoute, a.signInElsewhere)
 	e.GET("/dashboard/tokens/:kind", a.inspectToken)
 	e.GET("/dashboard/tokens/:kind/signature", a.checkSignature)
 	e.POST("/dashboard/tokens/:kind/reveal", a.revealToken, reveal)
@@ -142,6 +143,7 @@ func (a *app) routes() *echo.Echo {
 const (
 	signOutRoute   = "/auth/signout"
 	callbackRoute  = "/auth/:provider/callback"
+	elsewhereRoute = "/dashboard/sign-in"
 	triggerRoute   = "/api/trigger-renew-token"
 	renewRoute     = "/api/renew-token"
 	rotationsRoute = "/api/rotations"

@@ -103,11 +103,14 @@ func (a *app) renewToken(c echo.Context) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-// statusOf is the HTTP status of a renewal's answer: 200 as long as there is a usable access token.
+// statusOf is the HTTP status of a renewal's answer: 200 as long as there is a usable access token. Where the provider is not configured
+// any more, nobody has refused anything, and the grant goes on when the operator has brought it back.
 func statusOf(result auth.Result, now time.Time) int {
 	switch {
 	case result.Grant.Tokens.ValidAt(now):
 		return http.StatusOK
+	case result.Problem.Code == auth.CodeProviderUnavailable:
+		return http.StatusBadGateway
 	case result.Outcome == auth.OutcomeRefused, !result.Renewable, result.State == auth.StateNeedsSignIn:
 		return http.StatusUnauthorized
 	case result.Failure.Party == auth.PartyKeyturn:

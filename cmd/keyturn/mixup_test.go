@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"keyturn/auth/provider/scripted"
 )
@@ -253,5 +255,66 @@ func TestTokensStayWithTheIssuerThatTheyAreFrom(t *testing.T) {
 	}
 	if n := len(elsewhere.Revoked()); n != 0 {
 		t.Errorf("the other provider was asked to revoke %d tokens", n)
+	}
+}
+
+// A grant whose provider the settings have lost says so wherever its state is shown, and claims of nobody that it refused anything. It
+// goes on when the provider is back.
+func TestAGrantWhoseProviderIsNotConfiguredAnyMore(t *testing.T) {
+	t.Parallel()
+	settings := func(name, issuer string) string {
+		return fmt.Sprintf("providers:\n  - {name: %s, issuer: '%s', client_id: %s, client_secret: '%s'}\n", name, issuer, scripted.ClientID, scripted.ClientSecret)
+	}
+	elsewhere := scripted.New(t)
+	for name, c := range map[string]struct {
+		changed func(idp *scripted.Provider) string
+		link    string
+		leads   string // what is there
+	}{
+		"renamed":        {func(idp *scripted.Provider) string { return settings("uno", idp.URL) }, "/dashboard/sign-in", `href="/auth/uno?return_to=%2Fdashboard"`},
+		"another issuer": {func(*scripted.Provider) string { return settings("one", elsewhere.URL) }, "/auth/one?return_to=%2Fdashboard", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			file := tempFile(t, "keyturn.yaml", settings("one", idp.URL))
+			p := startProgram(t, "--config", file)
+			with := func(text string) {
+				if err := errors.Join(p.stop(t), os.WriteFile(file, []byte(text), 0o600)); err != nil {
+					t.Fatal(err)
+				}
+				p.again(t)
+			}
+			fresh, dead := p.person(), p.person()
+			fresh.do(t, "GET", "/auth/one", nil)
+			idp.Change(func() { idp.Lifetime = time.Second })
+			dead.do(t, "GET", "/auth/one", nil)
+			with(c.changed(idp))
+			time.Sleep(time.Second)
+			for state, person := range map[string]*person{"fresh": fresh, "needs_sign_in": dead} {
+				token := person.token(t)
+				if failed, _ := token["error"].(map[string]any); token["state"] != state || failed["code"] != "provider_not_configured" || failed["party"] != "operator" {
+					t.Errorf("/api/session: %v, want %s", token, state)
+				}
+				page := person.do(t, "GET", "/dashboard", nil).body
+				if !strings.Contains(page, `data-state="`+state+`"`) || !strings.Contains(page, "settings any more") ||
+					strings.Contains(page, "gave no refresh token") || !strings.Contains(page, `href="`+c.link+`"`) {
+					t.Errorf("the dashboard, %s: %s", state, page)
+				}
+				if a := person.staying().do(t, "GET", c.link, nil); a.status >= 400 || !strings.Contains(a.body, c.leads) {
+					t.Errorf("the way to sign in again: %d %s", a.status, a.body)
+				}
+			}
+			for _, path := range []string{"/api/renew-token", "/api/trigger-renew-token?query=update-token-data", "/api/trigger-renew-token"} {
+				a := dead.do(t, "POST", path, nil)
+				if failed, _ := a.json(t)["error"].(map[string]any); a.status != http.StatusBadGateway || failed["code"] != "provider_not_configured" {
+					t.Errorf("%s: %d %s", path, a.status, a.body)
+				}
+			}
+			with(settings("one", idp.URL))
+			if a := dead.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" {
+				t.Errorf("when it is back: %d %s", a.status, a.body)
+			}
+		})
 	}
 }
