@@ -113,6 +113,9 @@ func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string,
 	case errors.As(err, &own):
 		return nil, command{}, false, own
 	case err != nil:
+		if meant := strayToggle(args, err.Error()); meant != nil {
+			return nil, command{}, false, meant
+		}
 		return nil, command{}, false, errors.New(usageError(err.Error()))
 	}
 	what.name = ctx.Selected().Path()
@@ -175,13 +178,18 @@ func hasToggle(next kong.Token) bool {
 	return next.Type == kong.FlagValueToken || next.IsValue() && err == nil
 }
 
+// isNegative says that a word is a number below zero, to be refused as a value: no flag begins like that.
+func isNegative(word string) bool {
+	return len(word) > 1 && word[0] == '-' && strings.IndexByte("0123456789.", word[1]) >= 0
+}
+
 // Decode implements kong.Mapper.
 func (m *flagMapper) Decode(ctx *kong.DecodeContext, _ reflect.Value) error {
 	if m.set.field.toggle && !hasToggle(ctx.Scan.Peek()) {
 		m.into[m.set.name] = string(toggleOn.negatedIf(m.negate))
 		return nil
 	}
-	if !ctx.Scan.Peek().IsValue() {
+	if next := ctx.Scan.Peek(); !next.IsValue() && !isNegative(next.String()) {
 		return &flagError{m.set.label() + ": its value is missing; write --" + m.set.name + "=VALUE"}
 	}
 	text := ctx.Scan.Pop().String()
@@ -203,6 +211,22 @@ func (m *flagMapper) IsBool() bool { return m.set.field.toggle }
 type flagError struct{ text string }
 
 func (e *flagError) Error() string { return e.text }
+
+// strayToggle is the error of a word that no command takes, and that stands where a toggle's value does; nil if kong complains of
+// something else.
+func strayToggle(args []string, complaint string) error {
+	word, unexpected := strings.CutPrefix(complaint, "unexpected argument ")
+	_, err := parseToggle(word)
+	if !unexpected || err == nil {
+		return nil
+	}
+	for _, set := range new(Settings).list() {
+		if at := slices.Index(args, "--"+set.name) + 1; set.field.toggle && at > 0 && slices.Index(args, word) == at {
+			return value{text: word, where: set.label()}.refused(err)
+		}
+	}
+	return nil
+}
 
 // usageError makes kong's error ours: it names the thing that the reader typed, and no secret in it.
 func usageError(text string) string {

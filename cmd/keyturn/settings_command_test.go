@@ -49,6 +49,7 @@ func TestCommands(t *testing.T) {
 		"sessions end work 1 --all": "sessions end: whose? PROVIDER SUBJECT, or --all (keyturn --help shows what is allowed)",
 		"sessions list":             "sessions list: whose? PROVIDER SUBJECT, or --all (keyturn --help shows what is allowed)",
 		"keys lst":                  `unknown command lst, did you mean "list"? (keyturn --help shows what is allowed)`,
+		"--dev-provider srve":       `unknown command srve, did you mean "serve"? (keyturn --help shows what is allowed)`,
 		"serve again":               "unknown command again (keyturn --help shows what is allowed)",
 		"https://u:hush@h/?q=hush":  "unknown command https://…@h/?… (keyturn --help shows what is allowed)",
 	} {

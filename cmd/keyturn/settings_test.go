@@ -233,6 +233,7 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 		{"--max-age=0s", `--max-age (KEYTURN_MAX_AGE): "0s" is too short; ` + durations + "720h"},
 		{"--leeway=-1s", `--leeway (KEYTURN_LEEWAY): "-1s" is too short; allowed: a duration from 0s to 24h such as ` +
 			`60s or 30m`},
+		{"--drain-delay=-.5s", `--drain-delay (KEYTURN_DRAIN_DELAY): "-.5s" is too short; allowed: a duration from 0s to 10m such as 60s or 30m`},
 		{"--renew-timeout=11m", `--renew-timeout (KEYTURN_RENEW_TIMEOUT): "11m" is too long; ` + durations + "10m"},
 		{"--renew-mode=never", `--renew-mode (KEYTURN_RENEW_MODE): "never" is not known; allowed: background or on-demand`},
 		{"--expose-tokens=all", `--expose-tokens (KEYTURN_EXPOSE_TOKENS): "all" is not known; allowed: owner or never`},
@@ -289,6 +290,9 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 			name, text, ok := strings.Cut(strings.TrimPrefix(c.arg, "--"), "=")
 			if !ok || strings.HasPrefix(c.want, "unknown") || strings.HasPrefix(name, "no-") {
 				return
+			}
+			if _, err = parseWith([]string{"--" + name, text}, nil); err == nil || err.Error() != c.want {
+				t.Errorf("as a flag and a word:\n got %v\nwant %s", err, c.want)
 			}
 			_, err = parseWith(nil, []string{(setting{name: name}).variable() + "=" + text})
 			if err == nil || err.Error() != c.want {
