@@ -196,7 +196,8 @@ func TestLifetimes(t *testing.T) {
 	for said, want := range map[string]time.Duration{
 		`3600`: time.Hour, `"3600"`: time.Hour, `3600.0`: time.Hour, `36e2`: time.Hour, `" 3600 "`: time.Hour, `99999999999`: 24 * time.Hour,
 		`0`: auth.DefaultAssumedLifetime, `null`: auth.DefaultAssumedLifetime, `""`: auth.DefaultAssumedLifetime, `"soon"`: auth.DefaultAssumedLifetime,
-		`true`: auth.DefaultAssumedLifetime, `-1`: auth.DefaultAssumedLifetime, `1e400`: auth.DefaultAssumedLifetime, `0.05`: auth.DefaultAssumedLifetime,
+		`true`: auth.DefaultAssumedLifetime, `-1`: auth.DefaultAssumedLifetime, `1e400`: auth.DefaultAssumedLifetime, `-0.5`: auth.DefaultAssumedLifetime,
+		`1`: time.Second, `1.5`: 1500 * time.Millisecond, `0.5`: time.Second, `"0.5"`: time.Second, `1e-9`: time.Second,
 	} {
 		t.Run(said, func(t *testing.T) {
 			t.Parallel()

@@ -153,17 +153,18 @@ func (p parameters) number(name string) (float64, bool) {
 	return f, err == nil && !math.IsInf(f, 0) && !math.IsNaN(f)
 }
 
-// seconds is a duration of at least one second, given in seconds, 0 if it is absent, unreadable or absurd.
+// seconds is a duration given in seconds, 0 if it is absent, none, unreadable or absurd. Less than a second is taken for a whole one: a
+// token set that is over as it comes would be renewed without a pause.
 func (p parameters) seconds(name string) time.Duration {
 	f, ok := p.number(name)
-	if !ok || f < 1 {
+	if !ok || f <= 0 {
 		return 0
 	}
 	const most = 100 * 365 * 24 * time.Hour
 	if f >= most.Seconds() {
 		return most
 	}
-	return time.Duration(f * float64(time.Second))
+	return time.Duration(max(f, 1) * float64(time.Second))
 }
 
 // refreshLifetime reads what providers say about the refresh token's end, which no RFC has a name for. Keycloak's
