@@ -112,7 +112,8 @@ func (a *app) routes() *echo.Echo {
 	e.POST("/dashboard/sessions/:id/signout", a.signOutSession)
 
 	e.POST(signOutRoute, a.signOut, a.inItsSession)
-	e.GET(signOutRoute, onlyPost)
+	e.GET(signOutRoute, onlyPost) // or it would be a sign-in with a provider of that name
+	e.RouteNotFound(signOutRoute, onlyPost)
 	e.GET(initiateRoute, a.initiateSignIn, a.inItsSession, signIn)
 	e.POST(initiateRoute, a.initiateSignIn, signIn)
 	e.GET("/auth/:provider", a.beginSignIn, a.inItsSession, signIn)
@@ -153,7 +154,11 @@ const (
 // routed goes on with what the router has found.
 func routed(c echo.Context) error { return c.Handler()(c) }
 
+// onlyPost answers to other methods as the router does where there is nothing but a POST.
 func onlyPost(c echo.Context) error {
-	c.Response().Header().Set(echo.HeaderAllow, http.MethodPost)
+	c.Response().Header().Set(echo.HeaderAllow, "OPTIONS, POST")
+	if c.Request().Method == http.MethodOptions {
+		return c.NoContent(http.StatusNoContent)
+	}
 	return echo.ErrMethodNotAllowed
 }
