@@ -62,7 +62,6 @@ type announced struct {
 	GrantTypes        []string `json:"grant_types_supported"`
 	ResponseTypes     []string `json:"response_types_supported"`
 	PKCE              []string `json:"code_challenge_methods_supported"`
-	Algs              []string `json:"id_token_signing_alg_values_supported"`
 	BackChannelLogout bool     `json:"backchannel_logout_supported"`
 }
 
@@ -75,26 +74,24 @@ func (p *OIDC) Check(ctx context.Context) Report {
 		r.wrong("%s", p.whyNoMetadata(ctx, err))
 		return r
 	}
-	var a announced
-	if err := m.oidc.Claims(&a); err != nil {
-		r.wrong("The metadata has members of types that OpenID Connect Discovery does not know: %s.", short(err.Error()))
-		return r
-	}
 	r.fact("authorization endpoint", m.AuthorizationURL)
 	r.fact("token endpoint", m.TokenURL)
 	r.fact("userinfo endpoint", m.UserInfoURL)
 	r.fact("revocation endpoint", m.RevocationURL)
 	r.fact("introspection endpoint", m.IntrospectionURL)
 	r.fact("end of session", m.EndSessionURL)
-	r.fact("back-channel logout", yesOrNo(a.BackChannelLogout))
+	r.fact("back-channel logout", yesOrNo(m.BackChannelLogout))
 	r.fact("iss in answers", yesOrNo(m.IssInAuthorization))
-	r.fact("PKCE", orNotAnnounced(a.PKCE))
-	r.fact("id tokens signed with", orNotAnnounced(a.Algs))
+	r.fact("PKCE", orNotAnnounced(m.PKCE))
+	r.fact("id tokens signed with", orNotAnnounced(m.Algs))
 	r.fact("scopes asked for", strings.Join(m.scopes(p.config), " "))
-	r.EndsSession, r.BackChannelLogout = m.EndSessionURL != "", a.BackChannelLogout
+	r.EndsSession, r.BackChannelLogout = m.EndSessionURL != "", m.BackChannelLogout
+	if len(m.misfits) > 0 {
+		r.mind("Its metadata has members that are not of their type, and are not relied on: %s.", strings.Join(m.misfits, ", "))
+	}
 	p.checkClient(&r, m)
-	p.checkGrants(&r, m, a)
-	p.checkKeys(ctx, &r, m, a)
+	p.checkGrants(&r, m)
+	p.checkKeys(ctx, &r, m)
 	if m.RevocationURL == "" {
 		r.mind("It announces no revocation: after a sign-out its tokens live on until they expire.")
 	}
@@ -119,16 +116,16 @@ func (p *OIDC) checkClient(r *Report, m *metadata) {
 	}
 }
 
-func (p *OIDC) checkGrants(r *Report, m *metadata, a announced) {
+func (p *OIDC) checkGrants(r *Report, m *metadata) {
 	grant := "refresh_token"
 	if p.config.GrantType == auth.GrantClientCredentials {
 		grant = string(auth.GrantClientCredentials)
 	}
-	r.fact("grant types", orNotAnnounced(a.GrantTypes))
-	if len(a.ResponseTypes) > 0 && !slices.Contains(a.ResponseTypes, "code") {
+	r.fact("grant types", orNotAnnounced(m.GrantTypes))
+	if len(m.ResponseTypes) > 0 && !slices.Contains(m.ResponseTypes, "code") {
 		r.wrong("It does not announce the response type code, the only one that Keyturn uses.")
 	}
-	if len(a.GrantTypes) > 0 && !slices.Contains(a.GrantTypes, grant) {
+	if len(m.GrantTypes) > 0 && !slices.Contains(m.GrantTypes, grant) {
 		r.wrong("It does not announce the grant type %s: tokens will not be renewed.", grant)
 	}
 	offline := slices.Contains(m.Scopes, oidc.ScopeOfflineAccess)
@@ -136,17 +133,17 @@ func (p *OIDC) checkGrants(r *Report, m *metadata, a announced) {
 	if grant == "refresh_token" && !offline && len(p.config.authParams()) == 0 {
 		r.mind("It announces no scope offline_access: it may give no refresh token, or only where its settings say so.")
 	}
-	if len(a.PKCE) > 0 && !slices.Contains(a.PKCE, "S256") {
-		r.wrong("It does not take PKCE with S256, only %s.", strings.Join(a.PKCE, ", "))
-	} else if len(a.PKCE) == 0 {
+	if len(m.PKCE) > 0 && !slices.Contains(m.PKCE, "S256") {
+		r.wrong("It does not take PKCE with S256, only %s.", strings.Join(m.PKCE, ", "))
+	} else if len(m.PKCE) == 0 {
 		r.mind("It does not announce PKCE; Keyturn sends the challenge nevertheless, and the nonce protects the code.")
 	}
 }
 
-func (p *OIDC) checkKeys(ctx context.Context, r *Report, m *metadata, a announced) {
+func (p *OIDC) checkKeys(ctx context.Context, r *Report, m *metadata) {
 	symmetric := func(alg string) bool { return alg == "none" || strings.HasPrefix(alg, "HS") }
-	if len(a.Algs) > 0 && !slices.ContainsFunc(a.Algs, func(alg string) bool { return !symmetric(alg) }) {
-		r.wrong("It signs id tokens only with %s, which proves nothing: sign-ins will be refused.", strings.Join(a.Algs, ", "))
+	if len(m.Algs) > 0 && !slices.ContainsFunc(m.Algs, func(alg string) bool { return !symmetric(alg) }) {
+		r.wrong("It signs id tokens only with %s, which proves nothing: sign-ins will be refused.", strings.Join(m.Algs, ", "))
 	}
 	var keys struct {
 		Keys []json.RawMessage `json:"keys"`

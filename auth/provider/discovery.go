@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,14 +32,15 @@ const (
 
 // metadata is what discovery told (OpenID Connect Discovery section 3, RFC 8414, RP-Initiated Logout, RFC 9207).
 type metadata struct {
-	oidc     *oidc.Provider
 	keys     *keys
 	verifier *oidc.IDTokenVerifier
 	algs     []string // announced ones that prove anything
 	at       time.Time
 	origins  []string // of the issuer and its end of session, for every page
+	misfits  []string // optional members that are not of their type
 
 	clientAuthMetadata
+	announced
 	Issuer             string   `json:"issuer"`
 	AuthorizationURL   string   `json:"authorization_endpoint"`
 	TokenURL           string   `json:"token_endpoint"`
@@ -48,6 +50,7 @@ type metadata struct {
 	EndSessionURL      string   `json:"end_session_endpoint"`
 	IntrospectionURL   string   `json:"introspection_endpoint"`
 	Scopes             []string `json:"scopes_supported"`
+	Algs               []string `json:"id_token_signing_alg_values_supported"`
 	IssInAuthorization bool     `json:"authorization_response_iss_parameter_supported"`
 }
 
@@ -57,6 +60,7 @@ type discovery struct {
 	issuer string
 	client *http.Client
 	now    func() time.Time
+	log    *slog.Logger
 
 	calls        singleflight.Group
 	mu           sync.Mutex
@@ -136,7 +140,12 @@ func (d *discovery) ask(ctx context.Context, forStranger bool) <-chan singleflig
 		if err != nil {
 			return nil, err
 		}
-		if before := d.found; before != nil && before.JWKSURL == found.JWKSURL {
+		before := d.found
+		if len(found.misfits) > 0 && (before == nil || !slices.Equal(before.misfits, found.misfits)) {
+			d.log.WarnContext(ctx, "members of the provider's metadata are not of their type, and are not relied on",
+				"issuer", d.issuer, "members", found.misfits)
+		}
+		if before != nil && before.JWKSURL == found.JWKSURL {
 			found.keys = before.keys
 		}
 		d.found = found
@@ -220,7 +229,7 @@ func (d *discovery) discover(ctx context.Context) (_ *metadata, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &metadata{oidc: provider, at: d.now()}
+	m := &metadata{at: d.now(), misfits: heard.misfits}
 	if err := provider.Claims(m); err != nil {
 		return nil, err
 	}
@@ -241,10 +250,11 @@ func originsOf(urls ...string) []string {
 	return slices.Compact(origins)
 }
 
-// hearing tells a provider that answers from one that is down. It is for one call.
+// hearing tells a provider that answers from one that is down, and makes what it answers readable. It is for one call.
 type hearing struct {
-	next http.RoundTripper
-	out  bool // it answered, to the end
+	next    http.RoundTripper
+	out     bool     // it answered, to the end
+	misfits []string // of the answer
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -258,6 +268,7 @@ func (h *hearing) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	body, h.misfits = withoutMisfits(body)
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	h.out = response.StatusCode < http.StatusInternalServerError &&
 		response.StatusCode != http.StatusTooManyRequests && response.StatusCode != http.StatusRequestTimeout
@@ -290,13 +301,7 @@ func (m *metadata) check(issuer string) error {
 
 // signingAlgs are the announced algorithms that prove anything.
 func (m *metadata) signingAlgs() []string {
-	var announced struct {
-		Algs []string `json:"id_token_signing_alg_values_supported"`
-	}
-	if m.oidc.Claims(&announced) != nil {
-		return []string{oidc.RS256}
-	}
-	algs := slices.DeleteFunc(announced.Algs, func(alg string) bool { return !slices.Contains(signingAlgs, jose.SignatureAlgorithm(alg)) })
+	algs := slices.DeleteFunc(slices.Clone(m.Algs), func(alg string) bool { return !slices.Contains(signingAlgs, jose.SignatureAlgorithm(alg)) })
 	if len(algs) == 0 {
 		return []string{oidc.RS256}
 	}

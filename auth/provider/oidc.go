@@ -41,7 +41,7 @@ func NewOIDC(config Config, options Options) (*OIDC, error) {
 	documents.Transport = limited{documents.Transport}
 	return &OIDC{
 		config: config, options: options, documents: documents, tokens: tokens,
-		discovery: &discovery{issuer: config.Issuer, client: documents, now: options.Now},
+		discovery: &discovery{issuer: config.Issuer, client: documents, now: options.Now, log: options.Log},
 	}, nil
 }
 
