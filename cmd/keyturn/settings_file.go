@@ -130,8 +130,12 @@ func (f *configFile) value(node *yaml.Node, path string, into field) (value, err
 	return v, err
 }
 
+// reference is how a value names an environment variable.
+var reference = regexp.MustCompile(`\$\{[A-Za-z_][A-Za-z0-9_]*\}`)
+
 // text reads one scalar and replaces ${NAME} in it by the environment variable. A variable that is not set is an error:
-// an empty secret would turn a confidential client into a public one.
+// an empty secret would turn a confidential client into a public one. So is what only looks like a reference, and would be taken as it
+// stands.
 func (f *configFile) text(node *yaml.Node, where string) (string, error) {
 	node = dereferenced(node)
 	switch {
@@ -142,8 +146,12 @@ func (f *configFile) text(node *yaml.Node, where string) (string, error) {
 	case isNull(node):
 		return "", nil
 	}
+	if strings.Contains(reference.ReplaceAllLiteralString(node.Value, " "), "${") {
+		return "", fmt.Errorf("%s: has ${ in it without a name and } behind that; allowed: ${NAME} for an environment variable, "+
+			"which may hold any text", where)
+	}
 	var missing string
-	text := regexp.MustCompile(`\$\{[A-Za-z_][A-Za-z0-9_]*\}`).ReplaceAllStringFunc(node.Value, func(ref string) string {
+	text := reference.ReplaceAllStringFunc(node.Value, func(ref string) string {
 		name := ref[len("${") : len(ref)-len("}")]
 		f.used[name] = true
 		if f.env[name] == "" && missing == "" {

@@ -86,14 +86,30 @@ func TestOnlyReferencesInBracesAreExpanded(t *testing.T) {
 	for text, want := range map[string]string{
 		"a${NAME}b${NAME}": "avaluebvalue",
 		"$NAME $$ $ $":     "$NAME $$ $ $",
-		"${}${1}${a-b}${":  "${}${1}${a-b}${",
 		"${NESTED}":        "${NAME}",
 		"${INJECT}":        "x\naddr: :1",
 		"$${NAME}":         "$value",
+		"$${NAME}{":        "$value{",
 	} {
 		s, err := parseFile(t, "client_secret: '"+text+"'", env...)
 		if err != "" || s.ClientSecret.Reveal() != want || s.Addr != "localhost:8080" {
 			t.Errorf("%s: got %q %s, want %q", text, s.ClientSecret.Reveal(), err, want)
+		}
+	}
+}
+
+func TestReferencesThatAreNoneAreNamedInOneLine(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"hush${NAME", "${NAME:-hush}", "${}hush", "${1}hush", "${hush-NAME}", "hush${", "${NAME}hush${NAME }"} {
+		for where, entry := range map[string]string{
+			"client_secret (line 1 of FILE)":                "client_secret: '" + text + "'",
+			"scopes (line 1 of FILE)":                       "scopes: [openid, '" + text + "']",
+			"providers.work.client_secret (line 2 of FILE)": "providers:\n  - {name: work, issuer: 'https://i.example', client_id: x, client_secret: '" + text + "'}",
+		} {
+			want := where + ": has ${ in it without a name and } behind that; allowed: ${NAME} for an environment variable, which may hold any text"
+			if _, got := parseFile(t, entry, "NAME=value"); got != want {
+				t.Errorf("%s: got  %s\nwant %s", text, got, want)
+			}
 		}
 	}
 }
