@@ -132,7 +132,8 @@ func TestTwoProcessesShareARenewalThatFails(t *testing.T) {
 					t.Errorf("%d token calls, want %d", calls, c.calls)
 				}
 				list, _ := alice.do(t, "GET", "/api/rotations", nil).json(t)["rotations"].([]any)
-				if len(list) != 1 || list[0].(map[string]any)["shared"] != 7.0 {
+				// To ask for the history may be the next try already.
+				if len(list) == 0 || list[len(list)-1].(map[string]any)["shared"] != 7.0 {
 					t.Errorf("the history has %v", list)
 				}
 			})
