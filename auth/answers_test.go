@@ -74,6 +74,8 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 		{name: "invalid_grant", script: oauthError(400, "invalid_grant"), outcome: refused, code: "invalid_grant", party: auth.PartyPerson, calls: 1},
 		{name: "invalid_grant with 403, as Auth0", script: oauthError(403, "invalid_grant"), outcome: refused, code: "invalid_grant", party: auth.PartyPerson, calls: 1},
 		{name: "bad_refresh_token with 200, as GitHub", script: oauthError(200, "bad_refresh_token"), outcome: refused, code: "bad_refresh_token", party: auth.PartyPerson, calls: 1},
+		{name: "an error in an object", script: says(401, `{"error":{"message":"because","type":"invalid_request_error","code":"refresh_token_reused"}}`), outcome: refused, code: "refresh_token_reused", party: auth.PartyPerson, calls: 1},
+		{name: "an error under names of the provider's own", script: says(400, `{"code":400,"error_code":"refresh_token_not_found","msg":"because"}`), outcome: refused, code: "refresh_token_not_found", party: auth.PartyPerson, calls: 1},
 		{name: "refresh_token_reused", script: oauthError(400, "refresh_token_reused"), outcome: refused, code: "refresh_token_reused", party: auth.PartyPerson, calls: 1},
 		{name: "refresh_token_not_found", script: oauthError(400, "refresh_token_not_found"), outcome: refused, code: "refresh_token_not_found", party: auth.PartyPerson, calls: 1},
 		{name: "consent_required", script: oauthError(400, "consent_required"), outcome: refused, code: "consent_required", party: auth.PartyPerson, calls: 1},

@@ -2,6 +2,7 @@ package tokenendpoint
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math"
@@ -28,7 +29,8 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 		Lifetime: params.seconds("expires_in"),
 	}
 	answer.RefreshLifetime, answer.RefreshNeverExpires = params.refreshLifetime()
-	failure := auth.Failure{Status: r.status, Code: params.text("error"), Detail: params.text("error_description")}
+	failure := auth.Failure{Status: r.status}
+	failure.Code, failure.Detail = params.refusal()
 	refuse := func(delivery auth.Delivery, code string) (auth.Answer, error) {
 		if code != "" {
 			failure.Code = code
@@ -112,6 +114,19 @@ func isForm(body []byte) bool {
 func (p parameters) text(name string) string {
 	s, _ := p[name].(string)
 	return strings.TrimSpace(s)
+}
+
+// refusal is the code and the description of an error (RFC 6749 section 5.2), also as those write it who do not keep to that: in an object,
+// or under names of their own.
+func (p parameters) refusal() (code, detail string) {
+	if inner, is := p["error"].(map[string]any); is {
+		own := parameters(inner)
+		return own.text("code"), own.text("message")
+	}
+	if code = p.text("error"); code == "" && p.text("error_code") != "" {
+		return p.text("error_code"), cmp.Or(p.text("error_description"), p.text("message"), p.text("msg"))
+	}
+	return code, p.text("error_description")
 }
 
 // token is a member that is a token: text, or a number that somebody left without quotes. It is to be presented as it came.
