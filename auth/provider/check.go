@@ -87,7 +87,7 @@ func (p *OIDC) Check(ctx context.Context) Report {
 	r.fact("scopes asked for", strings.Join(m.scopes(p.config), " "))
 	r.EndsSession, r.BackChannelLogout = m.EndSessionURL != "", m.BackChannelLogout
 	if len(m.misfits) > 0 {
-		r.mind("Its metadata has members that are not of their type, and are not relied on: %s.", strings.Join(m.misfits, ", "))
+		r.mind("Its metadata has members that are not what they have to be, and are not relied on: %s.", strings.Join(m.misfits, ", "))
 	}
 	p.checkClient(&r, m)
 	p.checkGrants(&r, m)

@@ -37,7 +37,7 @@ type metadata struct {
 	algs     []string // announced ones that prove anything
 	at       time.Time
 	origins  []string // of the issuer and its end of session, for every page
-	misfits  []string // optional members that are not of their type
+	misfits  []string // optional members that are not what they have to be, and are left out
 
 	clientAuthMetadata
 	announced
@@ -142,7 +142,7 @@ func (d *discovery) ask(ctx context.Context, forStranger bool) <-chan singleflig
 		}
 		before := d.found
 		if len(found.misfits) > 0 && (before == nil || !slices.Equal(before.misfits, found.misfits)) {
-			d.log.WarnContext(ctx, "members of the provider's metadata are not of their type, and are not relied on",
+			d.log.WarnContext(ctx, "members of the provider's metadata are not what they have to be, and are not relied on",
 				"issuer", d.issuer, "members", found.misfits)
 		}
 		if before != nil && before.JWKSURL == found.JWKSURL {
@@ -233,9 +233,12 @@ func (d *discovery) discover(ctx context.Context) (_ *metadata, err error) {
 	if err := provider.Claims(m); err != nil {
 		return nil, err
 	}
+	if err := m.check(d.issuer); err != nil {
+		return nil, err
+	}
 	m.algs = m.signingAlgs()
 	m.origins = originsOf(d.issuer, m.EndSessionURL)
-	return m, m.check(d.issuer)
+	return m, nil
 }
 
 // originsOf are the origins of URLs, each once.
@@ -275,28 +278,39 @@ func (h *hearing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// check refuses metadata that would send a secret in the clear, and URLs that are more than an endpoint: with a user in
-// them, with a fragment (RFC 6749 section 3.1), or with a host that would be read as something else where it is shown.
+// check refuses metadata whose endpoints are unusable, and leaves out those that Keyturn can do without.
 func (m *metadata) check(issuer string) error {
 	for name, endpoint := range map[string]string{
 		"authorization_endpoint": m.AuthorizationURL, "token_endpoint": m.TokenURL, "jwks_uri": m.JWKSURL,
-		"userinfo_endpoint": m.UserInfoURL, "revocation_endpoint": m.RevocationURL, "end_session_endpoint": m.EndSessionURL,
-		"introspection_endpoint": m.IntrospectionURL,
 	} {
-		optional := name != "authorization_endpoint" && name != "token_endpoint" && name != "jwks_uri"
-		if endpoint == "" && optional {
-			continue
-		}
-		u, err := url.Parse(endpoint)
-		if err != nil || u.Hostname() == "" || strings.Trim(u.Host, hostLetters) != "" || u.Scheme != "https" && u.Scheme != "http" ||
-			u.User != nil || strings.Contains(endpoint, "#") {
-			return fmt.Errorf("%s is no URL of an endpoint", name)
-		}
-		if u.Scheme == "http" && strings.HasPrefix(issuer, "https:") {
-			return fmt.Errorf("%s is not https", name)
+		if why := unusable(endpoint, issuer); why != "" {
+			return fmt.Errorf("%s %s", name, why)
 		}
 	}
+	for name, endpoint := range map[string]*string{
+		"userinfo_endpoint": &m.UserInfoURL, "revocation_endpoint": &m.RevocationURL, "end_session_endpoint": &m.EndSessionURL,
+		"introspection_endpoint": &m.IntrospectionURL,
+	} {
+		if *endpoint != "" && unusable(*endpoint, issuer) != "" {
+			*endpoint, m.misfits = "", append(m.misfits, name)
+		}
+	}
+	slices.Sort(m.misfits)
 	return nil
+}
+
+// unusable is why an endpoint is not to be called: it would send a secret in the clear, or is more than an endpoint, with a user in it,
+// with a fragment (RFC 6749 section 3.1), or with a host that would be read as something else where it is shown. "" for one that may be.
+func unusable(endpoint, issuer string) (why string) {
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil, u.Hostname() == "", strings.Trim(u.Host, hostLetters) != "", u.Scheme != "https" && u.Scheme != "http", u.User != nil,
+		strings.Contains(endpoint, "#"):
+		return "is no URL of an endpoint"
+	case u.Scheme == "http" && strings.HasPrefix(issuer, "https:"):
+		return "is not https"
+	}
+	return ""
 }
 
 // signingAlgs are the announced algorithms that prove anything.

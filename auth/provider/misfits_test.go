@@ -2,6 +2,7 @@ package provider_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"strings"
@@ -29,26 +30,31 @@ func announcing(t *testing.T, name string, value any) (*provider.OIDC, *authtest
 }
 
 // Over a member that is not needed nobody is kept from signing in.
-func TestMetadataWithAMemberOfAnotherType(t *testing.T) {
+func TestMetadataWithAMemberThatIsNotOfUse(t *testing.T) {
 	t.Parallel()
-	for name, value := range map[string]any{
-		"introspection_endpoint": 7, "end_session_endpoint": map[string]any{}, "revocation_endpoint": true, "userinfo_endpoint": []string{"x"},
-		"device_authorization_endpoint": 7, "scopes_supported": []any{"openid", 7}, "token_endpoint_auth_methods_supported": "client_secret_post",
-		"id_token_signing_alg_values_supported": "RS256", "backchannel_logout_supported": "yes", "Introspection_Endpoint": 7,
-		"authorization_response_iss_parameter_supported": "false", "grant_types_supported": 7,
+	for _, c := range []struct {
+		name  string
+		value any
+	}{
+		{"introspection_endpoint", 7}, {"end_session_endpoint", map[string]any{}}, {"revocation_endpoint", true},
+		{"userinfo_endpoint", []string{"x"}}, {"device_authorization_endpoint", 7}, {"scopes_supported", []any{"openid", 7}},
+		{"token_endpoint_auth_methods_supported", "client_secret_post"}, {"id_token_signing_alg_values_supported", "RS256"},
+		{"backchannel_logout_supported", "yes"}, {"Introspection_Endpoint", 7}, {"grant_types_supported", 7},
+		{"authorization_response_iss_parameter_supported", "false"},
+		{"userinfo_endpoint", "/userinfo"}, {"end_session_endpoint", "https://somebody@elsewhere.example/end"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %v", c.name, c.value), func(t *testing.T) {
 			t.Parallel()
-			p, log := announcing(t, name, value)
+			p, log := announcing(t, c.name, c.value)
 			for range 2 {
 				if _, err := p.Begin(t.Context(), "the-state", ""); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if said := log.String(); strings.Count(said, "level=WARN") != 1 || !strings.Contains(said, "["+strings.ToLower(name)+"]") {
+			if said := log.String(); strings.Count(said, "level=WARN") != 1 || !strings.Contains(said, "["+strings.ToLower(c.name)+"]") {
 				t.Errorf("the log says: %s", said)
 			}
-			if minded := strings.Join(p.Check(t.Context()).Mind, " "); !strings.Contains(minded, strings.ToLower(name)) {
+			if minded := strings.Join(p.Check(t.Context()).Mind, " "); !strings.Contains(minded, strings.ToLower(c.name)) {
 				t.Errorf("the check minds: %s", minded)
 			}
 		})
@@ -56,9 +62,11 @@ func TestMetadataWithAMemberOfAnotherType(t *testing.T) {
 	for _, name := range []string{"issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, _ := announcing(t, name, 7)
-			if _, err := p.Begin(t.Context(), "the-state", ""); err == nil {
-				t.Error("it is done without")
+			for _, value := range []any{7, "/there"} {
+				p, _ := announcing(t, name, value)
+				if _, err := p.Begin(t.Context(), "the-state", ""); err == nil {
+					t.Errorf("with %v it is done without", value)
+				}
 			}
 		})
 	}
