@@ -116,6 +116,12 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 			f.stays(g, trigger, r.whyNot(g, err))
 			return
 		}
+		if f.turn.waited {
+			// What has ended meanwhile is no answer to somebody who came after that.
+			if g, f.err = r.read(ctx, id); f.err != nil {
+				return
+			}
+		}
 	}
 	f.turnAt = time.Now()
 	f.from.Store(g)

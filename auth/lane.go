@@ -48,9 +48,10 @@ type lane struct {
 
 // turn is somebody who waits in a lane, or is about to.
 type turn struct {
-	grant string               // its id
-	asked atomic.Bool          // a person or a program asks for the renewal
-	at    atomic.Pointer[lane] // nil: it does not wait yet
+	grant  string               // its id
+	asked  atomic.Bool          // a person or a program asks for the renewal
+	waited bool                 // it did not come at once; set before enter returns
+	at     atomic.Pointer[lane] // nil: it does not wait yet
 
 	come    chan struct{}
 	unasked bool // it has come as an automatic one; set before come is closed, as is err
@@ -108,11 +109,16 @@ func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 	l.mu.Unlock()
 	select {
 	case <-t.come:
-	case <-ctx.Done():
-		if l.withdraw(t) {
-			return nil, ctx.Err()
+	default:
+		t.waited = true
+		select {
+		case <-t.come:
+		case <-ctx.Done():
+			if l.withdraw(t) {
+				return nil, ctx.Err()
+			}
+			<-t.come
 		}
-		<-t.come
 	}
 	if t.err != nil {
 		return nil, t.err

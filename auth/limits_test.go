@@ -3,6 +3,7 @@ package auth_test
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,4 +110,54 @@ func TestWhoCanWaitOutTheLimitOfAnother(t *testing.T) {
 		renewals, err := h.db.History(t.Context(), other, 0, 1)
 		return err == nil && len(renewals) == 1 && renewals[0].At.Before(renewals[0].OldExpiry)
 	})
+}
+
+// Who clicks while a renewal waits for its turn wants one that begins after that: a call of another process that has failed before is no
+// answer.
+func TestAClickIsNotAnsweredByAFailureBeforeIt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{most: 1})
+	slow := h.crowd(t, 1)[0]
+	g, err := h.db.Get(t.Context(), slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy, held := make(chan bool, 1), make(chan bool)
+	var fails atomic.Bool
+	fails.Store(true)
+	h.idp.Change(func() {
+		h.idp.Token = func(w http.ResponseWriter, r *http.Request, _ func() map[string]any) bool {
+			switch {
+			case r.PostFormValue("refresh_token") == string(g.Tokens.Refresh):
+				busy <- true
+				<-held
+			case fails.Load():
+				w.WriteHeader(http.StatusInternalServerError)
+				return true
+			}
+			return false
+		}
+	})
+	other, answers := auth.NewRotator(h.config), make(chan auth.Result, 2)
+	renew := func(id string) {
+		result, err := other.Renew(t.Context(), id, auth.TriggerManual, time.Now())
+		if err != nil {
+			t.Error(err)
+		}
+		answers <- result
+	}
+	go renew(slow)
+	<-busy // the other process has no turn left
+	go renew(h.grant.ID)
+	time.Sleep(300 * time.Millisecond) // for it to have read the grant
+	if failed := h.renew(t); failed.Outcome != auth.OutcomeKept {
+		t.Fatalf("%+v", failed)
+	}
+	fails.Store(false)
+	close(held)
+	for range 2 {
+		if got := <-answers; got.Outcome != auth.OutcomeRotated {
+			t.Errorf("%s %s", got.Outcome, got.Failure.Code)
+		}
+	}
 }
