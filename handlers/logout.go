@@ -96,7 +96,8 @@ const (
 // whoever tries again is still known, and a session without a grant is nobody's.
 func (a *app) signOut(c echo.Context) error {
 	ctx := c.Request().Context()
-	if err := a.Sessions.Leave(ctx); err != nil {
+	stay, err := a.Sessions.Leave(ctx)
+	if err != nil {
 		return storageProblem(err)
 	}
 	var way wayOut
@@ -105,6 +106,7 @@ func (a *app) signOut(c echo.Context) error {
 		defer cancel()
 		g, err := a.Grants.End(wait, person.GrantID)
 		if err != nil {
+			stay()
 			return storageProblem(err)
 		}
 		way = a.leave(c, person.Provider, g)
@@ -115,6 +117,7 @@ func (a *app) signOut(c echo.Context) error {
 	case errors.Is(err, session.ErrRenamed) && timesMore(c) < mostOnceMore:
 		return sendOnceMore(c) // to end what the session has become
 	case err != nil && !errors.Is(err, session.ErrRenamed):
+		stay()
 		return storageProblem(err)
 	}
 	return a.signedOut(c, way)
@@ -216,7 +219,14 @@ func (a *app) cameBack(c echo.Context) (here, there bool) {
 	here = left == leftHere
 	there = !here && state != "" && subtle.ConstantTimeCompare([]byte(left), []byte(state)) == 1
 	if here || there {
-		c.SetCookie(a.leavingCookie("", -1))
+		a.forgetLeaving(c)
 	}
 	return here || there, there
+}
+
+// forgetLeaving has the browser forget that it went away.
+func (a *app) forgetLeaving(c echo.Context) {
+	if state, _ := a.left(c); state != "" {
+		c.SetCookie(a.leavingCookie("", -1))
+	}
 }

@@ -311,6 +311,7 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 		return storageProblem(err)
 	}
 	a.Meter.SignIn(now.Provider, SignInDone)
+	a.forgetLeaving(c)
 	if had {
 		// It is not one more than there were.
 		a.takePlace(ctx, before, now)

@@ -137,7 +137,7 @@ func (m *Manager) enter(ctx context.Context, known *Request) error {
 	switch {
 	case errors.Is(err, ErrEnded) && !first:
 		return ErrRenamed
-	case err != nil && former != "":
+	case err != nil && former != "" && first:
 		m.giveUp(ctx, formerMark(former)) // it has no other name
 	}
 	return err
@@ -147,14 +147,16 @@ func (m *Manager) enter(ctx context.Context, known *Request) error {
 // stays.
 func (m *Manager) Keep(ctx context.Context) { FromContext(ctx).Gone = true }
 
-// Leave says that the request's session is about to End: no sign-in that is under way takes it over meanwhile.
-func (m *Manager) Leave(ctx context.Context) error {
+// Leave says that the request's session is about to End: no sign-in that is under way takes it over meanwhile, unless stay says that it is
+// not going to.
+func (m *Manager) Leave(ctx context.Context) (stay func(), err error) {
 	hash := FromContext(ctx).Loaded
 	if hash == "" {
-		return nil
+		return func() {}, nil
 	}
-	_, err := m.marks.Use(ctx, leavingMark(hash), m.now().Add(leavingFor))
-	return err
+	// A browser that goes away has asked all the same.
+	_, err = m.marks.Use(context.WithoutCancel(ctx), leavingMark(hash), m.now().Add(leavingFor))
+	return func() { m.giveUp(ctx, leavingMark(hash)) }, err
 }
 
 // End destroys the session. ErrRenamed says that another sign-in has given it a new name since the request began, and that it goes on
@@ -162,7 +164,10 @@ func (m *Manager) Leave(ctx context.Context) error {
 func (m *Manager) End(ctx context.Context) error {
 	known := FromContext(ctx)
 	known.Person = Person{}
-	if err := m.scs.Destroy(ctx); err != nil || known.Loaded == "" || known.Deleted {
+	if !m.Has(ctx) {
+		return nil
+	}
+	if err := m.scs.Destroy(ctx); err != nil || known.Deleted {
 		return err
 	}
 	renamed, err := m.marks.Used(ctx, formerMark(known.Loaded))

@@ -111,9 +111,14 @@ func TestASessionIsRenamedOnce(t *testing.T) {
 		meanwhile func(m *session.Manager, r *http.Request) error
 		want      error
 	}{
-		"by another":             {enter, session.ErrRenamed},
-		"once it has ended":      {func(m *session.Manager, r *http.Request) error { return m.End(r.Context()) }, session.ErrEnded},
-		"once it is to end":      {func(m *session.Manager, r *http.Request) error { return m.Leave(r.Context()) }, session.ErrEnded},
+		"by another":        {enter, session.ErrRenamed},
+		"once it has ended": {func(m *session.Manager, r *http.Request) error { return m.End(r.Context()) }, session.ErrEnded},
+		"once it is to end": {leave, session.ErrEnded},
+		"once it is not to end after all": {func(m *session.Manager, r *http.Request) error {
+			stay, err := m.Leave(r.Context())
+			stay()
+			return err
+		}, nil},
 		"while nobody else does": {func(m *session.Manager, r *http.Request) error { return nil }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -165,6 +170,14 @@ func enter(m *session.Manager, r *http.Request) error {
 		return err
 	}
 	return m.SignIn(r.Context(), session.Person{GrantID: "g", Provider: "work", Subject: "alice"})
+}
+
+// leave is a sign-out that is under way, of a browser that has gone away.
+func leave(m *session.Manager, r *http.Request) error {
+	ctx, goAway := context.WithCancel(r.Context())
+	goAway()
+	_, err := m.Leave(ctx)
+	return err
 }
 
 // awaiting is a browser in whose session a sign-in is pending.

@@ -54,7 +54,7 @@ func (c complete) CommitCtx(ctx context.Context, hash string, data []byte, expir
 
 // DeleteCtx implements scs.CtxStore. A session that gets another token is there until it is stored under that.
 func (c complete) DeleteCtx(ctx context.Context, hash string) error {
-	if request := FromContext(ctx); hash == "" || request.Former == hash {
+	if FromContext(ctx).Former == hash {
 		return nil
 	}
 	return c.ContextStore.DeleteCtx(ctx, hash)
@@ -85,7 +85,7 @@ type Request struct {
 	Person  Person
 	Loaded  string    // hash of the token that the store found, "" if none
 	Former  string    // hash of the token that the session has until it is stored under the next; "" unless it gets another
-	Read    []byte    // the session's data as the store found it
+	Read    []byte    // the session's data as the store found it, or as this request left it
 	Gone    bool      // it was not there any more when it was to be stored, or is to stay as it was: nothing is stored
 	Deleted bool      // the store has deleted it
 	SeenAt  time.Time // when the session was last seen before this request

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -269,5 +271,49 @@ func TestSigningOutTwiceLeadsToTheProvider(t *testing.T) {
 	}
 	if third := out(alice.staying()); third != second {
 		t.Errorf("without a session: sent to %q, not to %q", third, second)
+	}
+	alice.do(t, "GET", "/auth/oidc", nil) // which is not what it went away from
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `DELETE FROM sessions`)
+	if to := out(alice.staying()); to != "/" {
+		t.Errorf("from a session that ended elsewhere: sent to %q", to)
+	}
+}
+
+// A sign-out that is broken off, or fails, is in no sign-in's way.
+func TestSigningInAfterASignOutThatCameToNothing(t *testing.T) {
+	t.Parallel()
+	for name, stopped := range map[string]bool{"stopped": true, "failed": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			revoking, held := make(chan bool, 9), make(chan bool)
+			defer close(held)
+			idp, p := atScripted(t, func(idp *scripted.Provider) {
+				idp.Revocation = func(http.ResponseWriter) bool {
+					revoking <- true
+					<-held
+					return false
+				}
+			})
+			alice, database := p.person(), filepath.Join(p.dir, "keyturn.db")
+			alice.do(t, "GET", "/auth/oidc", nil)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			if stopped {
+				go func() { <-revoking; stop() }()
+			} else {
+				execute(t, database, `CREATE TRIGGER stuck BEFORE DELETE ON grants BEGIN SELECT RAISE(ABORT, 'stuck'); END`)
+			}
+			if a, err := alice.staying().try(ctx, "POST", "/auth/signout", url.Values{}); stopped == (err == nil) || !stopped && a.status != http.StatusServiceUnavailable {
+				t.Errorf("the sign-out: %d, %v", a.status, err)
+			}
+			if !stopped {
+				execute(t, database, `DROP TRIGGER stuck`)
+			}
+			idp.Change(func() { idp.Subject = "bob" })
+			alice.do(t, "GET", "/auth/oidc", nil)
+			if a := alice.do(t, "GET", "/api/session", nil); !strings.Contains(a.body, `"bob"`) {
+				t.Errorf("signed in: %d %s", a.status, a.body)
+			}
+		})
 	}
 }

@@ -85,7 +85,7 @@ func (s sessions) change(ctx context.Context, request *session.Request, there, s
 		}
 		n, err := s.db.exec(ctx, statement, append(s.columns(request, hash, data, expiry), there, stored)...)
 		if err != nil || n == 1 {
-			request.Read = data
+			request.Read = left
 			return err
 		}
 		err = s.db.one(ctx, into(&stored), `SELECT data FROM sessions WHERE token_hash = $1`, there)

@@ -66,7 +66,7 @@ func (db *DB) seenSince(now time.Time) int64 {
 // does nothing.
 func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
 	request := session.FromContext(ctx)
-	p, now := request.Person, vault.Micros(s.db.Now())
+	p, now, left := request.Person, vault.Micros(s.db.Now()), data
 	err := s.db.inTx(ctx, func(tx *writer) (err error) {
 		var stored []byte
 		switch {
@@ -98,7 +98,7 @@ func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expir
 	if err != nil {
 		return fmt.Errorf("save session: %w", err)
 	}
-	request.Loaded, request.Former, request.Read = hash, "", data
+	request.Loaded, request.Former, request.Read = hash, "", left
 	return nil
 }
 

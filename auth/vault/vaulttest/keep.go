@@ -123,6 +123,10 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 		if err != nil || string(got) != string(data(`{"c":"2","d":"1"}`)) {
 			t.Errorf("%s, %v", got, err)
 		}
+		must(t, f.Sessions.CommitCtx(third, "new", data(`{"c":"3"}`), ends)) // the request stores once more, and has not seen the other's
+		if got, _, err = f.Sessions.FindCtx(session.NewContext(t.Context()), "new"); err != nil || string(got) != string(data(`{"c":"3","d":"1"}`)) {
+			t.Errorf("stored once more: %s, %v", got, err)
+		}
 		must(t, f.Sessions.CommitCtx(other, "h", data(`{"b":"3"}`), ends))
 		if f.found(t, "h") || !session.FromContext(other).Gone {
 			t.Errorf("the former token: found %v, gone %v", f.found(t, "h"), session.FromContext(other).Gone)
