@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -141,9 +142,9 @@ type begun struct {
 // rest is how long the Scheduler leaves a grant alone after a flight that has ended.
 func (f *flight) rest() time.Duration {
 	switch {
-	case f.err != nil, f.result.Failure.Code == CodeProviderUnavailable:
+	case errors.Is(f.err, ErrUnreadable), f.result.Failure.Code == CodeProviderUnavailable:
 		return brokenFor
-	case f.idle:
+	case f.idle, f.err != nil:
 		return idleFor
 	}
 	return 0

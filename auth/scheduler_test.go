@@ -249,6 +249,32 @@ func TestGrantsThatNothingCanBeDoneForAreLeftAlone(t *testing.T) {
 	}
 }
 
+// forgetful is a vault that cannot be read the first times.
+type forgetful struct {
+	auth.Vault
+	times atomic.Int32
+}
+
+// Get implements auth.Vault.
+func (f *forgetful) Get(ctx context.Context, id string) (*auth.Grant, error) {
+	if f.times.Add(-1) >= 0 {
+		return nil, context.DeadlineExceeded
+	}
+	return f.Vault.Get(ctx, id)
+}
+
+// A database that could not be read for a moment keeps nobody's token from being renewed for longer.
+func TestAGrantThatCouldNotBeReadIsTakenUpSoon(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{lifetime: time.Second})
+	vault := &forgetful{Vault: h.config.Vault}
+	h.config.Vault = vault
+	h.diesAndStarts(t, h.config)
+	vault.times.Store(1)
+	h.schedule(t, false)
+	waitFor(t, "a renewal", func() bool { return h.idp.TokenCalls() > 0 })
+}
+
 // A provider that is down for everybody is probed, not stormed; nobody is signed out; and when it is back all is fresh
 // soon, without a stampede.
 func TestAnOutage(t *testing.T) {
