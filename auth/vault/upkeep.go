@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -61,15 +63,16 @@ func (m *Marks) Take() map[string]Mark {
 	return taken
 }
 
-// Upkeep runs often every second and seldom every minute until ctx is done, and then last. What fails is logged, and done
+// Upkeep runs often every second and seldom every minute until ctx is done, and then last. What fails is logged, once a minute, and done
 // again at its next turn; marks that were taken and not written come again with the next requests.
 func Upkeep(ctx context.Context, log *slog.Logger, often, seldom, last func(context.Context) error) {
 	second, minute := time.NewTicker(oftenEvery), time.NewTicker(seldomEvery)
 	defer second.Stop()
 	defer minute.Stop()
+	say := rate.Sometimes{Interval: seldomEvery}
 	run := func(ctx context.Context, what func(context.Context) error) {
 		if err := what(ctx); err != nil {
-			log.ErrorContext(ctx, "database upkeep failed; it is tried again", "error", err)
+			say.Do(func() { log.ErrorContext(ctx, "database upkeep failed; it is tried again", "error", err) })
 		}
 	}
 	for {
