@@ -82,7 +82,7 @@ func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, 
 	_, isJWT := auth.ParseJWT(view.Grant.Tokens.Access)
 	var html bytes.Buffer
 	err = views.Dashboard(views.DashboardPage{
-		Person: a.person(c, view.Grant), Token: a.tokenCard(view, said, history.Since),
+		GrantID: view.Grant.ID, Person: a.person(c, view.Grant), Token: a.tokenCard(view, said, history.Since),
 		Grant: a.grantFacts(c, view, list), Timeline: a.timeline(view, list), History: history,
 		JWT: isJWT && a.ExposeTokens, CanTry: inspects,
 	}).Render(ctx, &html)

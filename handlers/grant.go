@@ -19,11 +19,22 @@ var (
 	errSomebodyElse = fmt.Errorf("%w: the identity has changed", errSignedOut)
 )
 
+// grantHeader names the grant that a page shows, in what the page asks for itself. When its browser has signed in again since, that is
+// nobody's any more, and the page is to be loaded anew: it would show one person's tokens under another's name.
+const grantHeader = "Keyturn-Grant"
+
+// whose is who the request belongs to; ok is false when it belongs to nobody.
+func (a *app) whose(c echo.Context) (person session.Person, ok bool) {
+	person, ok = a.Sessions.SignedIn(c.Request().Context())
+	shown := c.Request().Header.Get(grantHeader)
+	return person, ok && (shown == "" || shown == person.GrantID)
+}
+
 // grant is what every authenticated request begins with: whose it is, and a look whether their token is due. The error
 // is errSignedOut, or a problem with the storage.
 func (a *app) grant(c echo.Context) (auth.View, error) {
 	ctx := c.Request().Context()
-	person, ok := a.Sessions.SignedIn(ctx)
+	person, ok := a.whose(c)
 	if !ok {
 		return auth.View{}, errSignedOut
 	}
@@ -37,7 +48,7 @@ func (a *app) grant(c echo.Context) (auth.View, error) {
 // renewed renews the grant of the request's session.
 func (a *app) renewed(c echo.Context, trigger auth.Trigger) (auth.Result, error) {
 	ctx := c.Request().Context()
-	person, ok := a.Sessions.SignedIn(ctx)
+	person, ok := a.whose(c)
 	if !ok {
 		return auth.Result{}, errSignedOut
 	}

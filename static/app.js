@@ -10,7 +10,7 @@
   const mask = "••••••••••••••••••••••••";
   let skew = 0; // of the reader's clock against the server's, in milliseconds
   let shownCard = null;
-  let clicked = false; // a click on Refresh Token is on its way
+  let click = null; // the request of a click on Refresh Token that is on its way
   let askedAt = 0; // when the page last asked by itself
   let touchedAt = Date.now(); // when somebody last did something here
   let focused = ""; // id of what had the focus before a swap
@@ -61,6 +61,15 @@
     card.dataset.state = state;
     card.querySelector(".badge .shape").textContent = words[state][0];
     card.querySelector(".badge .word").textContent = words[state][1];
+    announceState(state);
+  }
+
+  // An end, and that it is over, are told to those who do not see the badge; what comes with each renewal is not.
+  let toldOf = "";
+  function announceState(state, quietly) {
+    const bad = state === "expired" || state === "needs_sign_in";
+    if (!quietly && (bad ? toldOf !== state : toldOf)) announce("Access token: " + words[state][1]);
+    toldOf = bad ? state : "";
   }
 
   function tick() {
@@ -83,7 +92,7 @@
   // At the expiry, and at each automatic try after it, the card is asked for by itself: it is renewed if it is due.
   function askAgain(card) {
     const when = at(card, "askAt");
-    if (!window.htmx || clicked || document.hidden || !(now() >= when) || Date.now() < askedAt + 3000) return;
+    if (!window.htmx || click || document.hidden || !(now() >= when) || Date.now() < askedAt + 3000) return;
     askedAt = Date.now();
     const since = card.querySelector("input[name=since]");
     htmx.ajax("POST", "/api/trigger-renew-token", { target: "#token-card", swap: "outerHTML", values: { since: since ? since.value : "" } });
@@ -101,6 +110,7 @@
     const result = byId("result");
     if (result) {
       result.textContent = text;
+      result.dataset.said = "yes";
       result.className = "result " + (good ? "good" : "bad");
     }
     announce(text);
@@ -126,31 +136,58 @@
     document.addEventListener(kind, () => { touchedAt = Date.now(); }, { capture: true, passive: true });
   }
   document.addEventListener("htmx:config:request", (event) => {
-    if (Date.now() > touchedAt + 5000) event.detail.ctx.request.headers["Keyturn-Unattended"] = "true";
+    const headers = event.detail.ctx.request.headers;
+    if (Date.now() > touchedAt + 5000) headers["Keyturn-Unattended"] = "true";
+    Object.assign(headers, shownGrant());
   });
+
+  // Whoever has signed in with another tab since is not shown, and not renewed, under the name that this page has.
+  function shownGrant() {
+    const grant = byId("main")?.dataset.grant;
+    return grant ? { "Keyturn-Grant": grant } : {};
+  }
 
   document.addEventListener("htmx:before:request", (event) => {
     const form = event.target.closest ? event.target.closest("#token-card form") : null;
     if (event.target.id !== "live") byId("notice")?.replaceChildren();
     if (!form) return;
-    clicked = true;
+    click = event.detail.ctx;
     byId("result").classList.add("past");
     busy(form, true);
   });
 
   document.addEventListener("htmx:finally:request", (event) => {
-    if (!clicked || event.target.id === "live") return;
-    clicked = false;
+    if (!click || event.detail.ctx !== click) return;
+    click = null;
     const form = document.querySelector("#token-card form");
     if (form) busy(form, false);
     const result = byId("result");
-    if (result) announce(result.textContent.trim().replace(/\s+/g, " "));
+    if (!result || result.dataset.said) return;
+    const stale = result.classList.contains("past"); // the answer is elsewhere
+    if (stale) result.textContent = "";
+    announce((stale ? byId("notice") : result).textContent.trim().replace(/\s+/g, " "));
   });
 
   document.addEventListener("htmx:error", (event) => {
-    if (clicked) say("Keyturn cannot be reached. Your token is as it was; try again in a moment.", false);
-    else if (event.target.id === "live") setTimeout(() => event.target.dispatchEvent(new Event("reconnect")), 3000);
+    const { ctx } = event.detail;
+    if (click && ctx === click) say("Keyturn cannot be reached. Your token is as it was; try again in a moment.", false);
+    else if (event.target.id === "live") setTimeout(stream, 3000);
+    else if (ctx && event.target.closest?.(".card") && !event.target.closest("#token-card")) unreached();
   });
+
+  // What was asked for elsewhere on the page
+  function unreached() {
+    const problem = document.createElement("div");
+    problem.className = "problem";
+    problem.setAttribute("role", "alert");
+    problem.textContent = "Keyturn cannot be reached. Try again in a moment.";
+    byId("notice")?.replaceChildren(problem);
+  }
+
+  // A page that nobody sees yet leaves the few connections that a browser has for a site to those that somebody does.
+  document.addEventListener("htmx:before:request", (event) => { if (event.target.id === "live" && document.hidden) event.preventDefault(); });
+  document.addEventListener("visibilitychange", stream);
+  function stream() { byId("live")?.dispatchEvent(new Event("stream")); }
 
   // What is swapped in can be seen, and clicked, a moment before htmx knows it: what would then leave the page goes to htmx.
   for (const [kind, selector] of [["submit", "form[hx-post]"], ["click", "a[hx-get]"]]) {
@@ -198,7 +235,7 @@
       if (panel && read && read.tab === currentTab()) panel.scrollTop = read.top;
       read = null;
       revealAgain();
-    } else if (byId("revealed") && !clicked && !reloading) reveal = null;
+    } else if (byId("revealed") && !click && !reloading) reveal = null;
     focusAgain();
   });
 
@@ -206,6 +243,7 @@
     const card = byId("token-card");
     if (card && card !== shownCard) {
       const renewed = shownCard && shownCard.dataset.generation !== card.dataset.generation;
+      announceState(card.dataset.state, !shownCard);
       shownCard = card;
       skew = at(card, "now") - Date.now();
       if (renewed) {
@@ -248,7 +286,7 @@
   document.addEventListener("htmx:sse:before:message", (event) => {
     const message = event.detail.message;
     const card = byId("token-card");
-    if (!message.event && (clicked || !card || !newer(message.id, card.dataset.version))) event.detail.cancelled = true;
+    if (!message.event && (click || !card || !newer(message.id, card.dataset.version))) event.detail.cancelled = true;
   });
   document.addEventListener("signedout", ended);
 
@@ -333,7 +371,7 @@
     const button = event.target.closest ? event.target.closest("[data-copy]") : null;
     if (!button) return;
     try {
-      const answer = await fetch(button.dataset.copy, { method: "POST", headers: { Accept: "text/plain" }, cache: "no-store" });
+      const answer = await fetch(button.dataset.copy, { method: "POST", headers: { Accept: "text/plain", ...shownGrant() }, cache: "no-store" });
       if (!answer.ok) throw new Error(String(answer.status));
       await navigator.clipboard.writeText(await answer.text());
       button.textContent = "Copied";
@@ -351,6 +389,13 @@
     localTimes(document);
     document.body.dispatchEvent(new Event("sessions")); // somebody may have signed in elsewhere meanwhile
   });
+
+  // Before it is painted: what is swapped in has the server's times.
+  new MutationObserver((changes) => {
+    for (const { addedNodes } of changes) {
+      for (const node of addedNodes) if (node.nodeType === Node.ELEMENT_NODE) localTimes(node);
+    }
+  }).observe(document.body, { childList: true, subtree: true });
 
   dress(document);
   tick();

@@ -65,6 +65,7 @@ type SignInPage struct {
 
 // DashboardPage is the token dashboard.
 type DashboardPage struct {
+	GrantID  string // what the page's own requests are about
 	Person   Person
 	Token    TokenCard
 	Grant    GrantFacts

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// A page's own requests are about the grant that it shows: when its browser has signed in again since, as somebody else perhaps, they are
+// nobody's, and the page is loaded anew.
+func TestAPageAsksOnlyForTheGrantThatItShows(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	shown := regexp.MustCompile(`data-grant="([A-Z0-9]+)"`).FindStringSubmatch(alice.do(t, "GET", "/auth/oidc", nil).body)
+	if shown == nil {
+		t.Fatal("the page does not say which grant it shows")
+	}
+	idp.Change(func() { idp.Subject = "bob" })
+	alice.do(t, "GET", "/auth/oidc", nil)
+	for _, asked := range []string{"GET /dashboard/tokens/access", "POST /dashboard/tokens/access/reveal", "POST /api/trigger-renew-token", "POST /api/renew-token", "GET /dashboard/sessions", "GET /events"} {
+		method, path, _ := strings.Cut(asked, " ")
+		a := alice.staying().do(t, method, path, nil, "HX-Request", "true", "Keyturn-Grant", shown[1])
+		if a.status != http.StatusUnauthorized || a.header.Get("HX-Redirect") == "" {
+			t.Errorf("%s: %d, to be loaded at %q", asked, a.status, a.header.Get("HX-Redirect"))
+		}
+	}
+	if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != http.StatusOK || idp.TokenCalls() != 1 {
+		t.Errorf("a program that names none: %d, %d token calls", a.status, idp.TokenCalls())
+	}
+	b := openTab(t, look{})
+	b.deafen()
+	b.do(t, chromedp.Navigate(p.base+"/auth/oidc"), visible(`#token-card`))
+	b.becomes(t, "it is live", isLive)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("main").dataset.grant = "ANOTHER"`))
+	b.do(t, click(`#refresh-token`), visible(`#main:not([data-grant="ANOTHER"]) #token-card`))
+}
+
+// What is asked for while a click's renewal runs leaves the click alone; no time is painted as the server writes it.
+func TestAClickIsAnsweredWhateverElseIsAskedFor(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, slowly(2*time.Second))
+	b := openTab(t, look{})
+	b.deafen()
+	b.do(t, chromedp.Navigate(p.base+"/auth/oidc"), visible(`#token-card`))
+	b.becomes(t, "it is live, and all is there", isLive+` && !!document.querySelector("#inspector .panel[data-kind]")`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.foreign = 0; (function look() {
+		for (const time of document.querySelectorAll("time[data-shown]")) if (time.textContent.endsWith("UTC")) window.foreign++;
+		requestAnimationFrame(look);
+	})()`))
+	b.do(t, click(`#refresh-token`), click(`#inspect-id`))
+	b.becomes(t, "the id token, and the button busy", `document.querySelector("#inspector .panel").dataset.kind === "id" && document.getElementById("refresh-token").getAttribute("aria-busy") === "true"`)
+	b.becomes(t, "the result", `document.getElementById("result").textContent.trim().startsWith("Rotated in ") && document.getElementById("announce").textContent.startsWith("Rotated in ")`)
+	if n := ask(t, b, chromedp.Evaluate[int](`window.foreign`)); n != 0 || idp.TokenCalls() != 1 {
+		t.Errorf("%d times were painted in UTC; %d token calls", n, idp.TokenCalls())
+	}
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	b.do(t, click(`#inspect-access`))
+	b.becomes(t, "it is said that nobody answers", `document.getElementById("notice").textContent.includes("cannot be reached")`)
+}
+
+// A browser has few connections for a site: a page that nobody sees yet takes none of them for its stream.
+func TestAPageThatNobodySeesYetOpensNoStream(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = time.Hour })
+	b := openTab(t, look{script: `window.unseen = true; Object.defineProperty(document, "hidden", { get: () => window.unseen })`})
+	b.do(t, chromedp.Navigate(p.base+"/auth/oidc"), visible(`#token-card`))
+	b.becomes(t, "all else is there", `!!document.querySelector("#inspector .panel[data-kind]")`)
+	if live := ask(t, b, chromedp.Evaluate[bool](isLive)); live {
+		t.Error("it has a stream")
+	}
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.unseen = false; document.dispatchEvent(new Event("visibilitychange"))`))
+	b.becomes(t, "it is live once it is seen", isLive)
+}
