@@ -12,27 +12,20 @@ import (
 	"keyturn/views"
 )
 
-const (
-	// historyRows is how many renewals a page of the history shows.
-	historyRows = 20
-	// liveRows is how far the newest page of the history may grow while it is open, before it begins anew.
-	liveRows = 60
-)
+// historyRows is how many renewals a page of the history shows.
+const historyRows = 20
 
-// historyOf is what of the renewals, newest first, a page shows whose oldest one is since; empty: a new page.
+// historyOf is what of the renewals, newest first, a page shows whose oldest one is since; 0: all; empty: a new page. However far it
+// grows, it goes on where the older ones begin that the page has loaded, until those are kept no more.
 func (a *app) historyOf(g *auth.Grant, list []auth.Renewal, since string) views.History {
 	n := min(len(list), historyRows)
-	var h views.History
 	if oldest, err := strconv.ParseInt(since, 10, 64); err == nil {
 		n = 0
-		for n < len(list) && list[n].ID >= oldest {
+		for n < len(list) && (list[n].ID >= oldest || list[n].ID == 0) { // 0: not stored yet
 			n++
 		}
-		if n > liveRows {
-			n, h.Reset = historyRows, true
-		}
 	}
-	h.Recent = a.historyRowsOf(g, list[:n])
+	h := views.History{Recent: a.historyRowsOf(g, list[:n]), Since: "0", Reset: n == auth.KeptRenewals}
 	if n > 0 {
 		h.Since = strconv.FormatInt(list[n-1].ID, 10)
 	}

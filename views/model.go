@@ -125,7 +125,7 @@ type History struct {
 	Older  []HistoryRow // a further page, if one was asked for
 	Since  string       // id of the oldest recent one; 0: all
 	Before string       // id before which there are more; empty: there are none
-	Reset  bool         // what the page has loaded of older ones does not connect any more
+	Reset  bool         // older ones are kept no more
 }
 
 // HistoryRow is one renewal. OldToken and NewToken are fingerprints.

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
+)
+
+var (
+	sinceField  = regexp.MustCompile(`name="since" value="(\d*)"`)
+	sinceStream = regexp.MustCompile(`/events\?since=(\d*)&`)
+	renewalRow  = regexp.MustCompile(`<tr id="renewal-(\d+)"`)
+)
+
+// An open page gets its rows anew with each renewal. None that it has shown is missing then, nor what it has loaded of older ones.
+func TestAnOpenPageKeepsItsHistory(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Class = scripted.Static })
+	alice := p.person()
+	renew := func(times int) {
+		for range times {
+			if a := alice.do(t, "POST", "/api/renew-token", nil); a.status != http.StatusOK {
+				t.Fatalf("%d %s", a.status, a.body)
+			}
+		}
+	}
+	// whoClicks is what a page whose oldest row is since gets for a click, and the since that it has from then on.
+	whoClicks := func(since string) (fragment, next string) {
+		a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", url.Values{"since": {since}}, "HX-Request", "true")
+		found := sinceField.FindStringSubmatch(a.body)
+		if found == nil {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		return a.body, found[1]
+	}
+	watched := func(page string) string {
+		return sinceStream.FindStringSubmatch(strings.ReplaceAll(page, "&amp;", "&"))[1]
+	}
+	expect := func(fragment string, rows int, anew bool) {
+		t.Helper()
+		if n := len(renewalRow.FindAllString(fragment, -1)); n != rows || strings.Contains(fragment, `id="history-older"`) != anew {
+			t.Errorf("%d rows, want %d; the older ones are taken away: %v", n, rows, !anew)
+		}
+	}
+	first := watched(alice.do(t, "GET", "/auth/oidc", nil).body)
+	clicked := first
+	for n := range 2 {
+		renew(12)
+		var fragment string
+		fragment, clicked = whoClicks(clicked)
+		expect(fragment, 13*(n+1), false)
+	}
+	later := watched(alice.do(t, "GET", "/dashboard", nil).body) // 20 of 26
+	renew(70)
+	for _, page := range []struct {
+		since string
+		rows  int
+	}{{first, 97}, {clicked, 98}, {later, 20 + 73}} {
+		fragment, _ := whoClicks(page.since)
+		expect(fragment, page.rows, false)
+	}
+	renew(auth.KeptRenewals - 80)
+	fragment, _ := whoClicks(later)
+	expect(fragment, auth.KeptRenewals, true)
+}
