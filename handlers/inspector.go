@@ -82,7 +82,7 @@ func (a *app) panel(c echo.Context) (views.TokenPanel, auth.View, error) {
 	}
 	former, known := auth.ParseClaims(before)
 	p.FormerKnown = known
-	p.Header, p.Claims = views.ClaimsOf(jwt.Header, nil), views.ClaimsOf(jwt.Claims, former)
+	p.Header, p.Claims = views.HeaderOf(jwt.Header, jwt.Encrypted), views.ClaimsOf(jwt.Claims, former)
 	return p, view, nil
 }
 
@@ -117,12 +117,15 @@ func (a *app) checkSignature(c echo.Context) error {
 }
 
 func (a *app) signature(c echo.Context, g *auth.Grant, kind string) views.Signature {
+	token, _, _ := tokenOf(g, kind)
+	jwt, _ := auth.ParseJWT(token)
+	if jwt.Encrypted {
+		return views.Signature{State: "unknown", Text: "not checked: it is encrypted, and only whom it is meant for can check it"}
+	}
 	inspector, ok := a.inspector(g)
 	if !ok {
 		return views.Signature{State: "unknown", Text: "not checked: this provider's keys are not known"}
 	}
-	token, _, _ := tokenOf(g, kind)
-	jwt, _ := auth.ParseJWT(token)
 	text := func(name string) string { s, _ := jwt.Header[name].(string); return cut(s, 60) }
 	switch err := inspector.CheckSignature(c.Request().Context(), token); {
 	case err == nil && text("kid") != "":

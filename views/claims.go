@@ -4,7 +4,7 @@ package views
 // 7515, RFC 9068, RFC 7662, OpenID Connect Core sections 2 and 5.1, Logout, and what large providers add).
 var meanings = []struct{ name, text string }{
 	{"alg", "algorithm of the signature"},
-	{"enc", "algorithm of the encryption"},
+	{"enc", "algorithm that encrypts the content"},
 	{"typ", "kind of token"},
 	{"kid", "which key signed it"},
 	{"active", "whether it may still be used"},
@@ -66,3 +66,6 @@ var meanings = []struct{ name, text string }{
 	{"x5t", "fingerprint of the certificate"},
 	{"crit", "extensions that must be understood"},
 }
+
+// encryptedMeanings are those of what means something else in the header of an encrypted token (RFC 7516 section 4.1).
+var encryptedMeanings = map[string]string{"alg": "algorithm that encrypts the key", "kid": "which key it is encrypted to"}

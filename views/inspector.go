@@ -97,6 +97,17 @@ func ClaimsOf(claims, former map[string]any) []Claim {
 	return rows
 }
 
+// HeaderOf makes rows of a token's header.
+func HeaderOf(header map[string]any, encrypted bool) []Claim {
+	rows := ClaimsOf(header, nil)
+	for i, row := range rows {
+		if means := encryptedMeanings[row.Name]; encrypted && means != "" {
+			rows[i].Means = means
+		}
+	}
+	return rows
+}
+
 func rankOf(name string) int {
 	for i, m := range meanings {
 		if m.name == name {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -166,6 +167,24 @@ func TestSignaturesAreSaidToBeWhatTheyAre(t *testing.T) {
 				t.Errorf("%d %s", a.status, a.body)
 			}
 		})
+	}
+}
+
+// What is in an encrypted token, its signature too, is for whom it is meant for.
+func TestAnEncryptedTokenIsSaidToBeEncrypted(t *testing.T) {
+	t.Parallel()
+	header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RSA-OAEP","enc":"A256GCM","kid":"api-1"}`))
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Access = func() string { return header + ".AAAA.AAAA.AAAA.AAAA" } })
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	a := alice.do(t, "GET", "/dashboard/tokens/access", nil, "Accept", "text/html")
+	for _, text := range []string{
+		"Encrypted JWT, RSA-OAEP", `class="signature unknown"`, "only whom it is meant for can check it",
+		"algorithm that encrypts the key", "algorithm that encrypts the content", "which key it is encrypted to",
+	} {
+		if !strings.Contains(a.body, text) {
+			t.Errorf("no %q in %s", text, a.body)
+		}
 	}
 }
 
