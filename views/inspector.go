@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // TokenKinds are what the inspector looks into, in the order of its tabs.
@@ -158,14 +157,14 @@ func timeOf(name string, value any) time.Time {
 	return time.UnixMilli(int64(seconds * 1000)).UTC()
 }
 
+// cutTo leaves most characters of a text.
 func cutTo(text string, most int) string {
-	if len(text) <= most {
-		return text
+	for i := range text {
+		if most--; most < 0 {
+			return text[:i] + "…"
+		}
 	}
-	for most > 0 && !utf8.RuneStart(text[most]) {
-		most--
-	}
-	return text[:most] + "…"
+	return text
 }
 
 // sort of a token in a few words, with what its header says.

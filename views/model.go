@@ -266,11 +266,10 @@ const (
 	mostChips  = 16 // that are shown at once, if their names are no longer than chipsRoom together
 	leastChips = 4
 	chipsRoom  = 220 // characters
-	chipRunes  = 48  // of a scope's name
+	chipRunes  = 200 // of a scope's name: any real one whole, as its end may be all that tells it from another
 )
 
-func (c scopeChip) text() string  { return cutTo(c.word, chipRunes) }
-func (c scopeChip) title() string { return cutTo(c.word, 500) }
+func (c scopeChip) text() string { return cutTo(c.word, chipRunes) }
 
 // scopeChips are the scopes now and those that went, as many as are shown at once, and the rest. former nil: as they were.
 func scopeChips(words, former []string) (shown, more []scopeChip) {

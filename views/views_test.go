@@ -113,6 +113,17 @@ func TestAFragmentSwapsWhatARenewalChanges(t *testing.T) {
 	}
 }
 
+func TestAScopeIsShownWhole(t *testing.T) {
+	t.Parallel()
+	long := "https://www.googleapis.com/auth/calendar.events.readonly/" + strings.Repeat("ä", 90)
+	page := render(t, Dashboard(DashboardPage{Grant: GrantFacts{Scope: []string{long, strings.Repeat("ö", 300)}}}))
+	for _, text := range []string{"<bdi>" + long + "</bdi>", "<bdi>" + strings.Repeat("ö", chipRunes) + "…</bdi>"} {
+		if !strings.Contains(page, text) {
+			t.Errorf("no %s", text)
+		}
+	}
+}
+
 func TestAFirstVisitIsExplained(t *testing.T) {
 	t.Parallel()
 	page := hostileDashboard("fresh")
