@@ -550,7 +550,7 @@ func Renewed(t TokenCard, g GrantFacts, picture Timeline, h History, live bool) 
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = grant(g, true).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = grantRenewed(g).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -102,7 +102,7 @@ func TestTheButtonIsAFormToo(t *testing.T) {
 func TestAFragmentSwapsWhatARenewalChanges(t *testing.T) {
 	t.Parallel()
 	page := hostileDashboard("fresh")
-	for live, want := range map[bool]int{false: 4, true: 5} {
+	for live, want := range map[bool]int{false: 8, true: 9} {
 		html := render(t, Renewed(page.Token, page.Grant, page.Timeline, page.History, live))
 		if n := strings.Count(html, `hx-swap-oob="true"`); n != want || strings.Contains(html, "<html") {
 			t.Errorf("live %v: %d parts, want %d", live, n, want)

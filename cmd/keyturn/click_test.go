@@ -164,3 +164,28 @@ func TestTheCountdownReachesItsEnd(t *testing.T) {
 	b.becomes(t, "nothing is left, and it says so", `document.getElementById("countdown").textContent === "0:00" &&
 		document.querySelector("#state-badge .word").textContent === "Needs sign-in" && !!document.getElementById("sign-in-again")`)
 }
+
+func TestOpenedScopesStayOpen(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Tokens = func(tokens map[string]any, refreshed bool) {
+			scope := "openid"
+			for n := range 40 {
+				scope += fmt.Sprintf(" scope.%d", n)
+			}
+			if refreshed {
+				scope += " another"
+			}
+			tokens["scope"] = scope
+		}
+	})
+	b := openTab(t, look{})
+	b.atScripted(t, p)
+	b.becomes(t, "it is live", isLive)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.querySelector(".more-chips summary").focus()`))
+	b.do(t, chromedp.KeyEvent("\r"), visible(`.more-chips li`))
+	p.signedInAs(t, b).do(t, "POST", "/api/renew-token", nil)
+	b.becomes(t, "renewed, with one more scope", shownGeneration+` === "2" && document.querySelector(".more-chips li:last-child").textContent.replace(/\s+/g, " ").trim() === "another new" &&
+		document.getElementById("scopes-more").textContent === "26 more"`)
+	b.becomes(t, "they are open, and have the focus", `document.querySelector(".more-chips").open && document.activeElement === document.querySelector(".more-chips summary")`)
+}
