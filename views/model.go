@@ -217,6 +217,18 @@ func countdown(left time.Duration) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
+// countdownSize is the class of a countdown that is long at its longest: its figures keep their size as long as the token lives.
+func countdownSize(t TokenCard) string {
+	switch n := len(countdown(t.ExpiresAt.Sub(t.IssuedAt))); {
+	case n > len("99:59:59"):
+		return "longest"
+	case n > len("59:59"):
+		return "long"
+	default:
+		return ""
+	}
+}
+
 // ringOffset is how much of the ring is empty, out of 100.
 func ringOffset(t TokenCard) string {
 	whole := t.ExpiresAt.Sub(t.IssuedAt)

@@ -189,3 +189,18 @@ func TestOpenedScopesStayOpen(t *testing.T) {
 		document.getElementById("scopes-more").textContent === "26 more"`)
 	b.becomes(t, "they are open, and have the focus", `document.querySelector(".more-chips").open && document.activeElement === document.querySelector(".more-chips summary")`)
 }
+
+func TestTheCountdownFitsIntoItsRing(t *testing.T) {
+	looksOnly(t)
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	b := openTab(t, look{width: 320, height: 700})
+	for _, lifetime := range []time.Duration{2 * time.Minute, time.Hour, 24 * time.Hour, 365 * 24 * time.Hour} {
+		idp.Change(func() { idp.Lifetime = lifetime })
+		b.do(t, chromedp.Navigate(p.base+"/auth/oidc"), visible(`#token-card`))
+		b.becomes(t, fmt.Sprintf("the time left of %v has air around it, and is as large as can be", lifetime), `(() => {
+			const share = document.getElementById("countdown").getBoundingClientRect().width / document.querySelector(".ring").getBoundingClientRect().width;
+			return share > 0.45 && share < 0.75;
+		})()`)
+	}
+}
