@@ -236,6 +236,9 @@ func TestWithoutJavaScriptEverythingIsAPage(t *testing.T) {
 	phone := p.person()
 	phone.signIn(t, "alice")
 	b.signIn(t, p.base)
+	if high := ask(t, b, chromedp.Evaluate[float64](`document.querySelector("#inspector .panel").offsetHeight`)); high > 100 {
+		t.Errorf("nothing will come into the inspector, and it is %v high", high)
+	}
 	token := tokensOf(t, p.signedInAs(t, b))["access"]
 	b.do(t, click(`#inspect-access`), visible(`.signature.good`), click(`#reveal`), visible(`#revealed`))
 	if shown := b.text(t, "#revealed"); shown != token {
