@@ -44,6 +44,7 @@ type Options struct {
 // concurrent use, and other processes may have the same file open.
 type DB struct {
 	Options
+	file     fs.FileInfo // what is open
 	read     *sql.DB
 	write    *sql.DB
 	writer   *writer
@@ -87,7 +88,8 @@ func (db *DB) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := file.Close(); err != nil {
+	db.file, err = file.Stat()
+	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
 	if db.write, err = sql.Open("sqlite", dsn(db.Path, "immediate")); err != nil {

@@ -1,8 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"sync"
 	"time"
 )
@@ -47,8 +50,22 @@ func (p *probe) result() error {
 	return p.err
 }
 
-// Ready says whether the database answers and can be written to. A full disk shows only when a page is written.
+// inPlace says whether the file that is open is still the one at its path: what is written to another is gone when the process ends.
+func (db *DB) inPlace() error {
+	there, err := os.Stat(db.Path)
+	if err == nil && os.SameFile(there, db.file) {
+		return nil
+	}
+	return fmt.Errorf("the database file that is open is not at %s any more: what is stored now is lost when Keyturn ends: %w",
+		db.Path, cmp.Or(err, errors.New("there is another")))
+}
+
+// Ready says whether the database answers and can be written to, at the place where it is looked for. A full disk shows only when a page
+// is written.
 func (db *DB) Ready(ctx context.Context) error {
+	if err := db.inPlace(); err != nil {
+		return err
+	}
 	write := db.probe.due()
 	err := db.inTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`UPDATE sessions SET seen_at = seen_at WHERE token_hash = ''`)

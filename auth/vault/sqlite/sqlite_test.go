@@ -3,6 +3,7 @@ package sqlite
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -256,5 +257,30 @@ func TestReadingAfterTheEnd(t *testing.T) {
 	}
 	if _, err := db.Get(t.Context(), "x"); err == nil || errors.Is(err, auth.ErrNotFound) {
 		t.Errorf("a closed database says %v", err)
+	}
+}
+
+// A database file that was removed, or replaced, under a process that has it open is not usable, though it can be written to.
+func TestAFileThatIsNotInItsPlaceIsNotReady(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	path := db.Path
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Ready(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("when it is away: %v", err)
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Ready(t.Context()); err == nil {
+		t.Error("ready, with another in its place")
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Ready(t.Context()); err != nil {
+		t.Errorf("when it is back: %v", err)
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"keyturn/auth/vault"
 )
 
-// oftenTidy writes marks and frees what dead processes held.
+// oftenTidy writes marks, frees what dead processes held, and looks after the file.
 func (db *DB) oftenTidy(ctx context.Context) error {
-	return errors.Join(db.writeMarks(ctx), db.freeLeases(ctx))
+	return errors.Join(db.inPlace(), db.writeMarks(ctx), db.freeLeases(ctx))
 }
 
 func (db *DB) report(err error) {
