@@ -95,7 +95,7 @@
     if (!window.htmx || click || document.hidden || !(now() >= when) || Date.now() < askedAt + 3000) return;
     askedAt = Date.now();
     const since = card.querySelector("input[name=since]");
-    htmx.ajax("POST", "/api/trigger-renew-token", { target: "#token-card", swap: "outerHTML", values: { since: since ? since.value : "" } });
+    htmx.ajax("POST", "/api/trigger-renew-token", { target: "#token-card", swap: "outerHTML", values: { since: since ? since.value : "0" } });
   }
 
   function busy(form, on) {
@@ -153,6 +153,7 @@
     if (!form) return;
     click = event.detail.ctx;
     byId("result").classList.add("past");
+    delete byId("result").dataset.said;
     busy(form, true);
   });
 
