@@ -129,9 +129,9 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	a := attempt{flight: f, before: g, trigger: trigger, began: r.Now()}
 	leased, held, err := g, true, r.claim(leasing, &a)
 	if errors.Is(err, ErrStale) {
-		// A call that begins while the process drains would hold it up.
-		// A call that another process made meanwhile is the answer, whether or not it brought tokens.
+		// What another process has tried meanwhile is the answer, whether or not it brought tokens.
 		answered := func(now *Grant) bool { return now.triedSince(g) }
+		// A call that begins while the process drains would hold it up.
 		leased, held, err = r.acquire(leasing, id, answered, trigger.awaited(), r.quit.Done())
 		if a.before, a.began = leased, r.Now(); held {
 			f.from.Store(leased)
