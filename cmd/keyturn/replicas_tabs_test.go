@@ -57,6 +57,16 @@ func (b balanced) ask(t *testing.T, method, path, form, cookie string) (a answer
 	return answer{status: response.StatusCode, header: response.Header}, cookie
 }
 
+// beside asks while the test goes on.
+func (b balanced) beside(t *testing.T, method, path, cookie string) <-chan answer {
+	came := make(chan answer, 1)
+	go func() {
+		a, _ := b.ask(t, method, path, "", cookie)
+		came <- a
+	}()
+	return came
+}
+
 // begin begins a sign-in, goes to the provider, and returns with what comes back from there.
 func (b balanced) begin(t *testing.T, cookie string) (back, now string) {
 	t.Helper()
@@ -232,11 +242,7 @@ func TestASignOutEndsTheSignInThatIsUnderWay(t *testing.T) {
 			}
 		}
 	})
-	came := make(chan answer, 1)
-	go func() {
-		a, _ := b.get(t, again, cookie)
-		came <- a
-	}()
+	came := b.beside(t, "GET", again, cookie)
 	<-asked
 	if a, _ := b.ask(t, "POST", "/auth/signout", "", cookie); a.status != http.StatusSeeOther {
 		t.Errorf("the sign-out: %d", a.status)
@@ -273,17 +279,9 @@ func TestASignOutEndsTheSignInThatEndsMeanwhile(t *testing.T) {
 			return false
 		}
 	})
-	out := make(chan answer, 1)
-	go func() {
-		a, _ := b.ask(t, "POST", "/auth/signout", "", cookie)
-		out <- a
-	}()
+	out := b.beside(t, "POST", "/auth/signout", cookie)
 	<-revoking
-	came := make(chan answer, 1)
-	go func() {
-		a, _ := b.get(t, again, cookie)
-		came <- a
-	}()
+	came := b.beside(t, "GET", again, cookie)
 	if a := <-out; a.status != http.StatusSeeOther || a.header.Get("Location") != "/" {
 		t.Errorf("the sign-out: %d to %q", a.status, a.header.Get("Location"))
 	}
