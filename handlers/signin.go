@@ -291,23 +291,17 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 		return storageProblem(err)
 	}
 	now := session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
-	err = ctx.Err() // nobody would learn of the new session
-	if err == nil {
-		err = a.Sessions.SignIn(ctx, now)
-	}
-	if err != nil {
-		a.Sessions.Keep(ctx)
+	if err := a.Sessions.SignIn(ctx, now); err != nil {
 		if err := a.Grants.Forget(ctx, g.ID); err != nil {
 			a.Log.ErrorContext(ctx, "the grant of a sign-in that came to nothing could not be ended; upkeep removes it", "error", err)
 		}
-		if !errors.Is(err, session.ErrRenamed) { // else they may be of the grant that the other sign-in has, and are left to run out
-			a.discard(ctx, signedIn)
+		if errors.Is(err, session.ErrRenamed) { // the tokens may be of the grant that the other sign-in has, and are left to run out
+			return err
 		}
-	}
-	switch {
-	case errors.Is(err, session.ErrRenamed), errors.Is(err, session.ErrEnded):
-		return err
-	case err != nil:
+		a.discard(ctx, signedIn)
+		if errors.Is(err, session.ErrEnded) {
+			return err
+		}
 		return storageProblem(err)
 	}
 	a.Meter.SignIn(now.Provider, SignInDone)

@@ -97,13 +97,16 @@ func (m *Manager) Renew(ctx context.Context) (hash string, err error) {
 
 // SignIn makes the session the person's, for its whole lifetime, and stores it under the token that Renew has given it. Nobody signs in to
 // a session that has ended since the request began, is being signed out, or has a name that the browser is about to learn: that is
-// ErrEnded or ErrRenamed. With any error the session is kept (Keep).
+// ErrEnded or ErrRenamed; nor for a browser that has gone away, which would not learn of it. With any error the session is kept (Keep).
 func (m *Manager) SignIn(ctx context.Context, person Person) error {
 	known := FromContext(ctx)
 	before := known.Person
 	known.Person = person
 	m.scs.SetDeadline(ctx, m.now().Add(m.scs.Lifetime).UTC())
-	err := m.enter(ctx, known)
+	err := ctx.Err()
+	if err == nil {
+		err = m.enter(ctx, known)
+	}
 	if err != nil {
 		m.Keep(ctx)
 		known.Person = before

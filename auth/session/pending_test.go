@@ -164,6 +164,29 @@ func TestAnEndMeetsANewName(t *testing.T) {
 	})
 }
 
+// A browser that has gone away keeps the session that it knows, or none.
+func TestNobodySignsInWhoHasGoneAway(t *testing.T) {
+	t.Parallel()
+	for had, ask := range map[bool]func(func(*session.Manager, *http.Request)){true: awaiting(t), false: browser(t, time.Now, nil)} {
+		ask(func(m *session.Manager, r *http.Request) {
+			ctx, goAway := context.WithCancel(r.Context())
+			if _, err := m.Renew(ctx); err != nil {
+				t.Error(err)
+			}
+			goAway()
+			err := m.SignIn(ctx, session.Person{GrantID: "g", Provider: "work", Subject: "alice"})
+			if !errors.Is(err, context.Canceled) || !session.FromContext(ctx).Gone {
+				t.Errorf("had a session %v: %v", had, err)
+			}
+			ask(func(m *session.Manager, later *http.Request) {
+				if has := m.Has(later.Context()); has != had {
+					t.Errorf("had a session %v, has one %v", had, has)
+				}
+			})
+		})
+	}
+}
+
 // enter signs somebody in.
 func enter(m *session.Manager, r *http.Request) error {
 	if _, err := m.Renew(r.Context()); err != nil {
