@@ -179,8 +179,18 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if ok {
 		// Of several requests with one answer, at several replicas perhaps, one signs in: a code that comes twice ends the grant at the
 		// provider (RFC 6749 section 4.1.2).
-		if ok, err = a.Vault.Use(ctx, "state "+session.Hash(answer.Get("state")), a.Now().Add(stateRemembered)); err != nil {
+		if ok, err = a.Vault.Use(ctx, stateMark(answer), a.Now().Add(stateRemembered)); err != nil {
 			return storageProblem(err)
+		}
+	}
+	if _, in := a.Sessions.SignedIn(ctx); !ok && in {
+		// Reloaded, or gone back to.
+		used, err := a.Vault.Used(ctx, stateMark(answer))
+		if err != nil {
+			return storageProblem(err)
+		}
+		if used {
+			return a.arrive(c, "")
 		}
 	}
 	if !ok {
@@ -219,6 +229,9 @@ func (a *app) finishSignIn(c echo.Context) error {
 	}
 	return a.arrive(c, pending.ReturnTo)
 }
+
+// stateMark is what remembers that an answer's state has been used.
+func stateMark(answer url.Values) string { return "state " + session.Hash(answer.Get("state")) }
 
 // comeByGet has a browser come with an answer once more, with the session that it has then.
 func comeByGet(c echo.Context, answer url.Values) error {

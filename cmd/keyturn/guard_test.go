@@ -93,7 +93,7 @@ func callback(t *testing.T, b *person, path string) string {
 
 func TestASignInIsBoundToItsBrowserAndUsedOnce(t *testing.T) {
 	t.Parallel()
-	_, p := atScripted(t, nil)
+	idp, p := atScripted(t, nil)
 	alice, mallory := p.person(), p.person()
 	back := callback(t, alice, "/auth/oidc?return_to=/dashboard?x=1")
 	if a := mallory.do(t, "GET", back, nil); a.status != http.StatusBadRequest || mallory.do(t, "GET", "/api/session", nil).status != 401 {
@@ -106,11 +106,14 @@ func TestASignInIsBoundToItsBrowserAndUsedOnce(t *testing.T) {
 	if now := alice.Jar.Cookies(parsedURL(t, p.base))[0].Value; now == planted {
 		t.Error("the session token is the one from before the sign-in")
 	}
-	if a := alice.do(t, "GET", back, nil); a.status != http.StatusBadRequest {
-		t.Errorf("replayed: %d", a.status)
+	if a := alice.staying().do(t, "GET", back, nil); a.status != 303 || a.header.Get("Location") != "/dashboard" || a.header.Get("Set-Cookie") != "" {
+		t.Errorf("reloaded: %d to %q", a.status, a.header.Get("Location"))
 	}
-	if g := alice.generation(t); g != 1 {
-		t.Errorf("generation %v", g)
+	if calls, g := idp.Calls("/token"), alice.generation(t); calls != 1 || g != 1 {
+		t.Errorf("%d token calls, generation %v", calls, g)
+	}
+	if a := mallory.do(t, "GET", back, nil); a.status != http.StatusBadRequest {
+		t.Errorf("used, in another browser: %d", a.status)
 	}
 	for _, query := range []string{"?code=x", "?code=x&state=", "?code=x&state=nothing", "?state=a&state=b&code=x", "?error=access_denied&state=x"} {
 		if a := alice.do(t, "GET", "/auth/oidc/callback"+query, nil); a.status != http.StatusBadRequest {
