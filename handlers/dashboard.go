@@ -26,7 +26,7 @@ func (a *app) dashboard(c echo.Context) error {
 		if isHTMX(c) {
 			return a.unauthorized(c, err, nil)
 		}
-		return c.Redirect(http.StatusSeeOther, "/?return_to=/dashboard")
+		return c.Redirect(http.StatusSeeOther, signInPath)
 	}
 	if err != nil {
 		return err

@@ -23,6 +23,20 @@ var (
 // nobody's any more, and the page is to be loaded anew: it would show one person's tokens under another's name.
 const grantHeader = "Keyturn-Grant"
 
+const (
+	// signInPath leads to the sign-in page, and from there to the dashboard.
+	signInPath = "/?return_to=/dashboard"
+	// endedPath also says that the session of the page that one comes from has ended.
+	endedPath = signInPath + "&ended=1"
+)
+
+// leaveEnded has a page leave that asks for a part of itself after its session has ended.
+func leaveEnded(c echo.Context) {
+	if isHTMX(c) {
+		c.Response().Header().Set("HX-Redirect", endedPath)
+	}
+}
+
 // whose is who the request belongs to; ok is false when it belongs to nobody.
 func (a *app) whose(c echo.Context) (person session.Person, ok bool) {
 	person, ok = a.Sessions.SignedIn(c.Request().Context())
@@ -89,9 +103,7 @@ func (a *app) endChanged(c echo.Context) error {
 // unauthorized answers a request that belongs to nobody for the given reason, with what the route promises beside the error; a
 // browser is shown the way to sign in.
 func (a *app) unauthorized(c echo.Context, why error, beside map[string]any) error {
-	if isHTMX(c) {
-		c.Response().Header().Set("HX-Redirect", "/?return_to=%2Fdashboard")
-	}
+	leaveEnded(c)
 	said := apiError{"signed_out", "Nobody is signed in."}
 	if errors.Is(why, errSomebodyElse) {
 		words := changedWords()

@@ -21,11 +21,9 @@ func (a *app) signedIn(c echo.Context) (auth.View, error) {
 		return view, err
 	}
 	if acceptsHTML(c) && !isHTMX(c) {
-		return view, &redirect{"/?return_to=%2Fdashboard"}
+		return view, &redirect{signInPath}
 	}
-	if isHTMX(c) {
-		c.Response().Header().Set("HX-Redirect", "/?return_to=%2Fdashboard")
-	}
+	leaveEnded(c)
 	return view, problem(http.StatusUnauthorized, "signed_out", "Nobody is signed in.", "Sign in first.")
 }
 

@@ -33,7 +33,7 @@ func (a *app) triggerRenewToken(c echo.Context) error {
 	result, err := a.renewed(c, trigger)
 	if errors.Is(err, errSignedOut) {
 		if acceptsHTML(c) && !isHTMX(c) {
-			return c.Redirect(http.StatusSeeOther, "/?return_to=%2Fdashboard")
+			return c.Redirect(http.StatusSeeOther, signInPath)
 		}
 		return a.unauthorized(c, err, map[string]any{"status": http.StatusUnauthorized})
 	}

@@ -57,7 +57,7 @@ type SignInPage struct {
 	Providers   []ProviderButton
 	Problem     *Problem // of a try that failed
 	DevProvider bool
-	Ended       bool // the session was ended elsewhere
+	Ended       bool // the session of an open page has ended
 	SignedOut   bool // the browser has just signed out
 
 	SignedOutThere bool // and comes back from signing out at the provider

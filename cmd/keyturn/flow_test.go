@@ -140,12 +140,19 @@ func TestSignedOut(t *testing.T) {
 		if a.status != c.status || c.body != "" && strings.TrimSpace(a.body) != c.body {
 			t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.body)
 		}
-		if wants := len(c.header) > 0; wants != (a.header.Get("HX-Redirect") != "") || strings.Contains(a.header.Get("HX-Redirect"), "dev-provider") {
+		want := ""
+		if len(c.header) > 0 {
+			want = "/?return_to=/dashboard&ended=1"
+		}
+		if a.header.Get("HX-Redirect") != want {
 			t.Errorf("%s %s: HX-Redirect %q", c.method, c.path, a.header.Get("HX-Redirect"))
 		}
 	}
 	if a := nobody.do(t, "GET", "/dashboard", nil); a.header.Get("Location") != "/?return_to=/dashboard" {
 		t.Errorf("/dashboard leads to %q", a.header.Get("Location"))
+	}
+	if a := nobody.do(t, "GET", "/?return_to=/dashboard&ended=1", nil); !strings.Contains(a.body, "Your session has ended") {
+		t.Error("a page whose session has ended does not say so")
 	}
 }
 
