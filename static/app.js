@@ -301,7 +301,7 @@
   // Unless the browser has refused to go there.
   document.addEventListener("securitypolicyviolation", (event) => { if (event.effectiveDirective === "form-action") leavingUntil = 0; });
 
-  // The timeline: its present moves, its bars are walked by arrow keys
+  // The timeline's present moves
 
   function moveNow() {
     const picture = document.querySelector("svg.timeline");
@@ -319,30 +319,6 @@
     used.setAttribute("width", passed + "%");
     picture.querySelector(".present text").setAttribute("visibility", passed < parseFloat(picture.dataset.room) ? "hidden" : "visible");
   }
-
-  function detail(bar) {
-    const time = (iso) => clock.format(new Date(iso));
-    const until = bar.dataset.until ? " to " + time(bar.dataset.until) : "";
-    byId("timeline-detail").textContent = `${bar.getAttribute("aria-label")} · ${time(bar.dataset.from)}${until}`;
-  }
-
-  const barOf = (event) => (event.target.closest ? event.target.closest(".bar, .mark") : null);
-  for (const kind of ["pointerover", "focusin"]) {
-    document.addEventListener(kind, (event) => { const bar = barOf(event); if (bar) detail(bar); });
-  }
-  document.addEventListener("keydown", (event) => {
-    const bar = barOf(event);
-    if (!bar) return;
-    const all = [...document.querySelectorAll(".timeline .bar, .timeline .mark")].sort((a, b) => at(a, "from") - at(b, "from"));
-    const here = all.indexOf(bar);
-    const next = { ArrowLeft: here - 1, ArrowRight: here + 1, Home: 0, End: all.length - 1 }[event.key];
-    if (next === undefined) return;
-    event.preventDefault();
-    const target = all[Math.min(all.length - 1, Math.max(0, next))];
-    bar.setAttribute("tabindex", "-1");
-    target.setAttribute("tabindex", "0");
-    target.focus();
-  });
 
   // The inspector: copied tokens are never on the page, revealed ones not for long
 
