@@ -132,7 +132,7 @@ func TestSigningOutEndsTheOtherTabsToo(t *testing.T) {
 	other.becomes(t, "live", isLive)
 	b.do(t, click(`form[action="/auth/signout"] button`), visible(`a[data-provider="dev"]`))
 	other.do(t, visible(`a[data-provider="dev"]`))
-	if said := other.text(t, ".note"); !strings.Contains(said, "was ended") {
+	if said := other.text(t, ".note"); !strings.Contains(said, "has ended") {
 		t.Errorf("the other tab says %q", said)
 	}
 }
