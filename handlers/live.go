@@ -46,12 +46,12 @@ func (a *app) events(c echo.Context) error {
 	defer watch.Close()
 	s := &stream{app: a, c: c, control: http.NewResponseController(c.Response()), grant: view.Grant.ID}
 	if isHTMX(c) {
-		s.say = s.page
+		s.say, s.alive = s.page, event("alive", "", "now") // for the script, which does not see comments
 		if s.known = c.Request().Header.Get("Last-Event-ID"); s.known == "" {
 			s.known = c.QueryParam("version")
 		}
 	} else {
-		s.say = s.program
+		s.say, s.alive = s.program, ": still here\n\n"
 		if err := s.goOn(c.Request().Context()); err != nil {
 			return storageProblem(err)
 		}
@@ -75,6 +75,7 @@ type stream struct {
 	control *http.ResponseController
 	grant   string
 	say     func(ctx context.Context) error
+	alive   string // what shows that it lives
 	known   string // version that the other side knows
 	last    int64  // newest renewal that a program has been told of
 	warning string // that it was told of with it
@@ -120,7 +121,7 @@ func (s *stream) beat(ctx context.Context) (next time.Duration, err error) {
 	if err == nil && !idlesAt.IsZero() {
 		next = min(next, idlesAt.Sub(s.app.Now()))
 	}
-	return max(next, leastBeat), s.send(": still here\n\n")
+	return max(next, leastBeat), s.send(s.alive)
 }
 
 func (s *stream) signedOut() error {

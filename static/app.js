@@ -7,6 +7,7 @@
   const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
   const year = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const silence = 40000; // ms without a heartbeat, every 15 s, after which a stream is dead
   const mask = "••••••••••••••••••••••••";
   let skew = 0; // of the reader's clock against the server's, in milliseconds
   let shownCard = null;
@@ -18,6 +19,8 @@
   let read = null; // how far the inspector was read before a renewal swaps it
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
   let reloading = false; // the inspector is on its way again, after a renewal
+  let connection = null; // the open stream
+  let heardAt = 0; // when it last said something
   let leavingUntil = 0; // the page is on its way elsewhere; later than that it has stayed
 
   const byId = (id) => document.getElementById(id);
@@ -85,6 +88,10 @@
     moveNow();
     for (const shown of document.querySelectorAll("[data-relative]")) shown.textContent = relative(Date.parse(shown.dataset.relative) - now());
     askAgain(card);
+    if (connection && Date.now() > heardAt + silence) {
+      heardAt = Date.now();
+      connection.reader?.cancel(); // and it is opened again
+    }
     const rest = (expires - now()) % 1000;
     setTimeout(tick, (rest > 0 ? rest : 1000 + rest) + 5);
   }
@@ -278,7 +285,12 @@
     shown.querySelector(".word").textContent = word;
   }
 
-  document.addEventListener("htmx:sse:after:connection", () => live("on", "Live"));
+  document.addEventListener("htmx:sse:after:connection", (event) => {
+    connection = event.detail.connection;
+    heardAt = Date.now();
+    live("on", "Live");
+  });
+  document.addEventListener("htmx:sse:close", () => { connection = null; });
   document.addEventListener("htmx:sse:error", (event) => {
     if (event.detail.status === 401) ended();
     live("off", "Reconnecting…");
@@ -286,6 +298,7 @@
   document.addEventListener("htmx:sse:before:connection", (event) => { if (event.detail.connection.attempt > 0) live("off", "Reconnecting…"); });
   document.addEventListener("htmx:sse:before:message", (event) => {
     const message = event.detail.message;
+    heardAt = Date.now();
     const card = byId("token-card");
     if (!message.event && (click || !card || !newer(message.id, card.dataset.version))) event.detail.cancelled = true;
   });

@@ -80,3 +80,28 @@ func TestAPageThatNobodySeesYetOpensNoStream(t *testing.T) {
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.unseen = false; document.dispatchEvent(new Event("visibilitychange"))`))
 	b.becomes(t, "it is live once it is seen", isLive)
 }
+
+// A connection may die without a word, of a network that has changed or a machine that slept: a page that hears no heartbeat opens its stream
+// anew.
+func TestAStreamThatFallsSilentIsOpenedAnew(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = time.Hour })
+	b := openTab(t, look{script: `window.streams = window.alive = window.later = 0;
+		const now = Date.now, ask = window.fetch;
+		Date.now = () => now() + window.later;
+		document.addEventListener("htmx:sse:before:message", (event) => { if (event.detail.message.event === "alive") window.alive++; });
+		window.fetch = (what, how) => {
+			if (!String(what).startsWith("/events") || ++window.streams > 1) return ask(what, how);
+			const dead = new ReadableStream({ start: (stream) => stream.enqueue(new TextEncoder().encode(": connected\n\n")) });
+			return Promise.resolve(new Response(dead, { headers: { "Content-Type": "text/event-stream" } }));
+		};`})
+	b.do(t, chromedp.Navigate(p.base+"/auth/oidc"), visible(`#token-card`))
+	b.becomes(t, "it seems live", isLive)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.later = 30000`))
+	b.becomes(t, "a second has passed", `window.began ??= performance.now(), performance.now() > window.began + 1500`)
+	if n := ask(t, b, chromedp.Evaluate[int](`window.streams`)); n != 1 {
+		t.Fatalf("%d streams after half a minute", n)
+	}
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.later = 45000`))
+	b.becomes(t, "another stream, which is heard", `window.streams === 2 && window.alive > 0 && `+isLive)
+}
