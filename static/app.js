@@ -12,6 +12,7 @@
   let skew = 0; // of the reader's clock against the server's, in milliseconds
   let shownCard = null;
   let click = null; // the request of a click on Refresh Token that is on its way
+  let waiting = 0; // the timer that says that its answer is late
   let askedAt = 0; // when the page last asked by itself
   let touchedAt = Date.now(); // when somebody last did something here
   let focused = ""; // id of what had the focus before a swap
@@ -105,12 +106,22 @@
     htmx.ajax("POST", "/api/trigger-renew-token", { target: "#token-card", swap: "outerHTML", values: { since: since ? since.value : "0" } });
   }
 
-  function busy(form, on) {
-    const button = form.querySelector("button");
+  // What asks for something shows it until the answer is there.
+  function busy(element, on) {
+    const button = element.matches?.("form") ? element.querySelector("button") : element.matches?.("a") ? element : null;
     if (!button) return;
     button.setAttribute("aria-busy", String(on));
     button.setAttribute("aria-disabled", String(on));
-    button.querySelector(".label").textContent = on ? "Refreshing…" : "Refresh Token";
+    const label = button.querySelector(".label");
+    if (label) label.textContent = on ? "Refreshing…" : "Refresh Token";
+  }
+
+  function stillWaiting() {
+    const result = click && byId("result");
+    if (!result) return;
+    result.textContent = "No answer yet: your provider or the network is slow. Your token is as it was.";
+    result.className = "result";
+    announce(result.textContent);
   }
 
   function say(text, good) {
@@ -125,10 +136,12 @@
 
   function announce(text) { byId("announce").textContent = text; }
 
-  document.addEventListener("submit", (event) => {
-    const button = event.target.querySelector('button[aria-busy="true"]');
-    if (button) { event.preventDefault(); event.stopImmediatePropagation(); }
-  }, true);
+  for (const [kind, selector] of [["submit", "button"], ["click", "a"]]) {
+    document.addEventListener(kind, (event) => {
+      const asked = kind === "submit" ? event.target.querySelector(selector) : event.target.closest?.(selector);
+      if (asked?.getAttribute("aria-busy") === "true") { event.preventDefault(); event.stopImmediatePropagation(); }
+    }, true);
+  }
 
   // A second click would break off what the first one has begun.
   document.addEventListener("submit", (event) => {
@@ -157,16 +170,20 @@
   document.addEventListener("htmx:before:request", (event) => {
     const form = event.target.closest ? event.target.closest("#token-card form") : null;
     if (event.target.id !== "live") byId("notice")?.replaceChildren();
+    busy(event.target, true);
     if (!form) return;
     click = event.detail.ctx;
     byId("result").classList.add("past");
     delete byId("result").dataset.said;
-    busy(form, true);
+    clearTimeout(waiting);
+    waiting = setTimeout(stillWaiting, 5000);
   });
 
   document.addEventListener("htmx:finally:request", (event) => {
+    busy(event.target, false);
     if (!click || event.detail.ctx !== click) return;
     click = null;
+    clearTimeout(waiting);
     const form = document.querySelector("#token-card form");
     if (form) busy(form, false);
     const result = byId("result");

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -104,4 +105,35 @@ func TestAStreamThatFallsSilentIsOpenedAnew(t *testing.T) {
 	}
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.later = 45000`))
 	b.becomes(t, "another stream, which is heard", `window.streams === 2 && window.alive > 0 && `+isLive)
+}
+
+// What a page asks for shows that it is on its way, and is not asked for twice; a click whose answer is late says so.
+func TestWhatIsOnItsWayShowsIt(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	b := openTab(t, look{})
+	b.do(t, chromedp.Navigate(p.base+"/auth/oidc"), visible(`#call-userinfo`))
+	held := make(chan bool)
+	release := sync.OnceFunc(func() { close(held) })
+	t.Cleanup(release)
+	before := idp.Calls("/userinfo")
+	idp.Change(func() {
+		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+			<-held
+			writeJSON(w, map[string]any{"sub": "alice"})
+		}
+	})
+	const busy = `document.getElementById("call-userinfo").getAttribute("aria-busy") === "true"`
+	b.do(t, click(`#call-userinfo`))
+	b.becomes(t, "it is busy, and shows it", busy+` && getComputedStyle(document.getElementById("call-userinfo"), "::after").content === '""'`)
+	b.do(t, click(`#call-userinfo`))
+	release()
+	b.becomes(t, "the answer is there", `document.getElementById("try-it-answer").textContent.includes("200") && !(`+busy+`)`)
+	if n := idp.Calls("/userinfo") - before; n != 1 {
+		t.Errorf("userinfo was called %d times", n)
+	}
+	idp.Change(func() { slowly(7 * time.Second)(idp) })
+	b.do(t, click(`#refresh-token`))
+	b.becomes(t, "the answer is late, and it says so", `document.getElementById("result").textContent.startsWith("No answer yet") && document.getElementById("announce").textContent.startsWith("No answer yet")`)
+	b.becomes(t, "it is there", `document.getElementById("result").textContent.trim().startsWith("Rotated in ")`)
 }
