@@ -241,10 +241,12 @@
     return tab && tab.getAttribute("href");
   }
 
+  const heir = (id) => ({ "refresh-token": byId("sign-in-again"), "show-older": document.querySelector("#history-older .table:last-child") })[id];
+
   // What had the focus and is gone leaves it to what took its place, or to the heading that it was under.
   function focusAgain() {
     if ((focused || around) && document.activeElement === document.body) {
-      let next = focused && (byId(focused) || (focused === "refresh-token" && byId("sign-in-again")));
+      let next = focused && (byId(focused) || heir(focused));
       if (!next && around && (next = byId(around)?.querySelector("h2"))) next.tabIndex = -1;
       if (next) next.focus({ preventScroll: true });
     }

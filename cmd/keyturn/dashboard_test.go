@@ -152,12 +152,13 @@ func TestTheHistoryLoadsOlderOnesOnDemand(t *testing.T) {
 	}
 	b.becomes(t, "a page of them", rows(20))
 	b.do(t, click(`#history-more a`))
-	b.becomes(t, "one more", rows(40))
+	b.becomes(t, "one more, and the way to the next has the focus", rows(40)+` && document.activeElement.id === "show-older"`)
 	program.do(t, "POST", "/api/renew-token", nil)
 	b.becomes(t, "a newer one appears on top", rows(41)+` && document.querySelector("#history tbody td.figure").textContent === "52"`)
 	b.do(t, click(`#history-more a`))
 	b.becomes(t, "all of them, each once, newest first", rows(51)+` && !document.querySelector("#history-more a") &&
 		[...document.querySelectorAll("#history tbody tr")].map((row) => Number(row.id.split("-")[1])).every((id, i, ids) => i === 0 || ids[i - 1] === id + 1)`)
+	b.becomes(t, "the last ones have the focus", `document.activeElement.matches("#history-older .table:last-child")`)
 }
 
 // tabTo presses Tab until an element has the focus, which must be visible all the way.
