@@ -14,6 +14,9 @@ var (
 	ErrUnreadable = errors.New("the grant does not open with the present keyset")
 )
 
+// ListedSessions is how many of a person's sessions are listed at most.
+const ListedSessions = 200
+
 // Person names a person at a provider. The zero Person is everybody.
 type Person struct{ Provider, Subject string }
 
@@ -53,7 +56,7 @@ type Vault interface {
 	// gone.
 	Shared(ctx context.Context, id string, generation int64, n int) error
 
-	// Person lists the grants of a person's live sessions, the latest seen first, at most 200. Their tokens and claims are not filled.
+	// Person lists the grants of a person's live sessions, the latest seen first, at most ListedSessions. Their tokens and claims are not filled.
 	Person(ctx context.Context, provider, subject string) ([]*Grant, error)
 	// All lists a person's grants by ID, whether or not their sessions live: those that follow after, which is empty for the first, at
 	// most limit. They are filled as Person's.

@@ -28,10 +28,15 @@ func (a *app) showSessions(c echo.Context, view auth.View) error {
 		return err
 	}
 	rows := make([]views.SessionRow, 0, len(list))
+	this := func(g *auth.Grant) bool { return g.ID == view.Grant.ID }
+	more := len(list) == auth.ListedSessions
+	if more && !slices.ContainsFunc(list, this) {
+		list[len(list)-1] = view.Grant
+	}
 	for _, g := range list {
 		browser, mobile := deviceOf(g.UserAgent)
 		row := views.SessionRow{
-			ID: g.ID, Browser: browser, Mobile: mobile, Address: g.IP, This: g.ID == view.Grant.ID, SignedInAt: g.CreatedAt, SeenAt: g.SeenAt,
+			ID: g.ID, Browser: browser, Mobile: mobile, Address: g.IP, This: this(g), SignedInAt: g.CreatedAt, SeenAt: g.SeenAt,
 		}
 		if row.This {
 			rows = append([]views.SessionRow{row}, rows...)
@@ -39,7 +44,7 @@ func (a *app) showSessions(c echo.Context, view auth.View) error {
 			rows = append(rows, row)
 		}
 	}
-	return a.part(c, view, "Sessions", views.SessionList(rows))
+	return a.part(c, view, "Sessions", views.SessionList(rows, more))
 }
 
 // personSessions are the sessions that are shown: those that live, the latest of them.

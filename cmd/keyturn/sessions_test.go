@@ -87,7 +87,8 @@ func TestAnOperatorEndsSessions(t *testing.T) {
 func TestSessionsAreListedThatLive(t *testing.T) {
 	t.Parallel()
 	_, p := atScripted(t, nil)
-	p.person().do(t, "GET", "/auth/oidc", nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
 	p.kill(t)
 	const numbers = `WITH RECURSIVE numbers (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers WHERE value < 1300) `
 	const columns = `session_hash, provider, subject, sealed, generation, state, due_at, issued_at, created_at, seen_at, user_agent, ip`
@@ -99,6 +100,12 @@ func TestSessionsAreListedThatLive(t *testing.T) {
 		if n := strings.Count(p.runs(t, append([]string{"sessions", "list"}, whose...)...), "alice"); n != 1251 {
 			t.Errorf("%v: %d are listed, want 1251", whose, n)
 		}
+	}
+	execute(t, path, `UPDATE sessions SET seen_at = seen_at + 5000000 WHERE token_hash LIKE '%1'`)
+	p.again(t)
+	page := alice.do(t, "GET", "/dashboard/sessions", nil).body
+	if n := strings.Count(page, "<li>"); n != 200 || strings.Count(page, "this session") != 1 || !strings.Contains(page, "These are the 200") {
+		t.Errorf("%d of 1251 are on the page, with a hint: %v", n, strings.Contains(page, "These are the 200"))
 	}
 }
 

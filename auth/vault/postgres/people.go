@@ -14,8 +14,8 @@ const selectLive = `SELECT g.id, g.session_hash, g.provider, g.subject, g.genera
 
 // Person implements auth.Vault.
 func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
-	return many(ctx, db, vault.ScanSessions, selectLive+` AND s.provider = $2 AND s.subject = $3 ORDER BY s.seen_at DESC LIMIT 200`,
-		vault.IdleMicros(db.SessionIdle), provider, subject)
+	return many(ctx, db, vault.ScanSessions, selectLive+` AND s.provider = $2 AND s.subject = $3 ORDER BY s.seen_at DESC LIMIT $4`,
+		vault.IdleMicros(db.SessionIdle), provider, subject, auth.ListedSessions)
 }
 
 // Live lists the grants of a person's live sessions by ID: those that follow after, which is empty for the first, at most limit. They are

@@ -18,8 +18,8 @@ const (
 // Person implements auth.Vault.
 func (db *DB) Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error) {
 	now := db.Now()
-	return many(ctx, db, vault.ScanSessions, selectLive+`sessions_person`+isLive+ofPerson+` ORDER BY s.seen_at DESC LIMIT 200`,
-		vault.Micros(now), db.seenSince(now), provider, subject)
+	return many(ctx, db, vault.ScanSessions, selectLive+`sessions_person`+isLive+ofPerson+` ORDER BY s.seen_at DESC LIMIT ?`,
+		vault.Micros(now), db.seenSince(now), provider, subject, auth.ListedSessions)
 }
 
 // Live lists the grants of a person's live sessions by ID: those that follow after, which is empty for the first, at most limit. They are
