@@ -45,12 +45,40 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText implements encoding.TextMarshaler, which encoding/json uses too, with the fingerprint.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Redact replaces every occurrence of the secrets in text that came from elsewhere, such as an error description.
+const redacted = "[redacted]"
+
+// Redact replaces every occurrence of the secrets in text that came from elsewhere, such as an error description, also where they are
+// percent-encoded, as in a form.
 func Redact(text string, secrets ...Secret) string {
 	for _, s := range secrets {
-		if len(s) >= 4 {
-			text = strings.ReplaceAll(text, string(s), "[redacted]")
+		if len(s) < 4 {
+			continue
+		}
+		text = strings.ReplaceAll(text, string(s), redacted)
+		if !strings.ContainsAny(text, "%+") {
+			continue
+		}
+		for i := 0; i < len(text); i++ {
+			if n := encoded(text[i:], string(s)); n > 0 {
+				text = text[:i] + redacted + text[i+n:]
+			}
 		}
 	}
 	return text
+}
+
+// encoded is how much of the beginning of text is the secret, with any of its bytes percent-encoded; 0: it is something else.
+func encoded(text, secret string) int {
+	i := 0
+	for j := range len(secret) {
+		switch {
+		case len(text) >= i+3 && text[i] == '%' && strings.EqualFold(text[i+1:i+3], hex.EncodeToString([]byte{secret[j]})):
+			i += 3
+		case len(text) > i && (text[i] == secret[j] || text[i] == '+' && secret[j] == ' '):
+			i++
+		default:
+			return 0
+		}
+	}
+	return i
 }

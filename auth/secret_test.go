@@ -36,6 +36,16 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	if !strings.Contains(shown.String(), Secret(value).Fingerprint()) {
 		t.Error("the fingerprint does not show")
 	}
+	for said, secret := range map[string]Secret{
+		"a=1&refresh_token=RT%2F%2b%3D..%3D%3D&b=2": "RT/+=..==", "p%40ss+word%25": "p@ss word%", "(%61%62%63%64)": "abcd", "%25%32x%25": "%2x%",
+	} {
+		if text := Redact(said, secret); strings.Contains(text, "%") || !strings.Contains(text, "[redacted]") {
+			t.Errorf("%s: %s", said, text)
+		}
+	}
+	if said := "a%20word+that is%2"; Redact(said, "word%", "is%2F") != said {
+		t.Errorf("what is no secret: %s", Redact(said, "word%", "is%2F"))
+	}
 	if text := Redact("you sent "+value+"!", value, ""); text != "you sent [redacted]!" {
 		t.Errorf("%q", text)
 	}

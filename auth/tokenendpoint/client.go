@@ -90,7 +90,10 @@ func (c *Client) Exchange(ctx context.Context, form url.Values) (auth.Answer, er
 		if refusal.Delivery == auth.DeliveryUnknown {
 			c.HTTP.CloseIdleConnections() // whatever is wrong with this one, the next try has a fresh one
 		}
-		secrets := c.secretsOf(form)
+		var secrets []auth.Secret
+		if response != nil {
+			secrets = response.sent
+		}
 		if refusal.Salvage != nil {
 			refusal.Salvage.RequestedAt = began
 			secrets = append(secrets, refusal.Salvage.Access, refusal.Salvage.Refresh, refusal.Salvage.ID)
@@ -135,7 +138,8 @@ type response struct {
 	status int
 	header http.Header
 	body   []byte
-	err    error // the body was cut off or too long
+	err    error         // the body was cut off or too long
+	sent   []auth.Secret // with the request; an answer may have them in it
 }
 
 // post sends a form with the client's authentication. Its error is an *auth.ProviderError that says whether anything
@@ -157,8 +161,8 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 		form.Set("client_assertion", assertion.Reveal())
 	case ClientSecretBasic, NoAuthentication:
 	}
-	var sent atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	var left atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { left.Store(true) }})
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeUnreachable, Detail: "the endpoint's URL is unusable"}}
@@ -167,17 +171,23 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("Accept-Encoding", "identity") // without it any coding would do (RFC 9110 section 12.5.3)
 	request.Header.Set("User-Agent", "Keyturn")
+	sent := []auth.Secret{c.ClientSecret}
+	for _, name := range []string{"refresh_token", "code", "code_verifier", "token", "client_assertion"} {
+		sent = append(sent, auth.Secret(form.Get(name)))
+	}
 	if c.AuthMethod == ClientSecretBasic {
 		// Form-encoded first, as RFC 6749 section 2.3.1 asks.
 		request.SetBasicAuth(url.QueryEscape(c.ClientID), url.QueryEscape(c.ClientSecret.Reveal()))
+		_, credentials, _ := strings.Cut(request.Header.Get("Authorization"), " ")
+		sent = append(sent, auth.Secret(credentials))
 	}
 	answer, err := c.HTTP.Do(request)
 	if err != nil {
-		return nil, transportError(err, sent.Load())
+		return nil, transportError(err, left.Load())
 	}
 	defer answer.Body.Close()
 	body, err := readBody(answer.Body)
-	return &response{status: answer.StatusCode, header: answer.Header, body: body, err: err}, nil
+	return &response{status: answer.StatusCode, header: answer.Header, body: body, err: err, sent: sent}, nil
 }
 
 // readBody reads a body to its end, or as far as it came; the error says that it was cut off or too long. One that is compressed although
@@ -197,14 +207,6 @@ func readBody(sent io.Reader) ([]byte, error) {
 		err = errTooLong
 	}
 	return body, err
-}
-
-func (c *Client) secretsOf(form url.Values) []auth.Secret {
-	secrets := []auth.Secret{c.ClientSecret}
-	for _, name := range []string{"refresh_token", "code", "code_verifier", "token"} {
-		secrets = append(secrets, auth.Secret(form.Get(name)))
-	}
-	return secrets
 }
 
 // transportError classifies an error of the HTTP client by whether the request had left.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -151,6 +152,29 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 	if text := fmt.Sprint(err); strings.Contains(text, "the-refresh-token") || strings.Contains(text, "a+b") || strings.ContainsAny(text, "\n\x1b") || len(text) > 300 {
 		t.Errorf("%q", text)
 	}
+	for _, method := range []AuthMethod{ClientSecretBasic, ClientSecretPost, PrivateKeyJWT} {
+		var sent []string
+		client = clientOf(t, method, func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			_, credentials, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+			form, _ := url.ParseQuery(string(body))
+			for _, one := range []string{credentials, form.Get("client_assertion"), "secret%3D%2F", "secret=/", "%2Btoken"} {
+				if one != "" {
+					sent = append(sent, one[:min(20, len(one))])
+				}
+			}
+			w.WriteHeader(http.StatusBadRequest)
+			said, _ := json.Marshal(map[string]string{"error": "server_error", "error_description": credentials + form.Get("client_assertion") + " " + string(body)})
+			_, _ = w.Write(said)
+		})
+		client.ClientSecret, client.Key = "secret=/", clientKey(t)
+		_, err := client.Exchange(t.Context(), url.Values{"refresh_token": {"the+token"}})
+		for _, part := range sent {
+			if text := fmt.Sprint(err); strings.Contains(text, part) || !strings.Contains(text, "[redacted]") {
+				t.Errorf("%s: %q is in %q", method, part, text)
+			}
+		}
+	}
 	unreachable := &Client{HTTP: NewHTTPClient(0), TokenURL: "http://127.0.0.1:1/token?secret=x", AuthMethod: NoAuthentication, Now: time.Now}
 	_, err = unreachable.Exchange(t.Context(), refresh)
 	var refusal *auth.ProviderError
@@ -202,6 +226,10 @@ func TestMembersAreExact(t *testing.T) {
 	answer, err = read(&response{status: 200, body: []byte(`{"access_token":"a","refresh_token":12345678901234567890}`)}, time.Now())
 	if err != nil || answer.Refresh.Reveal() != "12345678901234567890" {
 		t.Errorf("a refresh token without quotes: %v, %v", answer.Refresh.Reveal(), err)
+	}
+	answer, err = read(&response{status: 200, body: []byte(`{"access_token":"a","refresh_token":" r \n","error_code":"0"}`)}, time.Now())
+	if err != nil || answer.Refresh.Reveal() != " r " {
+		t.Errorf("a refresh token with spaces, and an error that is none: %q, %v", answer.Refresh.Reveal(), err)
 	}
 	for body, want := range map[string]time.Duration{
 		`{"access_token":"a","refresh_token_expires_in":15811200}`:  183 * 24 * time.Hour,

@@ -97,6 +97,17 @@ func TestKeysThatAreNoneAreRefused(t *testing.T) {
 	}
 }
 
+func clientKey(t *testing.T) *Key {
+	t.Helper()
+	private, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	der, err := x509.MarshalECPrivateKey(private)
+	key, err := ParseKey(inPEM("EC PRIVATE KEY", der, err), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 func TestAnAssertionIsForOneHost(t *testing.T) {
 	t.Parallel()
 	c := Client{TokenURL: "https://op.example/token"}
@@ -108,12 +119,7 @@ func TestAnAssertionIsForOneHost(t *testing.T) {
 			t.Errorf("for %s: %s", endpoint, got)
 		}
 	}
-	private, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	der, err := x509.MarshalECPrivateKey(private)
-	key, err := ParseKey(inPEM("EC PRIVATE KEY", der, err), "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := clientKey(t)
 	if _, err := key.assert("me", "you", []string{"RS256"}, time.Now()); err == nil {
 		t.Error("an algorithm that the provider does not take is used")
 	}
