@@ -123,10 +123,10 @@ func (p parameters) refusal() (code, detail string) {
 		own := parameters(inner)
 		return own.text("code"), own.text("message")
 	}
-	if code = p.text("error"); code == "" && p.text("error_code") != "" {
-		return p.text("error_code"), cmp.Or(p.text("error_description"), p.text("message"), p.text("msg"))
+	if own := p.text("error_code"); p.text("error") == "" && own != "" && own != "0" {
+		return own, cmp.Or(p.text("error_description"), p.text("message"), p.text("msg"))
 	}
-	return code, p.text("error_description")
+	return p.text("error"), p.text("error_description")
 }
 
 // token is a member that is a token: text, or a number that somebody left without quotes. It is to be presented as it came.
@@ -134,7 +134,10 @@ func (p parameters) token(name string) auth.Secret {
 	if number, ok := p[name].(json.Number); ok && number != "0" {
 		return auth.Secret(number)
 	}
-	return auth.Secret(p.text(name))
+	if p.text(name) == "" {
+		return ""
+	}
+	return auth.Secret(strings.Trim(p[name].(string), "\r\n\t")) // a space may be of it (RFC 6749 appendix A.17)
 }
 
 // textOrNone says that a member is a string, null, or not there.
