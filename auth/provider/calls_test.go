@@ -66,7 +66,7 @@ func TestACallWithTheDefaultTransportEnds(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer server.Close()
-	client := &http.Client{Transport: inTimeCalls{&http.Transport{}, 100 * time.Millisecond}}
+	client := &http.Client{Transport: inTimeCalls{&http.Transport{}, time.Second}}
 	if response, err := client.Get(server.URL + "/headers"); err == nil {
 		_ = response.Body.Close()
 		t.Error("a server that hangs has answered")
