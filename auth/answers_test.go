@@ -80,6 +80,9 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 		{name: "refresh_token_not_found", script: oauthError(400, "refresh_token_not_found"), outcome: refused, code: "refresh_token_not_found", party: auth.PartyPerson, calls: 1},
 		{name: "consent_required", script: oauthError(400, "consent_required"), outcome: refused, code: "consent_required", party: auth.PartyPerson, calls: 1},
 		{name: "invalid_request", script: oauthError(400, "invalid_request"), outcome: kept, code: "invalid_request", party: auth.PartyProvider, calls: 1, next: 3 * time.Second, heals: true},
+		{name: "invalid_request with 500, as Dex when it is unwell itself", script: oauthError(500, "invalid_request"), outcome: kept, code: "invalid_request", party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
+		{name: "refresh_token_already_used", script: oauthError(400, "refresh_token_already_used"), outcome: refused, code: "refresh_token_already_used", party: auth.PartyPerson, calls: 1},
+		{name: "incorrect_client_credentials with 200, as GitHub", script: oauthError(200, "incorrect_client_credentials"), outcome: kept, code: "incorrect_client_credentials", party: auth.PartyOperator, calls: 1, next: 5 * time.Minute, heals: true},
 		{name: "invalid_client", script: oauthError(401, "invalid_client"), outcome: kept, code: "invalid_client", party: auth.PartyOperator, calls: 1, next: 5 * time.Minute, heals: true},
 		{name: "unauthorized_client", script: oauthError(400, "unauthorized_client"), outcome: kept, code: "unauthorized_client", party: auth.PartyOperator, calls: 1, next: 5 * time.Minute, heals: true},
 		{name: "invalid_scope once", script: oauthError(400, "invalid_scope"), outcome: rotated, calls: 2, heals: true},
@@ -227,6 +230,19 @@ func TestTheSecondInvalidRequestInARowIsARefusal(t *testing.T) {
 	h.renew(t)
 	if calls := h.idp.TokenCalls(); calls != 2 {
 		t.Errorf("%d token calls: a refused refresh token was presented again", calls)
+	}
+}
+
+func TestAnInvalidRequestOfAProviderThatIsUnwellIsNone(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{408, 429, 500, 503} {
+		h := newHouse(t, options{idp: scriptedBy(oauthError(status, "invalid_request"))})
+		for range 3 {
+			h.expect(t, h.renew(t), auth.OutcomeKept, 1)
+		}
+		if n := h.stored(t).Standing.InvalidRequests; n != 0 {
+			t.Errorf("%d: %d count", status, n)
+		}
 	}
 }
 

@@ -24,16 +24,20 @@ type verdict struct {
 // 403 (spec section 5.1). invalidRequests counts the invalid_request answers before this one.
 func judge(f Failure, invalidRequests int) verdict {
 	switch f.Code {
-	case "invalid_grant", "bad_refresh_token", "refresh_token_reused", "refresh_token_not_found",
+	case "invalid_grant", "bad_refresh_token", "refresh_token_reused", "refresh_token_already_used", "refresh_token_not_found", "invalid_code",
 		"interaction_required", "login_required", "consent_required":
 		return verdict{outcome: OutcomeRefused, party: PartyPerson}
 	case "invalid_request":
-		// Dex means "refused" with it, Hydra "two at once, try again".
+		// Dex means "refused" with it, Hydra "two at once, try again"; Dex says it of its own failures, too, with the status of those.
+		if f.unwell() {
+			return verdict{outcome: OutcomeKept, party: PartyProvider}
+		}
 		if invalidRequests > 0 {
 			return verdict{outcome: OutcomeRefused, party: PartyPerson}
 		}
 		return verdict{outcome: OutcomeKept, party: PartyProvider, wait: retrySoon}
-	case "invalid_client", "unauthorized_client", "unsupported_grant_type":
+	case "invalid_client", "unauthorized_client", "unsupported_grant_type",
+		"incorrect_client_credentials", "bad_client_secret", "invalid_client_id", "deleted_client", "disabled_client":
 		return verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap}
 	case "invalid_scope":
 		return verdict{outcome: OutcomeKept, party: PartyOperator, again: true}

@@ -287,7 +287,7 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	}
 	st.Failures++
 	st.Refused = v.outcome == OutcomeRefused
-	if refusal.Failure.Code == "invalid_request" {
+	if refusal.Failure.Code == "invalid_request" && !refusal.Failure.unwell() {
 		st.InvalidRequests++
 	} else {
 		st.InvalidRequests = 0
