@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 )
@@ -42,7 +42,12 @@ func (t *translator) RoundTrip(r *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r, err = t.request(r.Clone(r.Context()), form, t.next); err != nil {
+		asked := r
+		r, err = t.request(r.Clone(r.Context()), form, t.next)
+		if refused := refusedClient(0); errors.As(err, &refused) {
+			return invalidClientAnswer(asked, refused)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -63,6 +68,15 @@ func (t *translator) RoundTrip(r *http.Request) (*http.Response, error) {
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(body), broken{cut}), rest}
 	return response, nil
+}
+
+// invalidClientAnswer is what a token endpoint of RFC 6749 would have answered.
+func invalidClientAnswer(r *http.Request, refused refusedClient) (*http.Response, error) {
+	body, err := json.Marshal(map[string]string{"error": invalidClient, "error_description": refused.Error()})
+	return &http.Response{
+		StatusCode: http.StatusUnauthorized, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Request: r,
+		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+	}, err
 }
 
 // members are those of an answer, as RFC 6749 has them, or nil of what is not JSON.
@@ -125,26 +139,40 @@ func lift(members map[string]any, name string) {
 	}
 }
 
-// numbered makes a numbered error one of RFC 6749: invalid_grant where the number says that the token has ended.
-func numbered(members map[string]any, code, message string, final ...string) {
+// What a brand's words or numbers stand for (RFC 6749 section 5.2)
+const (
+	invalidGrant   = "invalid_grant"   // the refresh token has ended
+	invalidClient  = "invalid_client"  // it is not the client that it says it is
+	invalidRequest = "invalid_request" // one of several things, the end of the refresh token among them
+)
+
+// numbered makes a numbered error one of RFC 6749, where it is known what the number stands for.
+func numbered(members map[string]any, code, message string, stands map[string]string) {
 	number := fmt.Sprint(members[code])
 	if members[code] == nil || number == "0" {
 		return
 	}
-	members["error"] = code + "_" + number
-	if slices.Contains(final, number) {
-		members["error"] = "invalid_grant"
-	}
+	members["error"] = orElse(stands[number], code+"_"+number)
 	members["error_description"] = number + " " + textOf(members, message)
 }
 
-// ended makes a refusal of a refresh token one of RFC 6749, where the brand says it in words of its own in the given member.
-func ended(member string, words ...string) dialect {
+// worded makes an error one of RFC 6749, where the brand says it in words of its own in the given member.
+func worded(member string, stands map[string]string) dialect {
 	return dialect{answer: func(members map[string]any) {
-		if text := textOf(members, member); slices.Contains(words, text) {
-			members["error"], members["error_description"] = "invalid_grant", text
+		text := textOf(members, member)
+		if code := stands[text]; code != "" {
+			members["error"], members["error_description"] = code, text
 		}
 	}}
+}
+
+// ended is worded of nothing but the end of a refresh token.
+func ended(member string, words ...string) dialect {
+	stands := map[string]string{}
+	for _, word := range words {
+		stands[word] = invalidGrant
+	}
+	return worded(member, stands)
 }
 
 // listed is ended for brands that answer a list of errors.
@@ -154,8 +182,11 @@ func listed() dialect {
 		for _, one := range list {
 			object, _ := one.(map[string]any)
 			code := orElse(textOf(object, "errorType"), textOf(object, "code"))
-			if textOf(object, "resource") == "RefreshToken" {
-				code = "invalid_grant"
+			switch textOf(object, "resource") {
+			case "RefreshToken":
+				code = invalidGrant
+			case "Application":
+				code = invalidClient
 			}
 			members["error"], members["error_description"] = code, textOf(object, "message")
 		}
@@ -201,7 +232,11 @@ func wechatDialect() dialect {
 			r.URL.RawQuery = form.Encode()
 			return r, nil
 		},
-		answer: func(members map[string]any) { numbered(members, "errcode", "errmsg", "40030", "42002") },
+		answer: func(members map[string]any) {
+			numbered(members, "errcode", "errmsg", map[string]string{
+				"40030": invalidGrant, "42002": invalidGrant, "42007": invalidGrant, "40013": invalidClient, "40125": invalidClient,
+			})
+		},
 	}
 }
 
@@ -233,9 +268,20 @@ func larkDialect() dialect {
 		},
 		answer: func(members map[string]any) {
 			lift(members, "data")
-			numbered(members, "code", "msg", "20026", "20037", "20064", "20073")
+			numbered(members, "code", "msg", map[string]string{
+				"20026": invalidGrant, "20037": invalidGrant, "20064": invalidGrant, "20073": invalidGrant,
+				"10003": invalidClient, "10014": invalidClient,
+			})
 		},
 	}
+}
+
+// refusedClient says that a call which must come first was refused, with the brand's number.
+type refusedClient int
+
+// Error implements error.
+func (r refusedClient) Error() string {
+	return fmt.Sprintf("the provider refused the application (%d)", int(r))
 }
 
 func larkAppToken(ctx context.Context, form url.Values, send http.RoundTripper) (string, error) {
@@ -255,9 +301,13 @@ func larkAppToken(ctx context.Context, form url.Values, send http.RoundTripper) 
 	defer response.Body.Close()
 	var answer struct {
 		Token string `json:"app_access_token"`
+		Code  int    `json:"code"`
 	}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || answer.Token == "" {
-		return "", fmt.Errorf("the provider gave the application no access token")
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || answer.Token == "" && answer.Code == 0 {
+		return "", errors.New("the provider gave the application no access token")
+	}
+	if answer.Token == "" {
+		return "", refusedClient(answer.Code)
 	}
 	return answer.Token, nil
 }

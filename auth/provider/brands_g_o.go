@@ -65,7 +65,9 @@ func brandsGToO() map[string]brandEntry {
 		"hubspot": {
 			label: "HubSpot", make: usual(hubspot.New), auth: post, scopes: []string{"oauth"},
 			tokenURL: at("https://api.hubapi.com/oauth/v1/token"), renews: yes, rotates: no,
-			dialect: ended("status", "BAD_REFRESH_TOKEN"),
+			dialect: worded("status", map[string]string{
+				"BAD_REFRESH_TOKEN": invalidGrant, "BAD_CLIENT_ID": invalidClient, "BAD_CLIENT_SECRET": invalidClient,
+			}),
 		},
 		"influxcloud": {
 			label: "InfluxCloud", make: influxcloudOf, takes: []string{"domain"}, auth: post, bearer: true,

@@ -55,6 +55,7 @@ func brandsPToZ() map[string]brandEntry {
 		},
 		"reddit": {
 			label: "Reddit", make: redditOf, auth: basic, scopes: []string{"identity"},
+			dialect: worded("message", map[string]string{"Bad Request": invalidRequest, "Unauthorized": invalidClient}),
 			session: map[string]string{"access_token": "access_token"}, tokenURL: at(redditTokenURL),
 			revokeURL: at("https://www.reddit.com/api/v1/revoke_token"), renews: yes, rotates: no,
 		},
@@ -120,7 +121,9 @@ func brandsPToZ() map[string]brandEntry {
 		},
 		"twitch": {
 			label: "Twitch", make: usual(twitch.New), issuer: at("https://id.twitch.tv/oauth2"), auth: post,
-			dialect: ended("message", "Invalid refresh token"), scopes: []string{"openid", "user:read:email"},
+			dialect: worded("message", map[string]string{
+				"Invalid refresh token": invalidGrant, "invalid client": invalidClient, "invalid client secret": invalidClient,
+			}), scopes: []string{"openid", "user:read:email"},
 			tokenURL: at("https://id.twitch.tv/oauth2/token"), revokeURL: at("https://id.twitch.tv/oauth2/revoke"), renews: yes,
 			rotates: may,
 		},
