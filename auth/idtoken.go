@@ -109,13 +109,21 @@ func (r *Rotator) sayEnded(ctx context.Context, g *Grant) {
 	r.Log.ErrorContext(ctx, "security: renewal brought another identity; grant ended", "grant", g.ID, "provider", g.Identity.Provider)
 }
 
+// Issuer is an id token's iss as the provider's metadata has it. Google's may leave out the scheme, as its documentation says.
+func Issuer(iss string) string {
+	if iss == "accounts.google.com" {
+		return "https://" + iss
+	}
+	return iss
+}
+
 // differs says that an id token names somebody else, or another issuer. No key is needed to know that: it came from the token
 // endpoint itself (OpenID Connect Core section 3.1.3.7, item 6), and whoever it is of, what came with it is not to be shown.
 func (i Identity) differs(idToken Secret) bool {
 	jwt, _ := ParseJWT(idToken)
 	issuer, hasIssuer := jwt.Claims["iss"].(string)
 	subject, hasSubject := jwt.Claims["sub"].(string)
-	return hasIssuer && issuer != i.Issuer || hasSubject && subject != i.Subject
+	return hasIssuer && Issuer(issuer) != i.Issuer || hasSubject && subject != i.Subject
 }
 
 // endOther ends the grant of a renewal that brought the tokens of somebody else. They are never stored.
