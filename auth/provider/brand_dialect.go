@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"keyturn/auth/tokenendpoint"
 )
 
 // dialect is how a brand's token endpoint differs from RFC 6749. Both halves may be nil.
@@ -55,7 +57,7 @@ func (t *translator) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, cut := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
+	body, cut := io.ReadAll(io.LimitReader(tokenendpoint.Plain(io.LimitReader(response.Body, maxDocument+1)), maxDocument+1))
 	rest := response.Body
 	if members := t.members(body); cut == nil && members != nil {
 		if body, err = json.Marshal(members); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 
 	"keyturn/auth"
 	"keyturn/auth/tokenendpoint"
@@ -152,9 +153,19 @@ func (p *OIDC) checkKeys(ctx context.Context, r *Report, m *metadata) {
 		r.wrong("Its keys could not be read at %s: %s.", m.JWKSURL, reason(err))
 		return
 	}
-	r.fact("keys", fmt.Sprintf("%d at %s", len(keys.Keys), m.JWKSURL))
-	if len(keys.Keys) == 0 {
+	usable := slices.DeleteFunc(understood(keys.Keys), func(key jose.JSONWebKey) bool {
+		return !slices.ContainsFunc(m.signingAlgs(), func(alg string) bool { return fits(&key, alg) })
+	})
+	fact := fmt.Sprintf("%d at %s", len(keys.Keys), m.JWKSURL)
+	if len(usable) != len(keys.Keys) {
+		fact += fmt.Sprintf(", of which %d can be used", len(usable))
+	}
+	r.fact("keys", fact)
+	switch {
+	case len(keys.Keys) == 0:
 		r.wrong("It publishes no key: no id token can be verified.")
+	case len(usable) == 0:
+		r.wrong("None of its keys can be used for the signatures that it announces: no id token can be verified.")
 	}
 }
 

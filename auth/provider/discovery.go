@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
 )
 
 const (
@@ -343,7 +344,7 @@ func (m *metadata) scopes(config Config) []string {
 	})
 }
 
-// limited bounds what is read of any answer.
+// limited bounds what is read of any answer, and reads it as it is meant.
 type limited struct{ next http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
@@ -353,7 +354,7 @@ func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 		response.Body = struct {
 			io.Reader
 			io.Closer
-		}{io.LimitReader(response.Body, maxDocument), response.Body}
+		}{io.LimitReader(tokenendpoint.Plain(io.LimitReader(response.Body, maxDocument)), maxDocument), response.Body}
 	}
 	return response, err
 }

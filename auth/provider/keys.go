@@ -241,14 +241,34 @@ func (k *keys) fetch() (_ keySet, err error) {
 	if len(set.Keys) > maxKeys {
 		return keySet{}, fmt.Errorf("keys: the set has %d; more than %d are not read", len(set.Keys), maxKeys)
 	}
-	found := keySet{at: k.now()}
-	for _, text := range set.Keys {
+	return keySet{keys: understood(set.Keys), at: k.now()}, nil
+}
+
+// understood are the keys that can be read: others are passed over (RFC 7517 section 5).
+func understood(set []json.RawMessage) (list []jose.JSONWebKey) {
+	for _, text := range set {
 		var key jose.JSONWebKey
-		if key.UnmarshalJSON(text) == nil { // RFC 7517 section 5: the ones that nobody understands are passed over
-			found.keys = append(found.keys, key)
+		if key.UnmarshalJSON(withoutCertificates(text)) == nil {
+			list = append(list, key)
 		}
 	}
-	return found, nil
+	return list
+}
+
+// withoutCertificates is a key without what it may say of certificates (RFC 7517 sections 4.6 to 4.9): the key itself is trusted as it
+// came from the provider, and one whose certificate is odd would not be read.
+func withoutCertificates(text []byte) []byte {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil {
+		return text
+	}
+	for _, name := range []string{"x5u", "x5c", "x5t", "x5t#S256"} {
+		delete(members, name)
+	}
+	if plain, err := json.Marshal(members); err == nil {
+		return plain
+	}
+	return text
 }
 
 // calm turns a panic over what somebody else wrote into an error: nothing of theirs may end the program.

@@ -74,7 +74,7 @@ type parameters map[string]any
 
 // parse reads a body by what it is, not by what its label says: JSON comes as text/plain, GitHub answers with a form.
 func parse(r *response) (params parameters, readable bool) {
-	body := bytes.TrimFunc(bytes.TrimPrefix(r.body, []byte("\uFEFF")), unicode.IsSpace)
+	body := bytes.TrimFunc(r.body, unicode.IsSpace)
 	if bytes.HasPrefix(body, []byte("{")) {
 		decoder := json.NewDecoder(bytes.NewReader(body))
 		decoder.UseNumber()

@@ -4,9 +4,6 @@
 package tokenendpoint
 
 import (
-	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -90,17 +87,10 @@ func (c *Client) Exchange(ctx context.Context, form url.Values) (auth.Answer, er
 		if refusal.Delivery == auth.DeliveryUnknown {
 			c.HTTP.CloseIdleConnections() // whatever is wrong with this one, the next try has a fresh one
 		}
-		var secrets []auth.Secret
-		if response != nil {
-			secrets = response.sent
-		}
 		if refusal.Salvage != nil {
 			refusal.Salvage.RequestedAt = began
-			secrets = append(secrets, refusal.Salvage.Access, refusal.Salvage.Refresh, refusal.Salvage.ID)
 		}
-		// Not the other way round: of a secret that is cut nobody can tell any more that it is one.
-		refusal.Failure.Code = clean(auth.Redact(refusal.Failure.Code, secrets...))
-		refusal.Failure.Detail = clean(auth.Redact(refusal.Failure.Detail, secrets...))
+		response.redact(refusal)
 	}
 	return answer, err
 }
@@ -140,6 +130,20 @@ type response struct {
 	body   []byte
 	err    error         // the body was cut off or too long
 	sent   []auth.Secret // with the request; an answer may have them in it
+}
+
+// redact leaves of a provider's words what may be kept: nothing of what went out or came in secret.
+func (r *response) redact(refusal *auth.ProviderError) {
+	var secrets []auth.Secret
+	if r != nil {
+		secrets = r.sent
+	}
+	if salvage := refusal.Salvage; salvage != nil {
+		secrets = append(secrets, salvage.Access, salvage.Refresh, salvage.ID)
+	}
+	// Not the other way round: of a secret that is cut nobody can tell any more that it is one.
+	refusal.Failure.Code = clean(auth.Redact(refusal.Failure.Code, secrets...))
+	refusal.Failure.Detail = clean(auth.Redact(refusal.Failure.Detail, secrets...))
 }
 
 // post sends a form with the client's authentication. Its error is an *auth.ProviderError that says whether anything
@@ -190,19 +194,10 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	return &response{status: answer.StatusCode, header: answer.Header, body: body, err: err, sent: sent}, nil
 }
 
-// readBody reads a body to its end, or as far as it came; the error says that it was cut off or too long. One that is compressed although
-// nobody asked for that is read all the same, whatever its label says: it may hold the only copy of a refresh token.
+// readBody reads a body to its end, or as far as it came; the error says that it was cut off or too long. Whatever is odd about it, it may
+// hold the only copy of a refresh token.
 func readBody(sent io.Reader) ([]byte, error) {
-	raw := bufio.NewReader(io.LimitReader(sent, maxBody+1))
-	var plain io.Reader = raw
-	if magic, _ := raw.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) { // RFC 1952 section 2.3.1
-		unpacked, err := gzip.NewReader(raw)
-		if err != nil {
-			return nil, err
-		}
-		plain = unpacked
-	}
-	body, err := io.ReadAll(io.LimitReader(plain, maxBody+1))
+	body, err := io.ReadAll(io.LimitReader(Plain(io.LimitReader(sent, maxBody+1)), maxBody+1))
 	if err == nil && len(body) > maxBody {
 		err = errTooLong
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -100,13 +101,17 @@ func TestCheckSaysWhatWillNotWork(t *testing.T) {
 		document["jwks_uri"] = odd.URL + "/nowhere"
 		delete(document, "revocation_endpoint")
 	}
+	keyless := scripted.New(t)
+	keyless.Keys = func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "AAAA"}, map[string]any{"kty": "EC"}}})
+	}
 	renamed := scripted.New(t)
 	renamed.Document = func(document map[string]any) { document["issuer"] = renamed.URL + "/" }
 	gone := scripted.New(t)
 	gone.Close()
 	output, code := runCheck(t, entryFor(odd, "odd", ", client_auth: client_secret_post")+entryFor(renamed, "renamed",
 		"")+entryFor(gone, "gone", "")+
-		entryFor(scripted.New(t), "good", ""))
+		entryFor(scripted.New(t), "good", "")+entryFor(keyless, "keyless", ""))
 	says(t, output,
 		"It does not announce the response type code, the only one that Keyturn uses.",
 		"It does not announce the grant type refresh_token: tokens will not be renewed.",
@@ -118,7 +123,8 @@ func TestCheckSaysWhatWillNotWork(t *testing.T) {
 		"It announces no revocation", "It announces no end of session",
 		`The issuer in the metadata is "`+renamed.URL+`/", the settings say "`+renamed.URL+`": they must be the same`,
 		"The metadata could not be read at "+gone.URL+"/.well-known/openid-configuration: ", "connection refused",
-		"3 of 4 providers will not work as they are set.",
+		"2 at "+keyless.URL+"/keys, of which 0 can be used", "None of its keys can be used",
+		"4 of 5 providers will not work as they are set.",
 	)
 	if code != 1 {
 		t.Errorf("exit code %d", code)
