@@ -58,6 +58,9 @@ func newPreset(config Config, options Options, entry brandEntry, issuer string) 
 	if err != nil {
 		return nil, err
 	}
+	if entry.revokeURL != nil {
+		p.revocationURL = entry.revokeURL(config.Extra)
+	}
 	p.tokens.Transport = &translator{dialect: entry.dialect, next: p.tokens.Transport}
 	return &preset{p, entry}, nil
 }

@@ -61,12 +61,16 @@ func (s *brandServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(at, "/.well-known/openid-configuration"):
 		issuer := s.issuer
 		root := strings.TrimSuffix(issuer, "/")
-		answerJSON(w, map[string]any{
+		document := map[string]any{
 			"issuer": issuer, "authorization_endpoint": root + "/authorize", "token_endpoint": root + "/token",
 			"jwks_uri":            root + "/keys",
 			"revocation_endpoint": root + "/revoke", "end_session_endpoint": root + "/logout",
 			"id_token_signing_alg_values_supported": []string{"ES256"},
-		})
+		}
+		if s.kind == "twitch" {
+			delete(document, "revocation_endpoint") // it does not announce the one that it has
+		}
+		answerJSON(w, document)
 	case s.issuer != "" && strings.HasSuffix(at, "/keys"):
 		answerJSON(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &s.key.PublicKey, KeyID: "k", Algorithm: "ES256",
 			Use: "sig"}}})
@@ -154,8 +158,12 @@ func (s *brandServer) idToken() string {
 		s.t.Error(err)
 		return ""
 	}
+	issuer := s.issuer
+	if s.kind == "gplus" {
+		issuer = strings.TrimPrefix(issuer, "https://") // as Google's documentation allows
+	}
 	claims, _ := json.Marshal(map[string]any{
-		"iss": s.issuer, "sub": s.subject, "aud": "the-client", "iat": time.Now().Unix(), "exp": time.Now().Unix() + 600,
+		"iss": issuer, "sub": s.subject, "aud": "the-client", "iat": time.Now().Unix(), "exp": time.Now().Unix() + 600,
 		"nonce": s.nonce, "name": s.name,
 	})
 	signed, err := signer.Sign(claims)
@@ -232,6 +240,11 @@ func TestBrandsSignInAndRenew(t *testing.T) {
 			}
 			if s.refresh != "" {
 				renewAndRefuse(t, p, s, tokens)
+			}
+			if s.issuer != "" {
+				if err := p.Revoke(t.Context(), tokens); err != nil || !slices.Equal(server.revoked, []string{s.refresh}) {
+					t.Errorf("revoked: %q, %v", server.revoked, err)
+				}
 			}
 			if server.exchanged > 1 {
 				t.Errorf("the code was presented %d times", server.exchanged)

@@ -27,6 +27,8 @@ type OIDC struct {
 	discovery *discovery
 	documents *http.Client // for discovery, keys and userinfo
 	tokens    *http.Client // for the token endpoint
+
+	revocationURL string // where the metadata announces none
 }
 
 var _ Provider = (*OIDC)(nil)
@@ -74,6 +76,7 @@ func (p *OIDC) ready(m *metadata) *metadata {
 		if m.keys == nil {
 			m.keys = newKeys(m.JWKSURL, p.documents, p.options.Now)
 		}
+		m.RevocationURL = orElse(m.RevocationURL, p.revocationURL)
 		m.verifier = oidc.NewVerifier(m.Issuer, m.keys, &oidc.Config{
 			ClientID: p.config.ClientID, SupportedSigningAlgs: m.algs, Now: p.options.Now, SkipIssuerCheck: true,
 		})
@@ -286,6 +289,10 @@ func revoke(ctx context.Context, client *tokenendpoint.Client, endpoint string, 
 	return nil
 }
 
+// maxHint bounds an id token in a URL, in bytes: servers refuse request lines of more than 8 KB, and the provider knows its person by the
+// session that it has, too.
+const maxHint = 4 << 10
+
 // EndSessionURL implements Provider (OpenID Connect RP-Initiated Logout section 2).
 func (p *OIDC) EndSessionURL(ctx context.Context, idToken auth.Secret, returnTo, state string) string {
 	m, err := p.metadata(ctx)
@@ -300,7 +307,7 @@ func (p *OIDC) EndSessionURL(ctx context.Context, idToken auth.Secret, returnTo,
 	query.Set("client_id", p.config.ClientID)
 	query.Set("post_logout_redirect_uri", returnTo)
 	query.Set("state", state)
-	if idToken != "" {
+	if idToken != "" && len(idToken) <= maxHint {
 		query.Set("id_token_hint", idToken.Reveal())
 	}
 	u.RawQuery = query.Encode()

@@ -230,6 +230,10 @@ func TestEndOfSession(t *testing.T) {
 		q.Get("post_logout_redirect_uri") != "http://rp.example/" || q.Get("state") != "s" || q.Get("x") != "1" {
 		t.Errorf("%v, %v", u, err)
 	}
+	if long := newOIDC(t, idp, nil).EndSessionURL(t.Context(), auth.Secret(strings.Repeat("x", 5000)), "http://rp.example/", "s"); strings.Contains(long,
+		"id_token_hint") || !strings.Contains(long, "client_id=") {
+		t.Errorf("a URL of %d bytes", len(long))
+	}
 }
 
 // Realms and tenants of one host are issuers of their own: what one has issued is not shown to another that has its name now.
