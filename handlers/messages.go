@@ -164,6 +164,8 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 		p.Next = "This is for Keyturn's operator to mend, whose log says what is wrong. Until then trying again will not help."
 	case "code_exchange_failed":
 		p.Title, p.Detail = label+" gave no tokens.", exchangeWords(label, failure.Failure)
+	case "authorization_request_refused":
+		p.Title, p.Detail = label+" did not take the request for a sign-in.", exchangeWords(label, failure.Failure)
 	case "issuer_mismatch":
 		untrusted("It names another provider than the one that was asked, or none.")
 	case "invalid_id_token":

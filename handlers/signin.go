@@ -389,7 +389,7 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 	}
 	a.Meter.SignIn(p.Name(), outcome)
 	status := http.StatusBadRequest
-	if slices.Contains([]string{auth.CodeDiscovery, auth.CodeMetadata, auth.CodeKeysUnavailable, "code_exchange_failed", "server_error", "temporarily_unavailable"}, failure.Code) {
+	if slices.Contains([]string{auth.CodeDiscovery, auth.CodeMetadata, auth.CodeKeysUnavailable, "code_exchange_failed", "authorization_request_refused", "server_error", "temporarily_unavailable"}, failure.Code) {
 		status = http.StatusBadGateway
 	}
 	words := signInWords(p.Label(), failure)

@@ -90,6 +90,15 @@ func (p *OIDC) Check(ctx context.Context) Report {
 	if len(m.misfits) > 0 {
 		r.mind("Its metadata has members that are not what they have to be, and are not relied on: %s.", strings.Join(m.misfits, ", "))
 	}
+	if m.SignRequired {
+		r.wrong("It takes signed authorization requests only (RFC 9101), which Keyturn does not make.")
+	}
+	if m.PushRequired {
+		r.fact("pushed requests", "required, at "+orNotAnnounced([]string{m.PushURL}))
+		if m.PushURL == "" {
+			r.wrong("It takes pushed authorization requests only (RFC 9126), and does not say where.")
+		}
+	}
 	p.checkClient(&r, m)
 	p.checkGrants(&r, m)
 	p.checkKeys(ctx, &r, m)

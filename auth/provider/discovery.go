@@ -42,6 +42,7 @@ type metadata struct {
 
 	clientAuthMetadata
 	announced
+	pushes
 	Issuer             string   `json:"issuer"`
 	AuthorizationURL   string   `json:"authorization_endpoint"`
 	TokenURL           string   `json:"token_endpoint"`
@@ -290,7 +291,7 @@ func (m *metadata) check(issuer string) error {
 	}
 	for name, endpoint := range map[string]*string{
 		"userinfo_endpoint": &m.UserInfoURL, "revocation_endpoint": &m.RevocationURL, "end_session_endpoint": &m.EndSessionURL,
-		"introspection_endpoint": &m.IntrospectionURL,
+		"introspection_endpoint": &m.IntrospectionURL, "pushed_authorization_request_endpoint": &m.PushURL,
 	} {
 		if *endpoint != "" && unusable(*endpoint, issuer) != "" {
 			*endpoint, m.misfits = "", append(m.misfits, name)

@@ -5,11 +5,15 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
 
+	"keyturn/auth/provider"
 	"keyturn/auth/provider/scripted"
 )
 
@@ -68,6 +72,57 @@ func TestDocumentsAreReadAsTheyAreMeant(t *testing.T) {
 		_, _ = w.Write(packed.Bytes())
 	})
 	if done, err := signIn(t, newOIDC(t, idp, nil), nil); err != nil || done.Identity.Subject != "alice" {
+		t.Errorf("%v", err)
+	}
+}
+
+// A provider that takes authorization requests from the client itself only (RFC 9126) gets them so.
+func TestPushedAuthorizationRequests(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	var pushed url.Values
+	refuse := false
+	plain := idp.Config.Handler
+	idp.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/par" && refuse:
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"error":"invalid_request","error_description":"no `+r.Header.Get("Authorization")+`"}`)
+		case r.URL.Path == "/par":
+			if id, secret, _ := r.BasicAuth(); id != scripted.ClientID || secret != url.QueryEscape(scripted.ClientSecret) {
+				t.Errorf("client %s", id)
+			}
+			_ = r.ParseForm()
+			pushed = r.PostForm
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, `{"request_uri":"urn:ietf:params:oauth:request_uri:1","expires_in":60}`)
+		case r.URL.Path == "/authorize":
+			if query := r.URL.Query(); len(query) != 3 || query.Get("x") != "1" || query.Get("client_id") != scripted.ClientID ||
+				query.Get("request_uri") != "urn:ietf:params:oauth:request_uri:1" {
+				t.Errorf("the browser brings %v", query)
+			}
+			r.URL.RawQuery = pushed.Encode()
+			fallthrough
+		default:
+			plain.ServeHTTP(w, r)
+		}
+	})
+	idp.Document = func(d map[string]any) {
+		d["authorization_endpoint"] = idp.URL + "/authorize?x=1"
+		d["pushed_authorization_request_endpoint"], d["require_pushed_authorization_requests"] = idp.URL+"/par", true
+	}
+	p := newOIDC(t, idp, func(c *provider.Config) { c.Resource = []string{"https://api.example/"} })
+	if done, err := signIn(t, p, nil); err != nil || done.Identity.Subject != "alice" {
+		t.Errorf("%v", err)
+	}
+	if pushed.Has("x") || pushed.Get("code_challenge_method") != "S256" || pushed.Get("resource") == "" || pushed.Get("redirect_uri") == "" {
+		t.Errorf("pushed: %v", pushed)
+	}
+	refuse = true
+	_, err := p.Begin(t.Context(), "state", "")
+	var failed *provider.SignInError
+	if !errors.As(err, &failed) || failed.Code != "authorization_request_refused" || failed.Failure.Code != "invalid_request" ||
+		strings.Contains(failed.Error(), "Basic ") && !strings.Contains(failed.Error(), "[redacted]") {
 		t.Errorf("%v", err)
 	}
 }

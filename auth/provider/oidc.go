@@ -125,6 +125,9 @@ func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, e
 	if session.AuthURL, err = p.config.withResource(config.AuthCodeURL(state, params...)); err != nil {
 		return nil, signInError(auth.CodeMetadata, "the authorization endpoint's URL is unusable")
 	}
+	if session.AuthURL, err = p.pushed(ctx, m, session.AuthURL); err != nil {
+		return nil, err
+	}
 	return session, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -93,6 +94,26 @@ func (c *Client) Exchange(ctx context.Context, form url.Values) (auth.Answer, er
 		response.redact(refusal)
 	}
 	return answer, err
+}
+
+// Push hands an authorization request to endpoint and returns the URI that stands for it (RFC 9126 section 2). The error is an
+// *auth.ProviderError.
+func (c *Client) Push(ctx context.Context, endpoint string, form url.Values) (requestURI string, err error) {
+	response, err := c.post(ctx, endpoint, form)
+	if err != nil {
+		return "", err
+	}
+	params, _ := parse(response)
+	if requestURI = params.text("request_uri"); requestURI != "" && response.status/100 == 2 {
+		return requestURI, nil
+	}
+	refusal := &auth.ProviderError{Delivery: auth.DeliveryAnswered, Failure: auth.Failure{Status: response.status}}
+	refusal.Failure.Code, refusal.Failure.Detail = params.refusal()
+	if clean(refusal.Failure.Code) == "" {
+		refusal.Failure.Code, refusal.Failure.Detail = auth.CodeHTTPStatus, "HTTP status "+strconv.Itoa(response.status)+", without a request_uri"
+	}
+	response.redact(refusal)
+	return "", refusal
 }
 
 // Revoke posts one revocation request (RFC 7009 section 2.1) to endpoint. The error is an *auth.ProviderError.

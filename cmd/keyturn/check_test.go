@@ -100,6 +100,7 @@ func TestCheckSaysWhatWillNotWork(t *testing.T) {
 		document["id_token_signing_alg_values_supported"] = []string{"HS256", "none"}
 		document["jwks_uri"] = odd.URL + "/nowhere"
 		delete(document, "revocation_endpoint")
+		document["require_signed_request_object"], document["require_pushed_authorization_requests"] = true, true
 	}
 	keyless := scripted.New(t)
 	keyless.Keys = func(w http.ResponseWriter, _ *http.Request) {
@@ -123,6 +124,7 @@ func TestCheckSaysWhatWillNotWork(t *testing.T) {
 		"It announces no revocation", "It announces no end of session",
 		`The issuer in the metadata is "`+renamed.URL+`/", the settings say "`+renamed.URL+`": they must be the same`,
 		"The metadata could not be read at "+gone.URL+"/.well-known/openid-configuration: ", "connection refused",
+		"It takes signed authorization requests only (RFC 9101)", "It takes pushed authorization requests only (RFC 9126), and does not say where.",
 		"2 at "+keyless.URL+"/keys, of which 0 can be used", "None of its keys can be used",
 		"4 of 5 providers will not work as they are set.",
 	)

@@ -1,0 +1,54 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"net/url"
+
+	"keyturn/auth"
+)
+
+// pushes is what the metadata says of pushed authorization requests (RFC 9126 section 5) and of signed ones (RFC 9101 section 10.5).
+type pushes struct {
+	PushURL      string `json:"pushed_authorization_request_endpoint"`
+	PushRequired bool   `json:"require_pushed_authorization_requests"`
+	SignRequired bool   `json:"require_signed_request_object"`
+}
+
+// codePushRefused says that the provider did not take an authorization request that was pushed.
+const codePushRefused = "authorization_request_refused"
+
+// pushed hands an authorization request to a provider that takes it from the client itself only, and returns the URL that stands for it
+// (RFC 9126 section 4). To others, the browser carries it. The error is a *SignInError.
+func (p *OIDC) pushed(ctx context.Context, m *metadata, target string) (string, error) {
+	if !m.PushRequired || m.PushURL == "" {
+		return target, nil
+	}
+	request, err := url.Parse(target)
+	if err != nil {
+		return "", signInError(auth.CodeMetadata, "the authorization endpoint's URL is unusable")
+	}
+	endpoint, err := url.Parse(m.AuthorizationURL)
+	if err != nil {
+		return "", signInError(auth.CodeMetadata, "the authorization endpoint's URL is unusable")
+	}
+	form, query := request.Query(), endpoint.Query()
+	for name := range query {
+		form.Del(name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
+	defer cancel()
+	requestURI, err := p.client(m, "").Push(ctx, m.PushURL, form)
+	if err != nil {
+		failed := &SignInError{Code: codePushRefused, Detail: err.Error()}
+		var refusal *auth.ProviderError
+		if errors.As(err, &refusal) {
+			failed.Failure = refusal.Failure
+		}
+		return "", failed
+	}
+	query.Set("client_id", p.config.ClientID)
+	query.Set("request_uri", requestURI)
+	endpoint.RawQuery = query.Encode()
+	return endpoint.String(), nil
+}
