@@ -62,9 +62,10 @@ type brandEntry struct {
 	pkce   bool // knows PKCE (RFC 7636); others are not bothered with it
 
 	dialect dialect
-	session map[string]string           // members of the token answer that goth's session keeps, by the name that it gives them
-	proof   string                      // what of the callback stands for a code, where goth itself does the exchange
-	answers func(parameter string) bool // of the callback, beside what RFC 6749 has; nil: none
+	session map[string]string                // members of the token answer that goth's session keeps, by the name that it gives them
+	proof   string                           // what of the callback stands for a code, where goth itself does the exchange
+	answers func(parameter string) bool      // of the callback, beside what RFC 6749 has; nil: none
+	names   func(callback url.Values) string // what the callback says the person is called, where nothing else does; nobody vouches for it
 	check   func(c Config, callback url.Values) error
 	bearer  bool                        // goth puts the access token into the URL of the profile; it belongs in a header
 	subject func(user goth.User) string // who it is, where goth knows no user id

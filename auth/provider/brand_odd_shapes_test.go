@@ -53,8 +53,11 @@ func oddShapes() []shape {
 			`"scope":"express"}`).lasts(0, "express")
 	google := goths("google", "1", "www.googleapis.com/oauth2/v2/userinfo", `{"id":"1","name":"Alice"}`, "email")
 	google.renewed = `{"access_token":"a2","expires_in":3599,"scope":"email","token_type":"Bearer"}`
+	apple := openID("apple", "https://appleid.apple.com", "")
+	apple.callback = url.Values{"user": {`{"name":{"firstName":"Alice","lastName":"Liddell"},"email":"a@example.com"}`}}
+	apple.name = "Alice Liddell" // in the id token there is none
 	return append([]shape{
-		openID("apple", "https://appleid.apple.com", ""), openID("auth0", "https://acme.eu.auth0.com/", "").set("domain",
+		apple, openID("auth0", "https://acme.eu.auth0.com/", "").set("domain",
 			"acme.eu.auth0.com"),
 		goths("auth0", "auth0|1", "acme.eu.auth0.com/userinfo", `{"sub":"auth0|1","name":"Alice"}`, "offline_access").
 			set("domain", "acme.eu.auth0.com").

@@ -14,10 +14,12 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
+	"github.com/markbates/goth"
 
 	"keyturn/auth"
 	"keyturn/auth/keyfile"
@@ -29,7 +31,10 @@ type preset struct {
 	entry brandEntry
 }
 
-var _ Provider = (*preset)(nil)
+var (
+	_ Provider  = (*preset)(nil)
+	_ OwnAnswer = (*preset)(nil)
+)
 
 // issuerFor is the brand as an OpenID provider, or "" when goth's way is asked for: by scopes without openid.
 func (e brandEntry) issuerFor(config Config) string {
@@ -63,6 +68,34 @@ func newPreset(config Config, options Options, entry brandEntry, issuer string) 
 	}
 	p.tokens.Transport = &translator{dialect: entry.dialect, next: p.tokens.Transport}
 	return &preset{p, entry}, nil
+}
+
+// Answers implements OwnAnswer.
+func (p *preset) Answers(parameter string) bool {
+	return p.entry.answers != nil && p.entry.answers(parameter)
+}
+
+// Finish implements Provider.
+func (p *preset) Finish(ctx context.Context, session goth.Session, callback url.Values) (auth.SignedIn, error) {
+	done, err := p.OIDC.Finish(ctx, session, callback)
+	if err == nil && done.Identity.Name == "" && p.entry.names != nil {
+		done.Identity.Name = short(p.entry.names(callback))
+	}
+	return done, err
+}
+
+// appleAnswers: at the first sign-in Apple's answer says who the person is.
+func appleAnswers(parameter string) bool { return parameter == "user" }
+
+// appleName is what a person has told Apple to be called. It is in no id token.
+func appleName(callback url.Values) string {
+	var user struct {
+		Name struct{ FirstName, LastName string }
+	}
+	if json.Unmarshal([]byte(callback.Get("user")), &user) != nil {
+		return ""
+	}
+	return strings.TrimSpace(user.Name.FirstName + " " + user.Name.LastName)
 }
 
 // EndSessionURL implements Provider, with what the brand calls things, or where it ends sessions without announcing that.

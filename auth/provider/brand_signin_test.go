@@ -162,9 +162,13 @@ func (s *brandServer) idToken() string {
 	if s.kind == "gplus" {
 		issuer = strings.TrimPrefix(issuer, "https://") // as Google's documentation allows
 	}
+	name := s.name
+	if s.kind == "apple" {
+		name = ""
+	}
 	claims, _ := json.Marshal(map[string]any{
 		"iss": issuer, "sub": s.subject, "aud": "the-client", "iat": time.Now().Unix(), "exp": time.Now().Unix() + 600,
-		"nonce": s.nonce, "name": s.name,
+		"nonce": s.nonce, "name": name,
 	})
 	signed, err := signer.Sign(claims)
 	if err != nil {

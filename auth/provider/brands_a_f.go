@@ -37,7 +37,7 @@ func brandsAToF() map[string]brandEntry {
 		},
 		"apple": {
 			label: "Apple", issuer: at("https://appleid.apple.com"), needs: []string{"team_id", "key_id", "key_file"},
-			secret: appleSecret, auth: post, scopes: []string{"openid", "name", "email"},
+			secret: appleSecret, auth: post, answers: appleAnswers, names: appleName, scopes: []string{"openid", "name", "email"},
 			params: map[string]string{"response_mode": "form_post"}, renews: yes, rotates: no,
 			remark: "no client_secret: it is made of the key, for each call; Apple throttles renewals: max_age 24h",
 		},
