@@ -7,12 +7,13 @@
   const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
   const year = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
-  const silence = 40000; // ms without a heartbeat, every 15 s, after which a stream is dead
   const mask = "••••••••••••••••••••••••";
   let skew = 0; // of the reader's clock against the server's, in milliseconds
   let shownCard = null;
   let click = null; // the request of a click on Refresh Token that is on its way
   let waiting = 0; // the timer that says that its answer is late
+  let announced = 0; // the timer that takes an announcement back
+  let today = new Date().toDateString();
   let askedAt = 0; // when the page last asked by itself
   let touchedAt = Date.now(); // when somebody last did something here
   let focused = ""; // id of what had the focus before a swap
@@ -20,9 +21,6 @@
   let read = null; // how far the inspector was read before a renewal swaps it
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
   let reloading = false; // the inspector is on its way again, after a renewal
-  let connection = null; // the open stream
-  let heardAt = 0; // when it last said something
-  let leavingUntil = 0; // the page is on its way elsewhere; later than that it has stayed
 
   const byId = (id) => document.getElementById(id);
   const at = (element, name) => Date.parse(element.dataset[name] || "");
@@ -88,11 +86,8 @@
     else if (renewable && now() >= due && card.dataset.state === "fresh") show(card, "due");
     moveNow();
     for (const shown of document.querySelectorAll("[data-relative]")) shown.textContent = relative(Date.parse(shown.dataset.relative) - now());
+    if (today !== (today = new Date().toDateString())) localTimes(document);
     askAgain(card);
-    if (connection && Date.now() > heardAt + silence) {
-      heardAt = Date.now();
-      connection.reader?.cancel(); // and it is opened again
-    }
     const rest = (expires - now()) % 1000;
     setTimeout(tick, (rest > 0 ? rest : 1000 + rest) + 5);
   }
@@ -134,7 +129,12 @@
     announce(text);
   }
 
-  function announce(text) { byId("announce").textContent = text; }
+  // What was announced is not to be met later on by who reads on: it may have changed since.
+  function announce(text) {
+    byId("announce").textContent = text;
+    clearTimeout(announced);
+    announced = setTimeout(() => { byId("announce").textContent = ""; }, 20000);
+  }
 
   for (const [kind, selector] of [["submit", "button"], ["click", "a"]]) {
     document.addEventListener(kind, (event) => {
@@ -190,29 +190,32 @@
     if (!result || result.dataset.said) return;
     const stale = result.classList.contains("past"); // the answer is elsewhere
     if (stale) result.textContent = "";
-    announce((stale ? byId("notice") : result).textContent.trim().replace(/\s+/g, " "));
+    announce((stale ? byId("notice") : result).innerText.trim().replace(/\s+/g, " "));
   });
 
   document.addEventListener("htmx:error", (event) => {
     const { ctx } = event.detail;
-    if (click && ctx === click) say("Keyturn cannot be reached. Your token is as it was; try again in a moment.", false);
-    else if (event.target.id === "live") setTimeout(stream, 3000);
+    if (click && ctx === click) say(lost + " Your token is as it was; try again in a moment.", false);
     else if (ctx && event.target.closest?.(".card") && !event.target.closest("#token-card")) unreached();
   });
+
+  const lost = "Keyturn cannot be reached.";
+
+  // What said so is over once it can be.
+  function reached() {
+    for (const said of [byId("result"), byId("notice")]) if (said?.textContent.startsWith(lost)) said.textContent = "";
+  }
+
+  document.addEventListener("htmx:sse:after:connection", reached);
 
   // What was asked for elsewhere on the page
   function unreached() {
     const problem = document.createElement("div");
     problem.className = "problem";
     problem.setAttribute("role", "alert");
-    problem.textContent = "Keyturn cannot be reached. Try again in a moment.";
+    problem.textContent = lost + " Try again in a moment.";
     byId("notice")?.replaceChildren(problem);
   }
-
-  // A page that nobody sees yet leaves the few connections that a browser has for a site to those that somebody does.
-  document.addEventListener("htmx:before:request", (event) => { if (event.target.id === "live" && document.hidden) event.preventDefault(); });
-  document.addEventListener("visibilitychange", stream);
-  function stream() { byId("live")?.dispatchEvent(new Event("stream")); }
 
   // What is swapped in can be seen, and clicked, a moment before htmx knows it: what would then leave the page goes to htmx.
   for (const [kind, selector] of [["submit", "form[hx-post]"], ["click", "a[hx-get]"]]) {
@@ -287,51 +290,6 @@
       setTimeout(() => { if (shown.isConnected) hideRevealed(); }, Number(shown.dataset.hideAfter) * 1000);
     }
   }
-
-  // Live: a message is newer than the card, or it is not taken
-
-  const newer = (a, b) => {
-    const partsB = b.split(".").map(Number), parts = a.split(".").map(Number);
-    const first = parts.findIndex((part, i) => part !== partsB[i]); // generation, time, whether it is judged
-    return first >= 0 && parts[first] > partsB[first];
-  };
-
-  function live(state, word) {
-    const shown = byId("live-state");
-    if (!shown) return;
-    shown.hidden = false;
-    shown.dataset.state = state;
-    shown.querySelector(".word").textContent = word;
-  }
-
-  document.addEventListener("htmx:sse:after:connection", (event) => {
-    connection = event.detail.connection;
-    heardAt = Date.now();
-    live("on", "Live");
-  });
-  document.addEventListener("htmx:sse:close", () => { connection = null; });
-  document.addEventListener("htmx:sse:error", (event) => {
-    if (event.detail.status === 401) ended();
-    live("off", "Reconnecting…");
-  });
-  document.addEventListener("htmx:sse:before:connection", (event) => { if (event.detail.connection.attempt > 0) live("off", "Reconnecting…"); });
-  document.addEventListener("htmx:sse:before:message", (event) => {
-    const message = event.detail.message;
-    heardAt = Date.now();
-    const card = byId("token-card");
-    if (!message.event && (click || !card || !newer(message.id, card.dataset.version))) event.detail.cancelled = true;
-  });
-  document.addEventListener("signedout", ended);
-
-  // Who signs out here, or in again, is on the way to where that leads: to go elsewhere now would break it off.
-  function ended() {
-    const rest = leavingUntil - Date.now();
-    if (rest > 0) setTimeout(ended, rest);
-    else location.assign("/?ended=1");
-  }
-  window.addEventListener("beforeunload", () => { leavingUntil = Date.now() + 30000; });
-  // Unless the browser has refused to go there.
-  document.addEventListener("securitypolicyviolation", (event) => { if (event.effectiveDirective === "form-action") leavingUntil = 0; });
 
   // The timeline's present moves
 

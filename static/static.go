@@ -17,7 +17,7 @@ import (
 	"sync"
 )
 
-//go:embed app.css app.js timeline.js favicon.svg vendor/htmx.org/*.js vendor/pico/pico.classless.min.css vendor/simple-icons/*.svg
+//go:embed app.css app.js live.js timeline.js favicon.svg vendor/htmx.org/*.js vendor/pico/pico.classless.min.css vendor/simple-icons/*.svg
 var files embed.FS
 
 const marksDir = "vendor/simple-icons"

@@ -82,6 +82,32 @@ func TestAPageThatNobodySeesYetOpensNoStream(t *testing.T) {
 	b.becomes(t, "it is live once it is seen", isLive)
 }
 
+// Who goes through many tabs leaves each while its stream is on the way: one that opens behind them would be kept.
+func TestATabThatIsLeftKeepsNoStream(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = time.Hour })
+	b := openTab(t, look{script: `window.unseen = false; window.signals = [];
+		const ask = window.fetch;
+		Object.defineProperty(document, "hidden", { get: () => window.unseen });
+		window.see = (seen) => { window.unseen = !seen; document.dispatchEvent(new Event("visibilitychange")); };
+		window.fetch = async (what, how) => {
+			if (!String(what).startsWith("/events")) return ask(what, how);
+			window.signals.push(how.signal);
+			await new Promise((done) => setTimeout(done, 400));
+			return ask(what, how);
+		};`})
+	b.do(t, chromedp.Navigate(p.base+"/auth/oidc"))
+	b.becomes(t, "its stream is on the way", `window.signals.length === 1`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.see(false)`))
+	b.becomes(t, "it is given up", `window.signals[0].aborted`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.see(true)`))
+	b.becomes(t, "it is live once it is seen", isLive+` && window.signals.length === 2 && !window.signals[1].aborted`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.see(false), window.see(true), setTimeout(() => window.see(false), 20), window.left = performance.now()`))
+	b.becomes(t, "nothing is open behind", `performance.now() > window.left + 2000 && window.signals.slice(2).every((signal) => signal.aborted)`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.see(true), window.seen = window.signals.length`))
+	b.becomes(t, "it is live again", `window.signals.length > window.seen && !window.signals.at(-1).aborted && `+isLive)
+}
+
 // A connection may die without a word, of a network that has changed or a machine that slept: a page that hears no heartbeat opens its stream
 // anew.
 func TestAStreamThatFallsSilentIsOpenedAnew(t *testing.T) {
@@ -136,4 +162,20 @@ func TestWhatIsOnItsWayShowsIt(t *testing.T) {
 	b.do(t, click(`#refresh-token`))
 	b.becomes(t, "the answer is late, and it says so", `document.getElementById("result").textContent.startsWith("No answer yet") && document.getElementById("announce").textContent.startsWith("No answer yet")`)
 	b.becomes(t, "it is there", `document.getElementById("result").textContent.trim().startsWith("Rotated in ")`)
+}
+
+// Over midnight today becomes yesterday, also on a page to which nothing comes.
+func TestTimesOfAPageThatIsOpenOverMidnight(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 24 * time.Hour })
+	b := openTab(t, look{script: `window.later = 0;
+		window.Date = class extends Date {
+			constructor(...parts) { parts.length ? super(...parts) : super(Date.now()); }
+			static now() { return super.now() + window.later; }
+		};`})
+	b.do(t, chromedp.Navigate(p.base+"/auth/oidc"), visible(`#token-card`))
+	const shown = `document.querySelector("#expiry").parentElement.querySelectorAll("dd")[1].textContent.trim()`
+	b.becomes(t, "issued today", isLive+` && /^\d\d:\d\d:\d\d$/.test(`+shown+`)`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.later = new Date().setHours(24, 0, 30) - Date.now()`))
+	b.becomes(t, "issued on another day", `/^\d+ \S+ \d\d:\d\d:\d\d$|^\S+ \d+,? \d\d:\d\d:\d\d$/.test(`+shown+`)`)
 }

@@ -150,6 +150,7 @@ func TestAnUnreachableKeyturnIsSaidBesideTheButton(t *testing.T) {
 	b.do(t, click(`#refresh-token`))
 	b.becomes(t, "it says so", `document.getElementById("result").textContent.includes("cannot be reached")`)
 	p.again(t)
+	b.becomes(t, "it is over", isLive+` && document.getElementById("result").textContent === ""`)
 	b.do(t, click(`#refresh-token`))
 	b.becomes(t, "generation 2", `document.getElementById("generation").textContent === "2"`)
 	b.silence()

@@ -131,7 +131,7 @@ func TestSigningOutTheOtherSession(t *testing.T) {
 	if a := third.do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
 		t.Errorf("the third session: %d", a.status)
 	}
-	if said := other.text(t, ".note"); !strings.Contains(said, "ended, here or from another browser") {
+	if said := other.text(t, ".note"); !strings.Contains(said, "signed out, here or from another browser") {
 		t.Errorf("the other browser says %q", said)
 	}
 	b.becomes(t, "this one goes on", `document.getElementById("token-card") !== null`)

@@ -1,0 +1,79 @@
+// The stream of the dashboard: renewals that were made elsewhere, and the end of the session.
+"use strict";
+(() => {
+  const silence = 40000; // ms without a heartbeat, every 15 s, after which a stream is dead
+  let connection = null; // the open stream
+  let heardAt = 0; // when it last said something
+  let reconnecting = 0; // the timer that says so
+  let over = false; // the session has ended
+  let leavingUntil = 0; // the page is on its way elsewhere; later than that it has stayed
+
+  const byId = (id) => document.getElementById(id);
+
+  function show(state, word) {
+    const shown = byId("live-state");
+    if (!shown) return;
+    shown.hidden = false;
+    shown.dataset.state = state;
+    shown.querySelector(".word").textContent = word;
+  }
+
+  // A page that nobody sees yet leaves the few connections that a browser has for a site to those that somebody does.
+  document.addEventListener("htmx:before:request", (event) => { if (event.target.id === "live" && document.hidden) event.preventDefault(); });
+  document.addEventListener("visibilitychange", open);
+  document.addEventListener("htmx:error", (event) => { if (event.target.id === "live") setTimeout(open, 3000); });
+  function open() { byId("live")?.dispatchEvent(new Event("stream")); }
+
+  document.addEventListener("htmx:sse:before:connection", (event) => {
+    if (document.hidden || over) return event.preventDefault();
+    clearTimeout(reconnecting);
+    if (event.detail.connection.attempt > 0) reconnecting = setTimeout(() => show("off", "Reconnecting…"), 1000); // not for a glance at another tab
+  });
+  document.addEventListener("htmx:sse:after:connection", (event) => {
+    connection = event.detail.connection;
+    heardAt = Date.now();
+    if (document.hidden) return connection.abortController.abort(); // left while it was on the way: htmx closes only those that are open
+    clearTimeout(reconnecting);
+    show("on", "Live");
+  });
+  document.addEventListener("htmx:sse:close", () => { connection = null; });
+  document.addEventListener("htmx:sse:error", (event) => {
+    if (event.detail.status === 401) ended();
+    if (!document.hidden) show("off", "Reconnecting…");
+  });
+  setInterval(() => {
+    if (!connection || Date.now() < heardAt + silence) return;
+    heardAt = Date.now();
+    connection.reader?.cancel(); // and it is opened again
+  }, 1000);
+
+  // A message is newer than the card, or it is not taken.
+  const newer = (a, b) => {
+    const partsB = b.split(".").map(Number), parts = a.split(".").map(Number);
+    const first = parts.findIndex((part, i) => part !== partsB[i]); // generation, time, whether it is judged
+    return first >= 0 && parts[first] > partsB[first];
+  };
+  document.addEventListener("htmx:sse:before:message", (event) => {
+    heardAt = Date.now();
+    const { message } = event.detail, card = byId("token-card");
+    const clicked = byId("refresh-token")?.getAttribute("aria-busy") === "true"; // its answer says more
+    if (!message.event && (clicked || !card || !newer(message.id, card.dataset.version))) event.detail.cancelled = true;
+  });
+
+  // Who signs out here, or in again, is on the way to where that leads: to go elsewhere now would break it off.
+  document.addEventListener("signedout", () => {
+    over = true;
+    ended();
+  });
+  function ended() {
+    const rest = leavingUntil - Date.now();
+    if (rest > 0) setTimeout(ended, rest);
+    else location.assign("/?ended=1");
+  }
+  window.addEventListener("beforeunload", () => { leavingUntil = Date.now() + 30000; });
+  document.addEventListener("htmx:before:response", (event) => {
+    if (Date.now() < leavingUntil && event.detail.ctx.response.raw.status === 401) event.preventDefault();
+  });
+  // Unless the browser has refused to go there.
+  document.addEventListener("securitypolicyviolation", (event) => { if (event.effectiveDirective === "form-action") leavingUntil = 0; });
+})();
