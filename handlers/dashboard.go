@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"keyturn/auth"
+	"keyturn/auth/session"
 	"keyturn/static"
 	"keyturn/views"
 )
@@ -113,7 +114,10 @@ type signOutPolicy struct{ origins, header []string }
 func (a *app) person(c echo.Context, g *auth.Grant) views.Person {
 	user := a.Callbacks.User(c.Request().Context(), a.Log, g)
 	text := func(name string) string { s, _ := user[name].(string); return s }
-	return views.Person{Name: text("name"), Email: text("email"), Subject: text("sub"), Provider: a.label(g)}
+	return views.Person{
+		Name: text("name"), Email: text("email"), Subject: text("sub"), Provider: a.label(g),
+		Mark: personMark(session.Person{Provider: g.Identity.Provider, Subject: g.Identity.Subject}),
+	}
 }
 
 func (a *app) label(g *auth.Grant) string {

@@ -96,12 +96,16 @@ const (
 // whoever tries again is still known, and a session without a grant is nobody's.
 func (a *app) signOut(c echo.Context) error {
 	ctx := c.Request().Context()
+	person, in := a.Sessions.SignedIn(ctx)
+	if shown := c.FormValue("person"); in && shown != "" && shown != personMark(person) {
+		return a.stayAsOther(c)
+	}
 	stay, err := a.Sessions.Leave(ctx)
 	if err != nil {
 		return storageProblem(err)
 	}
 	var way wayOut
-	if person, ok := a.Sessions.SignedIn(ctx); ok {
+	if in {
 		wait, cancel := context.WithTimeout(ctx, endWait)
 		defer cancel()
 		g, err := a.Grants.End(wait, person.GrantID)
@@ -121,6 +125,21 @@ func (a *app) signOut(c echo.Context) error {
 		return storageProblem(err)
 	}
 	return a.signedOut(c, way)
+}
+
+// personMark tells the persons of one browser from each other in the forms of its pages.
+func personMark(p session.Person) string { return session.Hash(p.Provider + "\n" + p.Subject)[:16] }
+
+// stayAsOther answers a sign-out from a page that shows somebody whom the browser has signed in somebody else after.
+func (a *app) stayAsOther(c echo.Context) error {
+	a.Sessions.Flash(c.Request().Context(), flashOf(views.Result{
+		Text: "Nobody was signed out: by now this browser is signed in as the person whose tokens you see here.",
+	}))
+	if isHTMX(c) {
+		c.Response().Header().Set("HX-Redirect", "/dashboard")
+		return c.NoContent(http.StatusOK)
+	}
+	return c.Redirect(http.StatusSeeOther, "/dashboard")
 }
 
 // wayOut is where a browser goes after a sign-out: to the end of session of the provider with the label, or to the start page.

@@ -16,6 +16,7 @@ type Person struct {
 	Email    string // may be empty
 	Subject  string
 	Provider string // label
+	Mark     string // tells them from others, in a form
 }
 
 // Shown is the best name there is.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"sync"
@@ -41,6 +42,33 @@ func TestAPageAsksOnlyForTheGrantThatItShows(t *testing.T) {
 	b.becomes(t, "it is live", isLive)
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("main").dataset.grant = "ANOTHER"`))
 	b.do(t, click(`#refresh-token`), visible(`#main:not([data-grant="ANOTHER"]) #token-card`))
+}
+
+// Nor does its sign-out end the session of whoever has signed in since.
+func TestAPageSignsOutOnlyWhomItShows(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	whom := func(page answer) url.Values {
+		mark := regexp.MustCompile(`name="person" value="([^"]+)"`).FindStringSubmatch(page.body)
+		if mark == nil {
+			t.Fatal("the page does not say whom it signs out")
+		}
+		return url.Values{"person": {mark[1]}}
+	}
+	asAlice := whom(alice.do(t, "GET", "/auth/oidc", nil))
+	again := whom(alice.do(t, "GET", "/auth/oidc", nil))
+	if again.Get("person") != asAlice.Get("person") {
+		t.Error("somebody who signs in again is somebody else")
+	}
+	idp.Change(func() { idp.Subject = "bob" })
+	alice.do(t, "GET", "/auth/oidc", nil)
+	if a := alice.do(t, "POST", "/auth/signout", asAlice); a.url.Path != "/dashboard" || !strings.Contains(a.body, "Nobody was signed out") || !alice.signedIn(t) {
+		t.Errorf("at %s, signed in: %v", a.url, alice.signedIn(t))
+	}
+	if alice.do(t, "POST", "/auth/signout", whom(alice.do(t, "GET", "/dashboard", nil))); alice.signedIn(t) {
+		t.Error("the page that shows them does not sign them out")
+	}
 }
 
 // What is asked for while a click's renewal runs leaves the click alone; no time is painted as the server writes it.
