@@ -67,6 +67,15 @@ func storageProblem(err error) *httpProblem {
 		"Nothing is lost. Try again in a moment.").because(err)
 }
 
+// statusClientGone is the status, as nginx counts it, of a request whose client went away before there was an answer: it is nobody's fault
+// here.
+const statusClientGone = 499
+
+// clientGone says that a request came to nothing because its client went away.
+func clientGone(ctx context.Context, err error) bool {
+	return errors.Is(ctx.Err(), context.Canceled) && errors.Is(err, context.Canceled)
+}
+
 // asProblem finds words for any error.
 func asProblem(err error) *httpProblem {
 	var p *httpProblem
@@ -100,6 +109,10 @@ func (a *app) failed(err error, c echo.Context) {
 	var elsewhere *redirect
 	if errors.As(err, &elsewhere) {
 		_ = c.Redirect(http.StatusSeeOther, elsewhere.to)
+		return
+	}
+	if clientGone(c.Request().Context(), err) {
+		_ = c.NoContent(statusClientGone) // for the meter and the log
 		return
 	}
 	p := asProblem(err)
@@ -183,6 +196,11 @@ func SessionFailed(a Config) func(w http.ResponseWriter, r *http.Request, err er
 	e := echo.New()
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		p := storageProblem(err)
+		if clientGone(r.Context(), err) {
+			p = &httpProblem{status: statusClientGone}
+			requestOf(r.Context()).failed = p
+			return
+		}
 		for _, ofAnother := range []string{echo.HeaderContentLength, echo.HeaderContentEncoding, "HX-Redirect"} { // the handler's answer
 			w.Header().Del(ofAnother)
 		}

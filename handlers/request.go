@@ -150,12 +150,12 @@ func clientAddress(trusted []netip.Prefix) echo.IPExtractor {
 	}
 	extract := echo.ExtractIPFromXFFHeader(options...)
 	return func(r *http.Request) string {
-		forwarded := r.Header.Get(echo.HeaderXForwardedFor)
+		forwarded := strings.Join(r.Header.Values(echo.HeaderXForwardedFor), ",")
 		if !strings.ContainsAny(forwarded, "[:") {
 			return extract(r)
 		}
 		bare := *r
-		bare.Header = http.Header{echo.HeaderXForwardedFor: {withoutPorts(strings.Join(r.Header.Values(echo.HeaderXForwardedFor), ","))}}
+		bare.Header = http.Header{echo.HeaderXForwardedFor: {withoutPorts(forwarded)}}
 		return extract(&bare)
 	}
 }
@@ -247,8 +247,9 @@ func (a *app) report(r *http.Request, route string, status int, size int64) {
 	ctx, method := r.Context(), methodOf(r)
 	known := requestOf(ctx)
 	if known.failed != nil {
-		status = known.failed.status
-		a.complain(ctx, route, known.failed)
+		if status = known.failed.status; status != statusClientGone {
+			a.complain(ctx, route, known.failed)
+		}
 	}
 	took := time.Since(known.arrived)
 	a.Meter.Request(method, route, status, took)

@@ -202,7 +202,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if err != nil {
 		return a.signInFailed(c, p, pending.ReturnTo, err)
 	}
-	signedIn, err := p.Finish(ctx, s, answer)
+	signedIn, err := p.Finish(context.WithoutCancel(ctx), s, answer) // cut off, the tokens of an answer on its way would be nobody's
 	if failure := new(provider.SignInError); errors.As(err, &failure) {
 		a.discard(ctx, auth.SignedIn{Identity: auth.Identity{Provider: p.Name()}, Answer: failure.Unused})
 	}
