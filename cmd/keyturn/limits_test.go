@@ -87,6 +87,7 @@ func TestLimitsOfAnAddress(t *testing.T) {
 		"198.51.100.7:4711", "[::ffff:198.51.100.7]:4711"} {
 		refusedNow(t, begin(behind, same))
 	}
+	refusedNow(t, behind.person().staying().do(t, "GET", "/auth/oidc", nil, "X-Forwarded-For", "203.0.113.9", "X-Forwarded-For", "198.51.100.7:4711"))
 	for _, other := range []string{"198.51.100.8", "198.51.100.7, 203.0.113.9", "2001:db8::1"} {
 		if a := begin(behind, other); a.status != http.StatusSeeOther {
 			t.Errorf("%s: %d", other, a.status)

@@ -284,7 +284,10 @@ func (b *person) try(ctx context.Context, method, path string, form url.Values, 
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	for pair := range slices.Chunk(header, 2) {
-		request.Header.Set(pair[0], pair[1])
+		request.Header.Del(pair[0])
+	}
+	for pair := range slices.Chunk(header, 2) {
+		request.Header.Add(pair[0], pair[1])
 	}
 	response, err := b.Do(request)
 	if err != nil {
