@@ -134,15 +134,24 @@ func valueOf(value any) string {
 	case nil:
 		return "null"
 	default:
-		text, err := json.Marshal(v)
-		if err == nil && len(text) > 60 {
-			text, err = json.MarshalIndent(v, "", "  ")
+		text := jsonOf(v, "")
+		if len(text) > 60 {
+			text = jsonOf(v, "  ")
 		}
-		if err != nil {
-			return "?"
-		}
-		return cutTo(string(text), maxValue)
+		return cutTo(text, maxValue)
 	}
+}
+
+// jsonOf is a value as JSON, without the escapes that it would need within a script.
+func jsonOf(value any, indent string) string {
+	var text strings.Builder
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", indent)
+	if encoder.Encode(value) != nil {
+		return "?"
+	}
+	return strings.TrimSuffix(text.String(), "\n")
 }
 
 func timeOf(name string, value any) time.Time {
