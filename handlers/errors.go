@@ -127,6 +127,10 @@ func (a *app) failed(err error, c echo.Context) {
 	forPrograms := isAPI(path) && path != triggerRoute && path != rotationsRoute
 	var answer error
 	switch words := (views.Problem{Title: p.title, Next: p.next}); {
+	case isHTMX(c) && path == triggerRoute && asksToRenew(c):
+		c.Response().Header().Set("HX-Retarget", "#result")
+		c.Response().Header().Set("HX-Reswap", "outerHTML")
+		answer = a.render(c, p.status, views.NoResult(words))
 	case isHTMX(c) && !forPrograms:
 		c.Response().Header().Set("HX-Retarget", "#notice")
 		c.Response().Header().Set("HX-Reswap", "innerHTML")

@@ -24,16 +24,21 @@ type triggerAnswer struct {
 	Error      *apiError     `json:"error,omitempty"`
 }
 
+// asksToRenew tells a click on Refresh Token from a look whether the token is due.
+func asksToRenew(c echo.Context) bool {
+	return c.QueryParam("query") == updateWord || c.Request().Header.Get("query") == updateWord
+}
+
 // triggerRenewToken is what the Refresh Token button posts to. With the word it renews now, without it only if due.
 func (a *app) triggerRenewToken(c echo.Context) error {
 	trigger := auth.TriggerAutomatic
-	if c.QueryParam("query") == updateWord || c.Request().Header.Get("query") == updateWord {
+	if asksToRenew(c) {
 		trigger = auth.TriggerManual
 	}
 	result, err := a.renewed(c, trigger)
 	if errors.Is(err, errSignedOut) {
 		if acceptsHTML(c) && !isHTMX(c) {
-			return c.Redirect(http.StatusSeeOther, signInPath)
+			return c.Redirect(http.StatusSeeOther, endedPath)
 		}
 		return a.unauthorized(c, err, map[string]any{"status": http.StatusUnauthorized})
 	}

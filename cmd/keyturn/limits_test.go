@@ -39,6 +39,10 @@ func TestLimitsOfASession(t *testing.T) {
 	if code := a.json(t)["error"].(map[string]any)["code"]; code != "too_many_requests" {
 		t.Errorf("a program is told %v", code)
 	}
+	beside := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true")
+	if refusedNow(t, beside); beside.header.Get("HX-Retarget") != "#result" || !strings.HasPrefix(beside.body, `<p id="result" class="result bad">`) {
+		t.Errorf("the answer to a click goes to %q: %s", beside.header.Get("HX-Retarget"), beside.body)
+	}
 	form := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "Accept", "text/html")
 	refusedNow(t, form)
 	if !strings.Contains(form.body, "<html") || !strings.Contains(form.body, "Try again in") {
