@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,9 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 // callWords says in one sentence what went wrong with a call of the provider, whatever it was for; "" for errors that mean
 // different things at different times.
 func callWords(name string, f auth.Failure) string {
+	if slices.Contains(settingsRefused, f.Code) {
+		return fmt.Sprintf("%s does not accept Keyturn's settings (%s). The operator has to mend that; it is not your doing.", name, f.Code)
+	}
 	switch f.Code {
 	case auth.CodeUnreachable, auth.CodeDiscovery:
 		return name + " cannot be reached."
@@ -80,10 +84,14 @@ func callWords(name string, f auth.Failure) string {
 		return name + " answered with a kind of token that Keyturn cannot use."
 	case auth.CodeIdentityChanged:
 		return name + " answered with the tokens of somebody else."
-	case "invalid_client", "unauthorized_client", "unsupported_grant_type", "unsupported_response_type", "invalid_scope":
-		return fmt.Sprintf("%s does not accept Keyturn's settings (%s). The operator has to mend that; it is not your doing.", name, f.Code)
 	}
 	return ""
+}
+
+// settingsRefused are the codes with which a provider does not accept how Keyturn is set.
+var settingsRefused = []string{
+	"invalid_client", "unauthorized_client", "unsupported_grant_type", "unsupported_response_type", "invalid_scope",
+	"incorrect_client_credentials", "bad_client_secret", "invalid_client_id", "deleted_client", "disabled_client",
 }
 
 // resultWords is the sentence beside the button: what came of the click, with figures.
@@ -183,13 +191,17 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 	case codeInternal:
 		p.Detail = "Something went wrong inside Keyturn; its log says what."
 	case "login_required", "interaction_required", "consent_required", "account_selection_required":
-		p.Title, p.Detail = label+" wants to see you first.", failure.Said
+		p.Title, p.Detail = label+" could not sign you in without asking you something.", failure.Said
+		p.Next = "Sign in again, and answer what it asks."
 	case "server_error", "temporarily_unavailable":
 		p.Title, p.Detail, p.Next = label+" has a problem of its own.", failure.Said, "Try again in a moment."
 	default:
 		p.Detail = callWords(label, auth.Failure{Code: failure.Code})
 		if p.Detail == "" {
 			p.Detail = label + " answered with the error " + failure.Code + "."
+		}
+		if slices.Contains(settingsRefused, failure.Code) {
+			p.Next = "Trying again will not help until then."
 		}
 		if failure.Said != "" {
 			p.Detail += " It says: “" + failure.Said + "”"

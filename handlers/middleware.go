@@ -87,7 +87,7 @@ func (a *app) sameOrigin() echo.MiddlewareFunc {
 			if !slices.Contains([]string{callbackRoute, backChannelRoute, initiateRoute}, c.Path()) {
 				if err := check(c.Request()); err != nil {
 					return problem(http.StatusForbidden, "cross_origin", "This request came from another site.",
-						"Keyturn does only what its own pages ask for.").because(err)
+						"Keyturn does only what its own pages ask for: open the dashboard, and do it there.").because(err)
 				}
 			}
 			return next(c)

@@ -122,7 +122,7 @@ func TestFormPostOfAnError(t *testing.T) {
 		form := url.Values{"state": q["state"], "error": {"login_required"}, "error_description": {"not <b>seen</b>"}}
 		bounced := p.person().staying().do(t, "POST", "/auth/oidc/callback", form, "Origin", "https://id.example", "Sec-Fetch-Site", "cross-site")
 		page := alice.do(t, "GET", bounced.header.Get("Location"), nil)
-		if bounced.status != http.StatusSeeOther || page.status != http.StatusBadRequest || !strings.Contains(page.body, "wants to see you first") || strings.Contains(page.body, "<b>seen") {
+		if bounced.status != http.StatusSeeOther || page.status != http.StatusBadRequest || !strings.Contains(page.body, "without asking you") || strings.Contains(page.body, "<b>seen") {
 			t.Errorf("%d, then %d %s", bounced.status, page.status, page.body)
 		}
 		if idp.Calls("/token") != 0 {
