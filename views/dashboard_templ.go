@@ -245,7 +245,7 @@ func top(person Person) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 13, "</a><p id=\"live-state\" class=\"live-state\" hidden><span class=\"dot\" aria-hidden=\"true\"></span> <span class=\"word\">Live</span></p><div class=\"who\"><span class=\"initial\" aria-hidden=\"true\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 13, "</a><div id=\"live-state\" class=\"live-state\" hidden><span class=\"dot\" aria-hidden=\"true\"></span> <span class=\"word\">Live</span></div><div class=\"who\"><span class=\"initial\" aria-hidden=\"true\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

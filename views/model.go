@@ -143,6 +143,9 @@ type HistoryRow struct {
 	OldExpiry, NewExpiry time.Time
 }
 
+// fewSessions are shown at once; the others on demand.
+const fewSessions = 5
+
 // SessionRow is one of a person's sessions.
 type SessionRow struct {
 	ID                 string // of its grant

@@ -143,3 +143,29 @@ func TestTimesFarOffHaveAYear(t *testing.T) {
 		}
 	}
 }
+
+func TestValuesAreShownAsTheyAre(t *testing.T) {
+	t.Parallel()
+	for _, row := range ClaimsOf(map[string]any{"groups": []any{"R&D", "a<b"}, "object": map[string]any{"a>b": nil}}, nil) {
+		if want := map[string]string{"groups": `["R&D","a<b"]`, "object": `{"a>b":null}`}[row.Name]; row.Value != want {
+			t.Errorf("%s is shown as %s", row.Name, row.Value)
+		}
+	}
+	long := ClaimsOf(map[string]any{"x": []any{strings.Repeat("a", 70)}}, nil)[0].Value
+	if !strings.HasPrefix(long, "[\n  \"") {
+		t.Errorf("a long one: %s", long)
+	}
+}
+
+func TestManySessionsAreShownOnDemand(t *testing.T) {
+	t.Parallel()
+	list := make([]SessionRow, 7)
+	page := render(t, SessionList(list, false))
+	first, rest, _ := strings.Cut(page, "<details")
+	if strings.Count(first, "<li>") != 5 || strings.Count(rest, "<li>") != 2 || !strings.Contains(rest, "2 more</summary>") {
+		t.Error(page)
+	}
+	if page := render(t, SessionList(list[:5], false)); strings.Contains(page, "<details") {
+		t.Error(page)
+	}
+}
