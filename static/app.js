@@ -266,6 +266,10 @@
       read = null;
       revealAgain();
     } else if (byId("revealed") && !click && !reloading) reveal = null;
+    if (target && target.id === "session-list" && focused.startsWith("sign-out-")) {
+      const left = target.querySelectorAll(".sessions li").length;
+      announce(left === 1 ? "Signed out. Only this session is left." : `Signed out. ${left} sessions are left.`);
+    }
     focusAgain();
   });
 

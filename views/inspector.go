@@ -128,7 +128,7 @@ func meaningOf(name string) string {
 func valueOf(value any) string {
 	switch v := value.(type) {
 	case string:
-		return cutTo(v, maxValue)
+		return visible(cutTo(v, maxValue))
 	case json.Number:
 		return v.String()
 	case nil:
@@ -138,8 +138,28 @@ func valueOf(value any) string {
 		if len(text) > 60 {
 			text = jsonOf(v, "  ")
 		}
-		return cutTo(text, maxValue)
+		return visible(cutTo(text, maxValue))
 	}
+}
+
+// visible has characters that cannot be seen, or that turn others around, stand there by their names.
+func visible(text string) string {
+	odd := func(c rune) bool {
+		return c < ' ' && c != '\n' && c != '\t' || c >= 0x7f && c < 0xa0 || c == 0x200b || c == 0x200e || c == 0x200f || c == 0x061c ||
+			c >= 0x202a && c <= 0x202e || c >= 0x2060 && c <= 0x2069 || c == 0xfeff
+	}
+	if !strings.ContainsFunc(text, odd) {
+		return text
+	}
+	var shown strings.Builder
+	for _, c := range text {
+		if odd(c) {
+			fmt.Fprintf(&shown, "⟨U+%04X⟩", c)
+		} else {
+			shown.WriteRune(c)
+		}
+	}
+	return shown.String()
 }
 
 // jsonOf is a value as JSON, without the escapes that it would need within a script.

@@ -243,12 +243,12 @@ func ringOffset(t TokenCard) string {
 	return strconv.FormatFloat(100*min(1, max(0, gone)), 'f', 1, 64)
 }
 
-// dated is a time without its seconds, and with its year where that is not plain.
+// dated is a time with its day, and with its year where that is not plain.
 func dated(t time.Time) string {
 	if until := time.Until(t); until.Abs() > 300*24*time.Hour {
-		return t.UTC().Format("2 Jan 2006 15:04")
+		return t.UTC().Format("2 Jan 2006 15:04:05")
 	}
-	return t.UTC().Format("2 Jan 15:04")
+	return t.UTC().Format("2 Jan 15:04:05")
 }
 
 func exact(t time.Time) string { return t.UTC().Format(time.RFC3339) }

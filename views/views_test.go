@@ -138,7 +138,7 @@ func TestTimesFarOffHaveAYear(t *testing.T) {
 	t.Parallel()
 	for away, year := range map[time.Duration]bool{0: false, 200 * 24 * time.Hour: false, 365 * 24 * time.Hour: true, -365 * 24 * time.Hour: true} {
 		at := time.Now().Add(away)
-		if got := strings.Contains(render(t, instant(at, "datetime")), at.UTC().Format("Jan 2006 15:04")+" UTC</time>"); got != year {
+		if got := strings.Contains(render(t, instant(at, "datetime")), at.UTC().Format("Jan 2006 15:04:05")+" UTC</time>"); got != year {
 			t.Errorf("%v away: with a year %v", away, got)
 		}
 	}
@@ -150,6 +150,9 @@ func TestValuesAreShownAsTheyAre(t *testing.T) {
 		if want := map[string]string{"groups": `["R&D","a<b"]`, "object": `{"a>b":null}`}[row.Name]; row.Value != want {
 			t.Errorf("%s is shown as %s", row.Name, row.Value)
 		}
+	}
+	if value := ClaimsOf(map[string]any{"x": "a\u202Egnp.exe\x00\u200B 👩‍💻\n"}, nil)[0].Value; value != "a⟨U+202E⟩gnp.exe⟨U+0000⟩⟨U+200B⟩ 👩‍💻\n" {
+		t.Errorf("what cannot be seen is shown as %q", value)
 	}
 	long := ClaimsOf(map[string]any{"x": []any{strings.Repeat("a", 70)}}, nil)[0].Value
 	if !strings.HasPrefix(long, "[\n  \"") {

@@ -103,7 +103,10 @@ func TestTheInspectorSaysWhatAJWTSays(t *testing.T) {
 	b.do(t, click(`#inspect-refresh`))
 	b.becomes(t, "the refresh token is opaque", `document.querySelector("#inspector").textContent.includes("An opaque token")`)
 	b.do(t, click(`#introspect`))
-	b.becomes(t, "the provider was asked", `document.querySelector("#inspector").textContent.includes("The provider says")`)
+	b.becomes(t, "the provider was asked", `document.querySelector("#inspector").textContent.includes("The provider says") && document.activeElement.id === "introspect"`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.querySelector("#introspection-answer table").remove()`))
+	b.do(t, click(`#introspect`))
+	b.becomes(t, "and again", `document.querySelector("#introspection-answer").textContent.includes("The provider says")`)
 	b.do(t, click(`#call-userinfo`))
 	b.becomes(t, "userinfo answers", `document.querySelector("#try-it-answer pre")?.textContent.includes('"sub": "alice"') && document.querySelector("#try-it-answer .http").textContent === "200 OK"`)
 }
@@ -127,7 +130,8 @@ func TestSigningOutTheOtherSession(t *testing.T) {
 	b.becomes(t, "two are left", `document.querySelectorAll(".sessions li").length === 2`)
 	other.do(t, visible(`.note`)) // the latest seen comes first
 	b.do(t, click(`#sign-out-others`))
-	b.becomes(t, "one is left", `document.querySelectorAll(".sessions li").length === 1 && window.sameDocument`)
+	b.becomes(t, "one is left, and is told of", `document.querySelectorAll(".sessions li").length === 1 && window.sameDocument &&
+		document.getElementById("announce").textContent === "Signed out. Only this session is left."`)
 	if a := third.do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
 		t.Errorf("the third session: %d", a.status)
 	}
