@@ -57,7 +57,10 @@ type Claim struct {
 	Means  string    // a known claim in a few words
 }
 
-const maxValue = 16 << 10 // characters of one value that are shown
+const (
+	maxValue  = 16 << 10 // characters of one value that are shown
+	longValue = 1 << 10  // bytes of one that gets a frame of its own
+)
 
 // timeClaims are NumericDates (RFC 7519 section 2).
 var timeClaims = []string{"exp", "nbf", "iat", "auth_time", "updated_at", "rat"}
