@@ -1,10 +1,13 @@
 package auth
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
@@ -48,37 +51,74 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 const redacted = "[redacted]"
 
 // Redact replaces every occurrence of the secrets in text that came from elsewhere, such as an error description, also where they are
-// percent-encoded, as in a form.
+// percent-encoded, as in a form. What is shorter than 4 bytes is left: it would be found everywhere. It takes time linear in the text,
+// which may be long and made to be slow.
 func Redact(text string, secrets ...Secret) string {
+	var found []span
+	var plain string
+	var at []int
+	if strings.ContainsAny(text, "%+") {
+		plain, at = decoded(text)
+	}
 	for _, s := range secrets {
 		if len(s) < 4 {
 			continue
 		}
-		text = strings.ReplaceAll(text, string(s), redacted)
-		if !strings.ContainsAny(text, "%+") {
-			continue
+		for i := range occurrences(text, string(s)) {
+			found = append(found, span{i, i + len(s)})
 		}
-		for i := 0; i < len(text); i++ {
-			if n := encoded(text[i:], string(s)); n > 0 {
-				text = text[:i] + redacted + text[i+n:]
+		for i := range occurrences(plain, strings.ReplaceAll(string(s), "+", " ")) {
+			found = append(found, span{at[i], at[i+len(s)]})
+		}
+	}
+	slices.SortFunc(found, func(a, b span) int { return cmp.Or(a.from-b.from, a.to-b.to) })
+	var kept strings.Builder
+	done := 0
+	for _, f := range found {
+		if f.from >= done {
+			kept.WriteString(text[done:f.from])
+			kept.WriteString(redacted)
+		}
+		done = max(done, f.to)
+	}
+	kept.WriteString(text[done:])
+	return kept.String()
+}
+
+// span is a part of a text, in bytes.
+type span struct{ from, to int }
+
+// occurrences are where part begins in text.
+func occurrences(text, part string) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for from := 0; ; from += len(part) {
+			i := strings.Index(text[from:], part)
+			if from += i; i < 0 || !yield(from) {
+				return
 			}
 		}
 	}
-	return text
 }
 
-// encoded is how much of the beginning of text is the secret, with any of its bytes percent-encoded; 0: it is something else.
-func encoded(text, secret string) int {
-	i := 0
-	for j := range len(secret) {
+// decoded is a text without percent-encoding, and where each of its bytes, and its end, is in text. A plus sign, which may be either, is a
+// space.
+func decoded(text string) (plain string, at []int) {
+	bytes, at := make([]byte, 0, len(text)), make([]int, 0, len(text)+1)
+	for i := 0; i < len(text); i++ {
+		at = append(at, i)
+		one := [1]byte{text[i]}
 		switch {
-		case len(text) >= i+3 && text[i] == '%' && strings.EqualFold(text[i+1:i+3], hex.EncodeToString([]byte{secret[j]})):
-			i += 3
-		case len(text) > i && (text[i] == secret[j] || text[i] == '+' && secret[j] == ' '):
-			i++
-		default:
-			return 0
+		case text[i] == '+':
+			one[0] = ' '
+		case text[i] == '%' && i+2 < len(text):
+			if _, err := hex.Decode(one[:], []byte(text[i+1:i+3])); err == nil {
+				i += 2
+				if one[0] == '+' {
+					one[0] = ' '
+				}
+			}
 		}
+		bytes = append(bytes, one[0])
 	}
-	return i
+	return string(bytes), append(at, len(text))
 }

@@ -49,6 +49,22 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	if text := Redact("you sent "+value+"!", value, ""); text != "you sent [redacted]!" {
 		t.Errorf("%q", text)
 	}
+	if text := Redact("abc abcd+abcdefgh+xcdef", "abc", "abcd", "abcdefgh", "xcde", "cdef"); text != "abc [redacted]+[redacted]+[redacted]" {
+		t.Errorf("short ones, and such as overlap: %q", text)
+	}
+}
+
+// Who wrote the text may have made it for this: no occurrence may cost what the whole text costs.
+func TestToRedactIsLinear(t *testing.T) {
+	for _, one := range []string{"%41bcd", "Abcd", "a+b%2F"} {
+		allocs := func(n int) float64 {
+			text := strings.Repeat(one, n)
+			return testing.AllocsPerRun(3, func() { _ = Redact(text, "Abcd", "a b/") })
+		}
+		if few, many := allocs(1), allocs(2000); many > few+100 {
+			t.Errorf("%s: 2000 of them are %v allocations, one is %v", one, many, few)
+		}
+	}
 }
 
 func TestTokenSetOfAnAnswer(t *testing.T) {
