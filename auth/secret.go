@@ -48,11 +48,15 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText implements encoding.TextMarshaler, which encoding/json uses too, with the fingerprint.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-const redacted = "[redacted]"
+const (
+	redacted = "[redacted]"
+	// shortest is how long a secret is, in bytes, that is looked for: a shorter one would be found everywhere.
+	shortest = 4
+)
 
 // Redact replaces every occurrence of the secrets in text that came from elsewhere, such as an error description, also where they are
-// percent-encoded, as in a form. What is shorter than 4 bytes is left: it would be found everywhere. It takes time linear in the text,
-// which may be long and made to be slow.
+// percent-encoded, as in a form. What is shorter than 4 bytes is left. It takes time linear in the text, which may be long,
+// and made to be slow.
 func Redact(text string, secrets ...Secret) string {
 	var found []span
 	var plain string
@@ -61,13 +65,13 @@ func Redact(text string, secrets ...Secret) string {
 		plain, at = decoded(text)
 	}
 	for _, s := range secrets {
-		if len(s) < 4 {
+		if len(s) < shortest {
 			continue
 		}
 		for i := range occurrences(text, string(s)) {
 			found = append(found, span{i, i + len(s)})
 		}
-		for i := range occurrences(plain, strings.ReplaceAll(string(s), "+", " ")) {
+		for i := range occurrences(plain, unplussed(s)) {
 			found = append(found, span{at[i], at[i+len(s)]})
 		}
 	}
@@ -85,6 +89,33 @@ func Redact(text string, secrets ...Secret) string {
 	return kept.String()
 }
 
+// RedactCut is Redact of a text that breaks off, perhaps within a secret: what its end has of the beginning of one goes, too.
+func RedactCut(text string, secrets ...Secret) string {
+	text = Redact(text, secrets...)
+	if i := strings.LastIndexByte(text, '%'); i >= 0 && i >= len(text)-2 {
+		text = text[:i] // half a percent-encoded byte
+	}
+	plain, at := decoded(text)
+	end := len(text)
+	for _, s := range secrets {
+		end = min(end, len(text)-unfinished(text, string(s)), at[len(plain)-unfinished(plain, unplussed(s))])
+	}
+	if end == len(text) {
+		return text
+	}
+	return text[:end] + redacted
+}
+
+// unfinished is how much of the beginning of a secret ends a text, in bytes.
+func unfinished(text, secret string) int {
+	for n := min(len(text), len(secret)); n >= shortest; n-- {
+		if strings.HasSuffix(text, secret[:n]) {
+			return n
+		}
+	}
+	return 0
+}
+
 // span is a part of a text, in bytes.
 type span struct{ from, to int }
 
@@ -99,6 +130,9 @@ func occurrences(text, part string) iter.Seq[int] {
 		}
 	}
 }
+
+// unplussed is a secret as decoded has it.
+func unplussed(s Secret) string { return strings.ReplaceAll(string(s), "+", " ") }
 
 // decoded is a text without percent-encoding, and where each of its bytes, and its end, is in text. A plus sign, which may be either, is a
 // space.

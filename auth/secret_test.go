@@ -54,6 +54,19 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
+func TestNoPartOfASecretIsAtTheEndOfATextThatIsCut(t *testing.T) {
+	t.Parallel()
+	const secret = "to/ken+and more"
+	for said, want := range map[string]string{
+		"x " + secret: "x [redacted]", "x to/ken+an": "x [redacted]", "x to%2Fken%2Ban": "x [redacted]", "x to%2Fken%2": "x [redacted]",
+		"x to%2": "x to", "x to/": "x to/", "x too/ken": "x too/ken", "": "",
+	} {
+		if text := RedactCut(said, secret, ""); text != want {
+			t.Errorf("%q: %q, want %q", said, text, want)
+		}
+	}
+}
+
 // Who wrote the text may have made it for this: no occurrence may cost what the whole text costs.
 func TestToRedactIsLinear(t *testing.T) {
 	for _, one := range []string{"%41bcd", "Abcd", "a+b%2F"} {

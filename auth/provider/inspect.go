@@ -132,11 +132,15 @@ func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (HTTPAnswer, 
 	if err != nil && len(body) == 0 {
 		return HTTPAnswer{}, errors.New("the answer broke off")
 	}
-	secrets := []auth.Secret{tokens.Access, tokens.Refresh, tokens.ID}
+	secrets, redact := []auth.Secret{tokens.Access, tokens.Refresh, tokens.ID}, auth.Redact
+	cut := len(body) > maxInspected || err != nil
+	if cut {
+		redact = auth.RedactCut
+	}
 	return HTTPAnswer{
 		Method: http.MethodGet, URL: m.UserInfoURL, Status: response.StatusCode, Type: short(response.Header.Get("Content-Type")),
 		Challenge: auth.Redact(response.Header.Get("WWW-Authenticate"), secrets...),
-		Body:      auth.Redact(string(body[:min(len(body), maxInspected)]), secrets...), Cut: len(body) > maxInspected || err != nil,
+		Body:      redact(string(body[:min(len(body), maxInspected)]), secrets...), Cut: cut,
 		Took: time.Since(began),
 	}, nil
 }
