@@ -105,13 +105,36 @@ func (s *Grants) Unconfigured(ctx context.Context, whose Person) ([]string, erro
 	unknown := map[string]bool{}
 	err := s.Each(ctx, whose, func(list []*Grant) error {
 		for _, g := range list {
-			if _, ok := s.providers.Of(g.Identity); !ok {
+			if unknown[g.Identity.Provider] {
+				continue
+			}
+			switch known, err := s.configured(ctx, g); {
+			case err != nil:
+				return err
+			case !known:
 				unknown[g.Identity.Provider] = true
 			}
 		}
 		return nil
 	})
 	return slices.Sorted(maps.Keys(unknown)), err
+}
+
+// configured says whether the provider of a grant, as All lists it, is configured. Of a grant that does not open only the provider's name
+// is known.
+func (s *Grants) configured(ctx context.Context, listed *Grant) (bool, error) {
+	g, err := s.vault.Get(ctx, listed.ID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return true, nil
+	case errors.Is(err, ErrUnreadable):
+		_, ok := s.providers.Lookup(listed.Identity.Provider)
+		return ok, nil
+	case err != nil:
+		return false, err
+	}
+	_, ok := s.providers.Of(g.Identity)
+	return ok, nil
 }
 
 // Each calls do with all grants of a person, whether or not their sessions live, some at a time, until it fails. do may end them. The
