@@ -3,19 +3,23 @@ package auth
 import (
 	"maps"
 	"reflect"
+	"strings"
 )
 
 // Identity is who signed in, as the provider said it. A person is (Provider, Subject), never an e-mail address
 // (OpenID Connect Core 5.7).
 type Identity struct {
 	Provider string         // configured name of the provider
-	Issuer   string         // iss of the id token; empty for providers without id tokens
+	Issuer   string         // iss of the id token; of providers without id tokens what stands for them, which is no URL, or nothing
 	Subject  string         // sub
 	Name     string         // display name; may be empty
 	Email    string         // may be empty
 	Picture  string         // URL; may be empty
 	Claims   map[string]any // raw claims of the id token, and of userinfo where there is one
 }
+
+// OpenID says whether the identity is from an id token.
+func (i Identity) OpenID() bool { return strings.Contains(i.Issuer, "://") }
 
 // NewerClaims are claims about a person with newer ones of the same person over them. What the newer ones say nothing about stays, but
 // an e-mail address and a telephone number go with what the same answer says of whether they are verified (OpenID Connect Core section

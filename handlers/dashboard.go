@@ -184,8 +184,11 @@ func (a *app) grantFacts(c echo.Context, view auth.View, list []auth.Renewal) vi
 	g := view.Grant
 	facts := views.GrantFacts{
 		SignedInAt: g.CreatedAt, SessionEndsAt: a.Sessions.EndsAt(c.Request().Context()),
-		Provider: a.label(g), Issuer: g.Identity.Issuer, Scope: strings.Fields(g.Tokens.Scope), NextRenewalAt: view.PlanAt,
+		Provider: a.label(g), Scope: strings.Fields(g.Tokens.Scope), NextRenewalAt: view.PlanAt,
 		RefreshExpiresAt: g.Tokens.RefreshExpiresAt, RefreshNeverExpires: g.Tokens.RefreshNeverExpires, Renewable: view.Renewable,
+	}
+	if g.Identity.OpenID() {
+		facts.Issuer = g.Identity.Issuer
 	}
 	if len(list) > 0 && list[0].Outcome.Succeeded() && list[0].OldScope != "" && list[0].OldScope != list[0].NewScope {
 		facts.FormerScope = strings.Fields(list[0].OldScope)

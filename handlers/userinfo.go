@@ -54,7 +54,7 @@ func (a *app) callUserInfo(c echo.Context) error {
 func ofSomebodyElse(signedIn auth.Identity, body string) bool {
 	claims, _ := auth.ParseClaims(body)
 	subject, ok := claims["sub"]
-	return ok && signedIn.Issuer != "" && fmt.Sprint(subject) != signedIn.Subject
+	return ok && signedIn.OpenID() && fmt.Sprint(subject) != signedIn.Subject
 }
 
 // readable is a body as people read it: JSON is indented.

@@ -150,6 +150,25 @@ func orElse(value, otherwise string) string {
 	return otherwise
 }
 
+// origin stands in an identity for the issuer that the brand does not name: its type, and the host of its token endpoint. It is stored: a
+// brand that moves to another host keeps the former one here.
+func (e brandEntry) origin(c Config) string {
+	origin := c.Type + ":"
+	if e.tokenURL == nil {
+		return origin
+	}
+	if u, err := url.Parse(e.tokenURL(c.Extra)); err == nil {
+		origin += strings.ToLower(u.Host)
+	}
+	return origin
+}
+
+// issued says whether an identity with this issuer can be from the brand, by OpenID Connect or without.
+func (e brandEntry) issued(c Config, issuer string) bool {
+	return e.issuer != nil && issuer != "" && issuer == e.issuer(c.Extra) ||
+		e.make != nil && (issuer == "" || issuer == e.origin(c)) // nothing: as earlier versions stored it
+}
+
 // facts is what a brand can do once somebody has signed in.
 type facts struct{ renews, rotates, revokes, ends can }
 

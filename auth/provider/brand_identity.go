@@ -29,7 +29,7 @@ func (b *brand) signedIn(user goth.User, answer auth.Answer) (auth.SignedIn, err
 		return auth.SignedIn{}, signInError("no_subject", "the provider did not say who signed in")
 	}
 	identity := auth.Identity{
-		Provider: b.config.Name, Subject: subject, Name: orElse(strings.TrimSpace(user.Name), user.NickName),
+		Provider: b.config.Name, Issuer: b.entry.origin(b.config), Subject: subject, Name: orElse(strings.TrimSpace(user.Name), user.NickName),
 		Claims: scrubbed(user.RawData, answer.Access, answer.Refresh),
 	}
 	if strings.Contains(user.Email, "@") && !b.entry.noEmail {
@@ -142,6 +142,9 @@ func (c closing) Close() error {
 	defer c.cancel()
 	return c.ReadCloser.Close()
 }
+
+// issued implements origin.
+func (b *brand) issued(issuer string) bool { return b.entry.issued(b.config, issuer) }
 
 // WantsConsent implements Provider: the table has what a brand needs.
 func (b *brand) WantsConsent(context.Context) bool { return false }

@@ -70,6 +70,9 @@ func newPreset(config Config, options Options, entry brandEntry, issuer string) 
 	return &preset{p, entry}, nil
 }
 
+// issued implements origin.
+func (p *preset) issued(issuer string) bool { return p.entry.issued(p.config, issuer) }
+
 // Answers implements OwnAnswer.
 func (p *preset) Answers(parameter string) bool {
 	return p.entry.answers != nil && p.entry.answers(parameter)

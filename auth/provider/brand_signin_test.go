@@ -225,8 +225,12 @@ func TestBrandsSignInAndRenew(t *testing.T) {
 				t.Fatal(err)
 			}
 			server := &brandServer{t: t, shape: s, key: key}
-			p := brandOf(t, provider.Config{Name: "x", Type: s.kind, Extra: extraFor(t, s, key), Scopes: s.scopes}, server)
+			set := setOf(t, provider.Config{Name: "x", Type: s.kind, Extra: extraFor(t, s, key), Scopes: s.scopes}, server)
+			p, _ := set.Get("x")
 			done := brandSignIn(t, p, server)
+			if _, own := set.Of(done.Identity); !own || done.Identity.Issuer == "" || done.Identity.OpenID() != (s.issuer != "") {
+				t.Errorf("what it has issued is of %q", done.Identity.Issuer)
+			}
 			tokens := done.Answer.TokenSet(auth.TokenSet{}, p.Policy().Assumed)
 			if done.Identity.Subject != s.subject || done.Identity.Name != s.name || strings.Contains(done.Identity.Email, "provided") {
 				t.Errorf("signed in as %+v", done.Identity)

@@ -35,6 +35,12 @@ func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func brandOf(t *testing.T, config provider.Config, handler http.Handler) provider.Provider {
 	t.Helper()
+	p, _ := setOf(t, config, handler).Get(config.Name)
+	return p
+}
+
+func setOf(t *testing.T, config provider.Config, handler http.Handler) *provider.Set {
+	t.Helper()
 	if config.ClientID == "" {
 		config.ClientID = "the-client"
 	}
@@ -48,8 +54,7 @@ func brandOf(t *testing.T, config provider.Config, handler http.Handler) provide
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, _ := set.Get(config.Name)
-	return p
+	return set
 }
 
 // A GitHub App's tokens expire: the refresh token, which goth drops, must survive, also in GitHub's form encoding.

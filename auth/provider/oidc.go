@@ -134,6 +134,9 @@ func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, e
 // issuer is the issuer as it is configured.
 func (p *OIDC) issuer() string { return p.config.Issuer }
 
+// issued implements origin. Realms and tenants of one host are issuers of their own.
+func (p *OIDC) issued(issuer string) bool { return issuer == p.config.Issuer }
+
 // Finish implements Provider.
 func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Values) (auth.SignedIn, error) {
 	s, ok := session.(*Session)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -236,21 +237,38 @@ func TestEndOfSession(t *testing.T) {
 	}
 }
 
-// Realms and tenants of one host are issuers of their own: what one has issued is not shown to another that has its name now.
+// What one provider has issued is not shown to another that has its name now. Realms and tenants of one host are issuers of their own, and
+// brands are providers like any other. Of a brand's grants the oldest do not say whose they are.
 func TestAnIdentityIsOfItsIssuerOnly(t *testing.T) {
 	t.Parallel()
-	set, err := provider.New([]provider.Config{{
-		Name: "work", Type: "oidc", Issuer: "https://id.example/realms/b", ClientID: "c", Scopes: provider.DefaultScopes(),
-	}}, provider.Options{RenewTimeout: time.Second, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
+	const realm, google, github = "https://id.example/realms/b", "https://accounts.google.com", "github:github.com"
+	all := []string{
+		"", realm, "https://id.example/realms/a", realm + "/", "https://else.example/realms/b", google, "google:oauth2.googleapis.com",
+		github, "github:git.example", "gitlab:gitlab.com", "gitlab:git.example", "steam:", "https://identity.xero.com", "xero:",
 	}
-	for issuer, want := range map[string]bool{
-		"https://id.example/realms/b": true, "": true,
-		"https://id.example/realms/a": false, "https://id.example/realms/b/": false, "https://else.example/realms/b": false,
+	for name, c := range map[string]struct {
+		config provider.Config
+		own    []string
+	}{
+		"an OpenID provider":     {provider.Config{Type: "oidc", Issuer: realm}, []string{realm}},
+		"the issuer of a brand":  {provider.Config{Type: "oidc", Issuer: google}, []string{google}},
+		"Google":                 {provider.Config{Type: "google"}, []string{"", google, "google:oauth2.googleapis.com"}},
+		"Google without openid":  {provider.Config{Type: "google", Scopes: []string{"email"}}, []string{"", google, "google:oauth2.googleapis.com"}},
+		"GitHub":                 {provider.Config{Type: "github"}, []string{"", github}},
+		"GitHub, its own server": {provider.Config{Type: "github", Extra: map[string]string{"base_url": "https://GIT.example/"}}, []string{"", "github:git.example"}},
+		"GitLab, its own server": {provider.Config{Type: "gitlab", Extra: map[string]string{"base_url": "git.example"}}, []string{"", "gitlab:git.example"}},
+		"Steam":                  {provider.Config{Type: "steam"}, []string{"", "steam:"}},
+		"Xero":                   {provider.Config{Type: "xero"}, []string{"https://identity.xero.com"}},
 	} {
-		if _, ok := set.Of(auth.Identity{Provider: "work", Issuer: issuer, Subject: "alice"}); ok != want {
-			t.Errorf("what %q has issued is of the provider: %v", issuer, ok)
+		c.config.Name, c.config.ClientID = "work", "c"
+		set, err := provider.New([]provider.Config{c.config}, provider.Options{RenewTimeout: time.Second, Now: time.Now})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		for _, issuer := range all {
+			if _, ok := set.Of(auth.Identity{Provider: "work", Issuer: issuer, Subject: "alice"}); ok != slices.Contains(c.own, issuer) {
+				t.Errorf("%s: what %q has issued is of it: %v", name, issuer, ok)
+			}
 		}
 	}
 }

@@ -119,6 +119,11 @@ type openID interface {
 	metadata(ctx context.Context) (*metadata, error)
 }
 
+// origin is a provider that tells its own from what another has issued that had its name before.
+type origin interface {
+	issued(issuer string) bool
+}
+
 // Set is the configured providers. It is safe for concurrent use.
 type Set struct {
 	list   []Provider
@@ -209,13 +214,10 @@ func (s *Set) Lookup(name string) (auth.Provider, bool) {
 	return p, ok
 }
 
-// Of implements auth.Providers. An identity without an issuer, or with one that is no URL, is the name's.
+// Of implements auth.Providers.
 func (s *Set) Of(whose auth.Identity) (auth.Provider, bool) {
-	p, ok := s.Lookup(whose.Provider)
-	if known, is := p.(openID); is && whose.Issuer != known.issuer() {
-		ok = len(originsOf(whose.Issuer)) == 0 // realms and tenants of one host are issuers of their own
-	}
-	if !ok {
+	p, ok := s.byName[whose.Provider]
+	if from, is := p.(origin); !ok || is && !from.issued(whose.Issuer) {
 		return nil, false
 	}
 	return p, true

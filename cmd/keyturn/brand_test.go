@@ -53,6 +53,9 @@ func TestABrandThatRenews(t *testing.T) {
 		"Alice Liddell") {
 		t.Fatalf("after the sign-in at %s: %d\n%s", page.url, page.status, page.body)
 	}
+	if page := alice.do(t, "GET", "/dashboard", nil).body; strings.Contains(page, "<dt>Issuer") {
+		t.Errorf("an issuer is shown, of which the brand knows nothing:\n%s", page)
+	}
 	if token := alice.token(t); token["renewable"] != true || token["expires_in"].(float64) < 28000 {
 		t.Errorf("after the sign-in: %v", token)
 	}
