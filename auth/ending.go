@@ -17,9 +17,11 @@ const (
 	endBatch = 100
 	// revokeTimeout bounds one try to revoke the tokens of an ended grant at its provider.
 	revokeTimeout = 10 * time.Second
-	// revokeFor is how long a revocation is tried again after the first try, and maxRevoking how many are at once.
+	// revokeFor is how long a revocation is tried again after the first try, and maxRevoking how many wait for that at a time.
 	revokeFor   = 5 * time.Minute
 	maxRevoking = 1000
+	// revokingAtOnce is how many calls at once a provider gets for revocations that nobody waits for: as many as it has connections kept.
+	revokingAtOnce = 32
 )
 
 // ErrReplayed says that a logout token has been used before.
@@ -192,14 +194,25 @@ func (s *Grants) endEach(
 	return ended, nil
 }
 
-// revokeRefresh revokes a grant's refresh token beside the caller.
+// revokeRefresh revokes a grant's refresh token beside the caller, who may have ended many.
 func (s *Grants) revokeRefresh(ctx context.Context, gone *Grant) {
-	s.revokeBeside(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
+	room := s.revokingAt(gone.Identity.Provider)
+	s.revoking.Go(func() {
+		room <- struct{}{}
+		defer func() { <-room }()
+		s.Revoke(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
+	})
+}
+
+// revokingAt holds one for each revocation that runs at a provider with nobody waiting for it.
+func (s *Grants) revokingAt(provider string) chan struct{} {
+	room, _ := s.rooms.LoadOrStore(provider, make(chan struct{}, revokingAtOnce))
+	return room.(chan struct{})
 }
 
 // End deletes the grant, returns it as it was, and revokes its tokens at the provider. Deletion is what counts: it is
-// done when End returns, and a renewal that is under way finds nothing to write to. The revocation is waited for until
-// ctx is done and goes on by itself after that. For a grant that is gone already End returns nil and no error.
+// done when End returns, and a renewal that is under way finds nothing to write to. The revocation, which queues for none, is waited for
+// until ctx is done and goes on by itself after that. For a grant that is gone already End returns nil and no error.
 func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
 	g, err := s.remove(ctx, id)
 	if g == nil || err != nil {
@@ -272,23 +285,38 @@ func (s *Grants) Revoke(ctx context.Context, gone *Grant, tokens TokenSet) {
 		return
 	}
 	log.InfoContext(ctx, "tokens of an ended grant are not revoked yet; it is tried again", "error", err)
+	running := s.revokingAt(gone.Identity.Provider)
 	s.revoking.Go(func() {
 		defer func() { <-s.waiting }()
 		ctx := context.WithoutCancel(ctx)
 		began := time.Now()
 		for failures := 1; err != nil && passes(err) && time.Since(began) < revokeFor; failures++ {
-			select {
-			case <-time.After(backoff(failures, 0)):
-			case <-s.quit:
+			if !s.again(failures, running) {
 				log.WarnContext(ctx, "tokens of an ended grant are not revoked: Keyturn ends")
 				return
 			}
 			err = try()
+			<-running
 		}
 		if err != nil {
 			log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", err)
 		}
 	})
+}
+
+// again waits for the time of another try, and for room among those that run; false, and no room taken: Keyturn ends.
+func (s *Grants) again(failures int, running chan<- struct{}) bool {
+	select {
+	case <-time.After(backoff(failures, 0)):
+	case <-s.quit:
+		return false
+	}
+	select {
+	case running <- struct{}{}:
+		return true
+	case <-s.quit:
+		return false
+	}
 }
 
 // tryRevoking tries once to revoke tokens, within a bound of its own.

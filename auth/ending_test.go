@@ -1,9 +1,13 @@
 package auth_test
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"keyturn/auth"
@@ -30,5 +34,70 @@ func TestAProviderThatHasAnothersNameIsNotTheOneThatIsConfigured(t *testing.T) {
 		if want := name != "its own"; err != nil || slices.Equal(unknown, []string{"work"}) != want || !want && len(unknown) > 0 {
 			t.Errorf("%s: not configured are %q, %v", name, unknown, err)
 		}
+	}
+}
+
+// many is a vault with as many grants of a person at each provider as are left to end.
+type many struct {
+	auth.Vault
+	left map[string]int
+}
+
+func (m *many) Concerned(_ context.Context, at auth.ProviderSession, limit int) (list []*auth.Grant, err error) {
+	for ; m.left[at.Provider] > 0 && len(list) < limit; m.left[at.Provider]-- {
+		list = append(list, &auth.Grant{ID: at.Provider})
+	}
+	return list, nil
+}
+
+func (m *many) Used(context.Context, string) (bool, error)           { return false, nil }
+func (m *many) Use(context.Context, string, time.Time) (bool, error) { return true, nil }
+
+func (m *many) Delete(_ context.Context, id string) (*auth.Grant, error) {
+	return &auth.Grant{Identity: auth.Identity{Provider: id}, Tokens: auth.TokenSet{Refresh: "r"}}, nil
+}
+
+// One logout token may end a thousand grants. Their provider is not asked for all at once, and nobody waits for them: not who says so, not
+// a person who signs out, and not another provider's.
+func TestManyRevocationsQueueAndASignOutDoesNot(t *testing.T) {
+	t.Parallel()
+	for name, away := range map[string]time.Duration{"well": 0, "away for a while": 20 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var running crowd
+				var revoked, elsewhere atomic.Int32
+				began := time.Now()
+				providers := revokers{"work": {revoke: func(context.Context, auth.TokenSet) error {
+					defer running.enter()()
+					time.Sleep(time.Second)
+					if time.Since(began) < away {
+						return errors.New("not reachable")
+					}
+					revoked.Add(1)
+					return nil
+				}}, "home": {revoke: func(context.Context, auth.TokenSet) error { elsewhere.Add(1); return nil }}}
+				vault := &many{left: map[string]int{"work": 1000, "home": 5}}
+				grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
+				for _, name := range []string{"work", "home"} {
+					over := auth.Logout{Session: auth.ProviderSession{Provider: name, Subject: "alice"}}
+					if _, err := grants.EndAll(t.Context(), over, func(context.Context, string) error { return nil }); err != nil {
+						t.Error(err)
+					}
+				}
+				if took := time.Since(began); took != 0 {
+					t.Errorf("who says that it is over waits %v", took)
+				}
+				if _, err := grants.End(t.Context(), "work"); err != nil || time.Since(began) != time.Second || elsewhere.Load() != 5 {
+					t.Errorf("a sign-out took %v, %d are revoked elsewhere; %v", time.Since(began), elsewhere.Load(), err)
+				}
+				if away > 0 {
+					time.Sleep(5 * time.Minute)
+				}
+				if err := grants.Wait(t.Context()); err != nil || revoked.Load() != 1001 || running.most.Load() > 33 {
+					t.Errorf("%d revoked, %d at once; %v", revoked.Load(), running.most.Load(), err)
+				}
+			})
+		})
 	}
 }

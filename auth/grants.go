@@ -28,6 +28,7 @@ type Grants struct {
 	now       func() time.Time
 	log       *slog.Logger
 	revoking  sync.WaitGroup
+	rooms     sync.Map      // of a chan struct{} by provider; see revokingAt
 	waiting   chan struct{} // holds one for each revocation that is to be tried again
 	quit      chan struct{}
 	stop      sync.Once
