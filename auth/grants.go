@@ -56,6 +56,9 @@ func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 		CreatedAt: now, SeenAt: now, UserAgent: in.UserAgent, IP: in.IP,
 	}
 	g.DueAt = policy.PlanAt(g)
+	if g.Tokens.None() {
+		g.Standing.Failure = tokenless
+	}
 	account := g.Tokens
 	s.callbacks.token(ctx, s.log, TokenEvent{Account: &account, Profile: in.Identity.Profile(), Grant: g})
 	if err := s.vault.Create(ctx, g); err != nil {

@@ -28,6 +28,9 @@ type declined struct {
 	why     Failure
 }
 
+// tokenless is why the grant of a provider without tokens is not renewed.
+var tokenless = Failure{Code: CodeNoToken, Party: PartyProvider}
+
 // prepare looks up what the attempt needs. What it returns is nil when there is something to do.
 func (r *Rotator) prepare(a *attempt) *declined {
 	g := a.before
@@ -39,6 +42,8 @@ func (r *Rotator) prepare(a *attempt) *declined {
 	switch {
 	case g.Standing.Refused:
 		return &declined{OutcomeRefused, g.Standing.Failure}
+	case g.Tokens.None():
+		return &declined{OutcomeKept, tokenless}
 	case !a.policy.Renewable(g):
 		return &declined{OutcomeKept, Failure{Code: CodeNotRenewable, Party: PartyPerson}}
 	case !a.trigger.Forced() && g.PresentingAt.IsZero() && !a.policy.Due(g, a.began):

@@ -57,6 +57,7 @@ const (
 	CodeReplayedAfterCrash  = "replayed_after_crash"     // warning: an earlier call was struck in the middle
 	CodeStoredLate          = "stored_late"              // warning: the database did not take the new tokens at once
 	CodeNotRenewable        = "not_renewable"            // the provider gave no refresh token
+	CodeNoToken             = "no_token"                 // the provider signs people in, and gives no tokens
 	CodeProviderUnavailable = "provider_not_configured"  // the grant's provider is not among the settings any more
 	CodeDiscovery           = "discovery_failed"         // the provider's metadata could not be asked for
 	CodeKeysUnavailable     = "keys_unavailable"         // the provider's signing keys could not be read

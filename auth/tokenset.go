@@ -14,6 +14,9 @@ const (
 	DefaultAssumedLifetime = time.Hour
 )
 
+// NoToken stands in place of an access token where a provider signs people in and gives none. It is stored, and shown to nobody.
+const NoToken Secret = "no-access-token"
+
 // TokenSet is the tokens of one generation. Printing it shows fingerprints only.
 type TokenSet struct {
 	Access  Secret
@@ -34,6 +37,9 @@ type TokenSet struct {
 
 // Lifetime is how long the access token lives from issue to expiry.
 func (t TokenSet) Lifetime() time.Duration { return t.ExpiresAt.Sub(t.IssuedAt) }
+
+// None says that the provider gave no token: there is the sign-in, which lasts until ExpiresAt, and nothing else.
+func (t TokenSet) None() bool { return t.Access == NoToken }
 
 // ValidAt says whether the access token may still be used at now.
 func (t TokenSet) ValidAt(now time.Time) bool { return t.Access != "" && now.Before(t.ExpiresAt) }

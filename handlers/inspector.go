@@ -41,6 +41,9 @@ func (a *app) inspector(g *auth.Grant) (provider.Inspector, bool) {
 func tokenOf(g *auth.Grant, kind string) (token auth.Secret, former string, ok bool) {
 	switch kind {
 	case "access":
+		if g.Tokens.None() {
+			return "", "", true
+		}
 		return g.Tokens.Access, g.Former.Access, true
 	case "refresh":
 		return g.Tokens.Refresh, g.Former.Refresh, true

@@ -30,6 +30,8 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 		return "It is not known whether " + name + " took the refresh token; Keyturn asks again when the access token has expired."
 	case auth.CodeNotRenewable:
 		return name + " gave no refresh token, so this token cannot be renewed."
+	case auth.CodeNoToken:
+		return name + " signs people in and gives no access token: there is none here, and nothing to renew."
 	case auth.CodeProviderUnavailable:
 		return "This provider, or where it was, is not among Keyturn's settings any more; the operator has to bring it back."
 	case auth.CodeBusy:
@@ -111,7 +113,7 @@ func (a *app) resultWords(result auth.Result) views.Result {
 	case auth.OutcomeKept, auth.OutcomeRefused:
 	}
 	words := []string{"Not renewed.", a.failureWords(g, result.Failure)}
-	if g.Tokens.ValidAt(a.Now()) {
+	if g.Tokens.ValidAt(a.Now()) && !g.Tokens.None() {
 		words = append(words, "The present token stays in use.")
 	}
 	if wait := a.nextTry(result.View).Sub(a.Now()); wait > 0 {
@@ -123,6 +125,8 @@ func (a *app) resultWords(result auth.Result) views.Result {
 // resultError is the error object of a renewal that failed or left no token usable at now, else nil.
 func (a *app) resultError(result auth.Result, now time.Time) *apiError {
 	switch {
+	case result.Grant.Tokens.None():
+		result.Failure = auth.Failure{Code: auth.CodeNoToken}
 	case result.Failure.Code == "" && result.Grant.Tokens.ValidAt(now):
 		return nil
 	case result.Failure.Code == "":

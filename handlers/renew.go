@@ -108,10 +108,12 @@ func (a *app) renewToken(c echo.Context) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-// statusOf is the HTTP status of a renewal's answer: 200 as long as there is a usable access token. Where the provider is not configured
+// statusOf is the HTTP status of a renewal's answer: 200 as long as there is a usable access token, 404 where there never is one. Where the provider is not configured
 // any more, nobody has refused anything, and the grant goes on when the operator has brought it back.
 func statusOf(result auth.Result, now time.Time) int {
 	switch {
+	case result.Grant.Tokens.None():
+		return http.StatusNotFound
 	case result.Grant.Tokens.ValidAt(now):
 		return http.StatusOK
 	case result.Problem.Code == auth.CodeProviderUnavailable:

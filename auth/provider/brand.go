@@ -324,7 +324,7 @@ func (b *brand) finishByGoth(ctx context.Context, s *brandSession, callback url.
 	}
 	answer := auth.Answer{Access: auth.Secret(user.AccessToken), RequestedAt: began}
 	if b.entry.noToken {
-		answer.Access = noToken
+		answer.Access = auth.NoToken
 	}
 	return b.signedIn(user, answer)
 }
@@ -344,9 +344,6 @@ func (b *brand) user(ctx context.Context, inner string, callback url.Values) (go
 		return p.FetchUser(session)
 	})
 }
-
-// noToken stands where a sign-in brings no token that is the person's.
-const noToken auth.Secret = "no-access-token"
 
 // inTime lets goth's provider do something. goth takes no context: when the time is over its call is left to end by the
 // client's time-out. Some of its providers panic on answers that they do not expect.

@@ -197,6 +197,35 @@ func TestBrandsThatAnswerInTheirOwnWords(t *testing.T) {
 	}
 }
 
+// Where a provider gives no token none is handed out, and none is shown.
+func TestABrandWithoutTokens(t *testing.T) {
+	t.Parallel()
+	p := atOwnAnswers(t)
+	alice := p.person()
+	to := parsedURL(t, alice.staying().do(t, "GET", "/auth/steam", nil).header.Get("Location"))
+	answer := steamSays(to)
+	answer.Set("state", stateOf(to))
+	page := alice.do(t, "GET", "/auth/steam/callback?"+answer.Encode(), nil).body
+	if !strings.Contains(page, "Alice Liddell") || !strings.Contains(page, "Steam signs people in and gives no access token") {
+		t.Errorf("the dashboard: %s", page)
+	}
+	for _, route := range []string{"/api/renew-token", "/api/trigger-renew-token", "/api/trigger-renew-token?query=update-token-data"} {
+		a := alice.do(t, "POST", route, nil)
+		if failed, _ := a.json(t)["error"].(map[string]any); a.status != http.StatusNotFound || failed["code"] != "no_token" || strings.Contains(a.body, "access_token") {
+			t.Errorf("%s: %d %s", route, a.status, a.body)
+		}
+	}
+	if failed, _ := alice.token(t)["error"].(map[string]any); failed["code"] != "no_token" {
+		t.Errorf("/api/session: %v", failed)
+	}
+	if a := alice.do(t, "GET", "/dashboard/tokens/access", nil); !strings.Contains(a.body, "The provider gave no Access token.") || strings.Contains(a.body, "/reveal") {
+		t.Errorf("the inspector: %d %s", a.status, a.body)
+	}
+	if a := alice.do(t, "POST", "/dashboard/tokens/access/reveal", nil, "Accept", "text/plain"); a.status != http.StatusNotFound {
+		t.Errorf("revealed: %d %s", a.status, a.body)
+	}
+}
+
 // What another provider's answer would say is dropped.
 func TestOwnWordsAreTheBrandsOnly(t *testing.T) {
 	t.Parallel()
