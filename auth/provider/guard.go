@@ -129,12 +129,26 @@ func reachOf(address netip.Addr) reach {
 	return outside
 }
 
-// embedded is the IPv4 address that an address of NAT64 (RFC 6052) or 6to4 (RFC 3056) leads to.
+// embedded is the IPv4 address that an address of NAT64 (RFC 6052, RFC 8215) or 6to4 (RFC 3056) leads to, or of the compatible ones that
+// there once were (RFC 4291 section 2.5.5.1).
 func embedded(address netip.Addr) netip.Addr {
+	if address.Is4() || address.IsLoopback() || address.IsUnspecified() {
+		return address
+	}
 	bytes := address.As16()
 	switch {
-	case holds(address, "64:ff9b::/96"):
+	case holds(address, "64:ff9b::/96", "::/96"):
 		return netip.AddrFrom4([4]byte(bytes[12:]))
+	case holds(address, "64:ff9b:1::/48"):
+		// How long a network's own prefix is shows in the zeros at the end (RFC 6052 section 2.2): 96 bits, or 64. Whatever a shorter one
+		// leads to is not called: it would be a guess.
+		switch {
+		case [3]byte(bytes[13:]) != [3]byte{}:
+			return netip.AddrFrom4([4]byte(bytes[12:]))
+		case bytes[12] != 0:
+			return netip.AddrFrom4([4]byte(bytes[9:13]))
+		}
+		return netip.IPv4Unspecified()
 	case holds(address, "2002::/16"):
 		return netip.AddrFrom4([4]byte(bytes[2:6]))
 	}
