@@ -48,18 +48,30 @@ func scrubbed(claims map[string]any, secrets ...auth.Secret) map[string]any {
 	}
 	kept := map[string]any{}
 	for name, value := range claims {
-		switch v := value.(type) {
-		case map[string]any:
-			kept[name] = scrubbed(v, secrets...)
-		case string:
-			if v == "" || !slices.Contains(secrets, auth.Secret(v)) {
-				kept[name] = v
-			}
-		default:
-			kept[name] = v
+		if value, keep := scrub(value, secrets); keep {
+			kept[name] = value
 		}
 	}
 	return kept
+}
+
+// scrub is a value of claims without tokens; keep is false of one that is a token.
+func scrub(value any, secrets []auth.Secret) (clean any, keep bool) {
+	switch v := value.(type) {
+	case map[string]any:
+		return scrubbed(v, secrets...), true
+	case []any:
+		kept := []any{}
+		for _, one := range v {
+			if one, keep := scrub(one, secrets); keep {
+				kept = append(kept, one)
+			}
+		}
+		return kept, true
+	case string:
+		return v, v == "" || !slices.Contains(secrets, auth.Secret(v))
+	}
+	return value, true
 }
 
 // errorCode is what of an error of goth's may be shown: its text can hold whole answers, tokens included.

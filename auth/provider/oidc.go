@@ -197,6 +197,7 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	if err != nil {
 		return auth.Identity{}, err
 	}
+	claims = scrubbed(claims, answer.Access, answer.Refresh, answer.ID)
 	identity := auth.Identity{
 		Provider: p.config.Name, Issuer: v.token.Issuer, Subject: v.token.Subject, Name: textOf(claims, "name"),
 		Email: textOf(claims, "email"), Picture: textOf(claims, "picture"), Claims: claims,

@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -8,6 +9,31 @@ import (
 	"keyturn/auth"
 	"keyturn/auth/provider/scripted"
 )
+
+// Claims are shown and handed out: what is in them of tokens, in whatever depth, is no claim. A session is the id token's to name.
+func TestClaimsAreAboutThePersonOnly(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.UserInfo = func(w http.ResponseWriter, r *http.Request) {
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"sub": "alice", "sid": "theirs", "access_token": token, "deep": map[string]any{"token": token, "kept": ""},
+			"list": []any{token, "kept", []any{token, map[string]any{"token": token}}},
+		})
+	}
+	done, err := signIn(t, newOIDC(t, idp, nil), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := done.Identity.Claims
+	told, err := json.Marshal(map[string]any{"deep": claims["deep"], "list": claims["list"]})
+	if err != nil || string(told) != `{"deep":{"kept":""},"list":["kept",[{}]]}` || claims["sid"] != nil {
+		t.Errorf("%s of %v, %v", told, claims, err)
+	}
+	if all, err := json.Marshal(claims); err != nil || strings.Contains(string(all), done.Answer.Access.Reveal()) {
+		t.Errorf("the access token is among them: %s, %v", all, err)
+	}
+}
 
 // A token may stand where an answer is cut, too.
 func TestNoPartOfATokenIsInWhatIsShownOfUserInfo(t *testing.T) {
