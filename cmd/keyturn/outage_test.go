@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -150,6 +151,74 @@ func TestStorageThatIsGoneWhenTheTokensCome(t *testing.T) {
 				onceEach(t, idp)
 			})
 		}
+	}
+}
+
+// moveDatabase moves the database away under the program, and leaves a copy in its place if asked to. mend puts things right.
+func moveDatabase(t *testing.T, p *program, leaveCopy bool) (mend func()) {
+	t.Helper()
+	path := filepath.Join(p.dir, "keyturn.db")
+	away := path + ".away"
+	if leaveCopy {
+		execute(t, path, `VACUUM INTO '`+path+`.copy'`)
+	}
+	err := os.Rename(path, away)
+	if leaveCopy {
+		err = errors.Join(err, os.Rename(path+".copy", path))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if leaveCopy {
+			if err := p.stop(t); err != nil {
+				t.Errorf("exit: %v", err)
+			}
+			p.again(t)
+		} else if err := os.Rename(away, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The database is moved or replaced under the program, as by somebody who restores a copy: no refresh token is spent for what would be
+// lost, and what a call that was under way brings is stored when the file is back, or Keyturn has started with the other.
+func TestADatabaseThatIsMovedAway(t *testing.T) {
+	t.Parallel()
+	for _, replaced := range []bool{false, true} {
+		t.Run(fmt.Sprint("another in its place ", replaced), func(t *testing.T) {
+			t.Parallel()
+			idp, p := atScripted(t, nil)
+			alice, bob := p.person(), p.person()
+			alice.do(t, "GET", "/auth/oidc", nil)
+			bob.do(t, "GET", "/auth/oidc", nil)
+			mend := func() {}
+			onceRotated(idp, func() { mend = moveDatabase(t, p, replaced) })
+			if got := alice.do(t, "POST", "/api/renew-token", nil).json(t); got["outcome"] != "rotated" || got["generation"] != 2.0 {
+				t.Errorf("the renewal under way: %v", got)
+			}
+			got := bob.do(t, "POST", "/api/renew-token", nil).json(t)
+			if failure, _ := got["error"].(map[string]any); got["generation"] != 1.0 || failure["code"] != "storage_unavailable" {
+				t.Errorf("a click: %v", got)
+			}
+			if a := p.person().do(t, "GET", "/auth/oidc", nil); a.status < 500 {
+				t.Errorf("a sign-in: %d at %s", a.status, a.url)
+			}
+			if calls := idp.TokenCalls(); calls != 1 {
+				t.Errorf("%d token calls, want 1", calls)
+			}
+			mend()
+			for _, b := range []*person{alice, bob} {
+				want := b.generation(t) + 1
+				eventually(t, "the next renewal", func() bool {
+					return b.do(t, "POST", "/api/renew-token", nil).json(t)["generation"] == want
+				})
+			}
+			if g := alice.generation(t); g != 3 {
+				t.Errorf("generation %v", g)
+			}
+			onceEach(t, idp)
+		})
 	}
 }
 

@@ -284,3 +284,44 @@ func TestAFileThatIsNotInItsPlaceIsNotReady(t *testing.T) {
 		t.Errorf("when it is back: %v", err)
 	}
 }
+
+// What would be written is lost with the file: nothing is, so that no refresh token is spent for that.
+func TestNothingIsWrittenToAFileThatIsNotInItsPlace(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	held, free := create(t, db), create(t, db)
+	if _, err := db.Lease(t.Context(), held.ID, "me", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	next, record := vaulttest.Renewed(held, db.clock.Now())
+	if err := os.Rename(db.Path, db.Path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	_, leasing := db.Lease(t.Context(), free.ID, "me", time.Minute)
+	for what, err := range map[string]error{
+		"a claim":   db.Claim(t.Context(), free, "me", time.Minute, db.clock.Now()),
+		"a lease":   leasing,
+		"a mark":    db.Present(t.Context(), held.ID, "me", db.clock.Now()),
+		"a renewal": db.Replace(t.Context(), "me", next, record),
+		"a sign-in": db.Create(t.Context(), vaulttest.Grant(db.clock.Now())),
+	} {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := db.Get(t.Context(), free.ID); err != nil {
+		t.Errorf("reading: %v", err)
+	}
+	if db.steady.Steady() {
+		t.Error("leases that nobody could extend are taken from their holders")
+	}
+	if err := os.Rename(db.Path+".away", db.Path); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Replace(t.Context(), "me", next, record); err != nil {
+		t.Errorf("the renewal, when the file is back: %v", err)
+	}
+	if err := db.Claim(t.Context(), free, "me", time.Minute, db.clock.Now()); err != nil {
+		t.Errorf("the claim, when the file is back: %v", err)
+	}
+}

@@ -26,6 +26,7 @@ type writer struct {
 	conn     *sql.Conn
 	cache    *cache
 	steady   *vault.Steadiness
+	inPlace  func() error // what is written now is there for the next process
 	prepared map[string]*sql.Stmt
 	light    bool // what is committed outlives the process, but perhaps not the machine
 	kept     *row // what the write that runs leaves of its only row
@@ -44,14 +45,14 @@ type write struct {
 	done   chan error
 }
 
-func newWriter(ctx context.Context, pool *sql.DB, rows *cache, steady *vault.Steadiness) (*writer, error) {
+func newWriter(ctx context.Context, pool *sql.DB, rows *cache, steady *vault.Steadiness, inPlace func() error) (*writer, error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	w := &writer{
-		conn: conn, cache: rows, steady: steady, prepared: map[string]*sql.Stmt{}, waiting: make(chan *write, group),
-		closed: make(chan struct{}), ended: make(chan struct{}),
+		conn: conn, cache: rows, steady: steady, inPlace: inPlace, prepared: map[string]*sql.Stmt{},
+		waiting: make(chan *write, group), closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go w.loop()
 	return w, nil
@@ -135,6 +136,10 @@ func (w *writer) together(batch []*write) {
 // begin begins a transaction for a batch. The disk is waited for unless all of the batch is light: synchronous=NORMAL leaves out
 // nothing but that (https://sqlite.org/pragma.html#pragma_synchronous), and the next commit with FULL makes up for it.
 func (w *writer) begin(batch []*write) error {
+	if err := w.inPlace(); err != nil {
+		w.steady.Wait(vault.AfterOutage) // nobody can extend a lease meanwhile
+		return err
+	}
 	light := !slices.ContainsFunc(batch, func(one *write) bool { return !one.light })
 	if light != w.light {
 		level := "FULL"
