@@ -105,6 +105,9 @@ func (db *DB) open(ctx context.Context) error {
 	}
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
+	if err := db.openReaders(ctx); err != nil {
+		return err
+	}
 	if db.get, err = db.read.PrepareContext(ctx, selectGrant); err != nil {
 		return err
 	}
@@ -118,6 +121,20 @@ func (db *DB) open(ctx context.Context) error {
 	}
 	db.writer, err = newWriter(ctx, db.write, db.cache, &db.steady, db.inPlace)
 	return err
+}
+
+// openReaders opens all connections that read. One that was opened later might find another file at the path, and would read that with
+// this one's write-ahead log, or write that log into it when it closes
+// (https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file while in use").
+func (db *DB) openReaders(ctx context.Context) error {
+	for range readers {
+		conn, err := db.read.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close() // only now: else it would be taken again
+	}
+	return nil
 }
 
 // closeToOthers takes from everybody but owner and group what a restored copy may have given them: names and addresses are not sealed.

@@ -325,3 +325,30 @@ func TestNothingIsWrittenToAFileThatIsNotInItsPlace(t *testing.T) {
 		t.Errorf("the claim, when the file is back: %v", err)
 	}
 }
+
+// However many read at once: none opens what is at the path by now.
+func TestAllReadTheFileThatWasOpened(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	if _, err := db.read.Exec(`VACUUM INTO ?`, db.Path+".copy"); err != nil {
+		t.Fatal(err)
+	}
+	create(t, db)
+	if _, err := db.read.Exec(`PRAGMA wal_checkpoint(TRUNCATE)`); err != nil { // the log is at a path of its own, and would be read
+		t.Fatal(err)
+	}
+	if err := os.Rename(db.Path+".copy", db.Path); err != nil {
+		t.Fatal(err)
+	}
+	for range readers {
+		conn, err := db.read.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		var n int
+		if err := conn.QueryRowContext(t.Context(), `SELECT count(*) FROM grants`).Scan(&n); err != nil || n != 1 {
+			t.Errorf("%d grants, %v", n, err)
+		}
+	}
+}
