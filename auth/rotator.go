@@ -12,7 +12,6 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
-	"golang.org/x/time/rate"
 )
 
 // waitSlack lets a call that ends at its own time-out still answer those who wait just as long.
@@ -39,11 +38,13 @@ type Rotator struct {
 	RotatorConfig
 	Counters *Counters
 
-	unbegun rate.Sometimes  // complaints about renewals that could not begin
-	leaving atomic.Bool     // the process ends soon
-	owner   string          // of leases: this process
-	quit    context.Context // ends when draining begins
-	endQuit context.CancelFunc
+	unbegun   complaint       // about renewals that could not begin
+	unstored  complaint       // about those that the database does not take at once
+	unspooled complaint       // about those that are in memory only
+	leaving   atomic.Bool     // the process ends soon
+	owner     string          // of leases: this process
+	quit      context.Context // ends when draining begins
+	endQuit   context.CancelFunc
 
 	mu       sync.Mutex
 	flights  map[string]*flight
@@ -86,9 +87,12 @@ func NewRotator(config RotatorConfig) *Rotator {
 		config.Tracer = noop.Tracer{}
 	}
 	r := &Rotator{
-		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(), unbegun: rate.Sometimes{Interval: storeSaid},
+		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(),
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
 		settling: map[string]chan struct{}{},
+	}
+	for _, c := range []*complaint{&r.unbegun, &r.unstored, &r.unspooled} {
+		c.Interval = storeSaid
 	}
 	r.quit, r.endQuit = context.WithCancel(context.Background())
 	r.restore()
@@ -159,8 +163,8 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 
 // sayUnbegun says, now and then while that goes on, that the database does not let renewals begin.
 func (r *Rotator) sayUnbegun(ctx context.Context, id string, trigger Trigger, err error) {
-	r.unbegun.Do(func() {
-		r.Log.ErrorContext(ctx, "renewals cannot begin", "grant", id, "trigger", trigger, "error", err)
+	r.unbegun.make(func(times int64) {
+		r.Log.ErrorContext(ctx, "renewals cannot begin", "grant", id, "trigger", trigger, "renewals", times, "error", err)
 	})
 }
 

@@ -46,7 +46,9 @@ func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
 	case errors.Is(err, ErrStale):
 		return err
 	case err != nil:
-		r.Log.ErrorContext(ctx, "renewal cannot be stored yet", "grant", g.ID, "generation", g.Generation, "error", err)
+		r.unstored.make(func(times int64) {
+			r.Log.ErrorContext(ctx, "renewal cannot be stored yet", "grant", g.ID, "generation", g.Generation, "renewals", times, "error", err)
+		})
 		r.shelve(ctx, g, record)
 		return nil
 	}
@@ -190,7 +192,10 @@ func clone(g *Grant) *Grant { c := *g; return &c }
 func (r *Rotator) spool(ctx context.Context, u Unstored) bool {
 	err := r.Spool.Put(u)
 	if err != nil {
-		r.Log.ErrorContext(ctx, "renewal is neither stored nor spooled: it lives in memory only", "grant", u.Grant.ID, "error", err)
+		r.unspooled.make(func(times int64) {
+			r.Log.ErrorContext(ctx, "renewal is neither stored nor spooled: it lives in memory only",
+				"grant", u.Grant.ID, "tries", times, "error", err)
+		})
 	}
 	return err == nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -230,6 +231,33 @@ func TestARefusalThatTheDatabaseDoesNotTake(t *testing.T) {
 	h.renew(t)
 	if calls := h.idp.TokenCalls(); calls != 1 {
 		t.Errorf("a refused refresh token was presented %d times", calls)
+	}
+}
+
+// lossy is a vault that takes no renewals, and the spool of a process that cannot write to its data dir.
+type lossy struct{ auth.Vault }
+
+func (lossy) Replace(context.Context, string, *auth.Grant, *auth.Renewal) error { return errDiskFull }
+
+type lossySpool struct{ auth.Spool }
+
+func (lossySpool) Put(auth.Unstored) error { return syscall.EROFS }
+
+// What is amiss for everybody is said once, and not of each renewal.
+func TestAnOutageDoesNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return lossy{v} }})
+	h.config.Spool = lossySpool{h.config.Spool}
+	h.rotator = auth.NewRotator(h.config)
+	for _, id := range h.crowd(t, 8) {
+		if result, err := h.rotator.Renew(t.Context(), id, auth.TriggerManual, time.Now()); err != nil || result.Grant.Generation != 2 {
+			t.Errorf("%s, %v", result.Outcome, err)
+		}
+	}
+	for _, line := range []string{"renewal cannot be stored yet", "neither stored nor spooled"} {
+		if n := strings.Count(h.log.String(), line); n != 1 {
+			t.Errorf("%q is said %d times", line, n)
+		}
 	}
 }
 

@@ -96,7 +96,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	config := handlers.Config{
 		Providers: providers, Rotator: s.rotator, Grants: s.grants, Events: s.events, Vault: db, Callbacks: callbacks, BaseURL: base,
 		ExposeTokens: settings.ExposeTokens == "owner", Now: now, Log: log,
-		Ready: s.readiness(log, db), AccessLog: settings.AccessLog == "on", Meter: s.metrics, Tracer: tracer,
+		Ready: s.readiness(log, db, unstored), AccessLog: settings.AccessLog == "on", Meter: s.metrics, Tracer: tracer,
 		TrustedProxies: settings.TrustedProxies, Limits: settings.Limits, SessionsPerPerson: settings.SessionsPerPerson,
 		SecurityContact: settings.SecurityContact,
 	}

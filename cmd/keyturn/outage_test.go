@@ -239,6 +239,30 @@ func TestAFullDiskIsNotReady(t *testing.T) {
 	eventually(t, "ready again", func() bool { return probe().status == http.StatusOK })
 }
 
+// Tokens that the database does not take would be lost: the server does not start without a place for them, and says when it loses that.
+func TestASpoolThatCannotBeWrittenTo(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	probe := func() answer { return p.person().do(t, "GET", "/readyz", nil) }
+	if a := probe(); a.status != http.StatusOK {
+		t.Errorf("at first: %d %s", a.status, a.body)
+	}
+	folder := filepath.Join(p.dir, "spool")
+	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", folder).CombinedOutput(); err != nil {
+		t.Skipf("no read-only file system on this machine: %v: %s", err, output)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", folder).Run() })
+	if a := probe(); !slices.Equal(failingParts(t, a), []string{"spool"}) {
+		t.Errorf("when it has become read-only: %d %s", a.status, a.body)
+	}
+	if err := p.stop(t); err != nil {
+		t.Error(err)
+	}
+	if said := p.fails(t); !containsAll(said, "--data-dir", folder, "read-only") || strings.Count(said, "\n") != 1 {
+		t.Errorf("a start: %s", said)
+	}
+}
+
 // SIGTERM under load: what runs is finished and stored, and the program ends well: an end that is late is an error of its own.
 func TestStoppedUnderLoad(t *testing.T) {
 	t.Parallel()

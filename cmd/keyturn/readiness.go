@@ -9,11 +9,12 @@ import (
 
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/keyset"
+	"keyturn/auth/vault/spool"
 )
 
 // readiness returns what says which parts fail that requests need. The providers are none of them: without one, people who are
 // signed in at another are served.
-func (s *site) readiness(log *slog.Logger, db database) func(context.Context) []string {
+func (s *site) readiness(log *slog.Logger, db database, unstored *spool.Dir) func(context.Context) []string {
 	parts := []struct {
 		name  string
 		check func(context.Context) error
@@ -21,6 +22,7 @@ func (s *site) readiness(log *slog.Logger, db database) func(context.Context) []
 		{"database", db.Ready},
 		{"migrations", db.Migrated},
 		{"keyset", func(context.Context) error { return s.keyset.check() }},
+		{"spool", func(context.Context) error { return unstored.Check() }},
 	}
 	return func(ctx context.Context) (failing []string) {
 		if s.draining.Load() {

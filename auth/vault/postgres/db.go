@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+	"golang.org/x/time/rate"
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
@@ -62,7 +63,8 @@ type DB struct {
 	marks   vault.Marks
 	orphans vault.Orphans
 	owners  *owners.Owners
-	heir    string // owns the leases that this process has inherited
+	unowned rate.Sometimes // complaints that the next process cannot know of this one's death
+	heir    string         // owns the leases that this process has inherited
 	steady  vault.Steadiness
 	opened  vault.Opened
 	finder  finder
@@ -81,6 +83,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	}
 	most := int(config.MaxConns)
 	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners), heir: rand.Text()}
+	db.unowned.Interval = time.Minute
 	db.steady.Wait(afterStart)
 	db.opened = vault.NewOpened()
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {

@@ -23,6 +23,9 @@ const reserveSize = 1 << 20
 
 const reserveName = ".reserve"
 
+// probeSize is about what an entry takes.
+const probeSize = 4 << 10
+
 // Dir is a folder of entries, one file a grant. It implements auth.Spool.
 type Dir struct {
 	path   string
@@ -32,7 +35,8 @@ type Dir struct {
 
 var _ auth.Spool = (*Dir)(nil)
 
-// Open makes the folder, for the owner only, and sets the reserve aside. A disk without room for that is no error.
+// Open makes the folder, for the owner only, and sets the reserve aside. A disk without room for that is no error; a folder that cannot be
+// written to is.
 func Open(path string, sealer vault.Sealer) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("open spool: %w", err)
@@ -40,8 +44,35 @@ func Open(path string, sealer vault.Sealer) (*Dir, error) {
 	d := &Dir{path: path, sealer: sealer}
 	d.sweep()
 	d.reserve()
+	if err := d.Check(); err != nil && !noRoom(err) {
+		return nil, err
+	}
 	return d, nil
 }
+
+// Check says why nothing could be put into the spool now. On a full disk the reserve does. It is safe for concurrent use, and waits for no
+// disk.
+func (d *Dir) Check() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	probe, err := os.CreateTemp(d.path, unfinished)
+	if err == nil {
+		_, err = probe.Write(make([]byte, probeSize))
+		err = errors.Join(err, probe.Close(), os.Remove(probe.Name()))
+	}
+	if _, none := os.Stat(d.reservePath()); noRoom(err) && none == nil {
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+// noRoom says that the disk, or what the owner may have of it, is full.
+func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+func (d *Dir) reservePath() string { return filepath.Join(d.path, reserveName) }
 
 // unfinished is the pattern of the names of entries that are being written, and writeWithin how long that takes at most.
 const (
@@ -79,8 +110,8 @@ func (d *Dir) Put(u auth.Unstored) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err = d.write(u.Grant.ID, text)
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		if remove := os.Remove(filepath.Join(d.path, reserveName)); remove == nil {
+	if noRoom(err) {
+		if remove := os.Remove(d.reservePath()); remove == nil {
 			err = d.write(u.Grant.ID, text)
 		}
 	}
@@ -232,7 +263,7 @@ func (d *Dir) Remove(u auth.Unstored) error {
 
 // reserve sets room aside, if there is any.
 func (d *Dir) reserve() {
-	path := filepath.Join(d.path, reserveName)
+	path := d.reservePath()
 	if info, err := os.Stat(path); err == nil && info.Size() >= reserveSize {
 		return
 	}

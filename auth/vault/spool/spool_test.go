@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -160,15 +161,21 @@ func TestOnAFullDiskTheReserveIsUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	filler, err := os.Create(filepath.Join(dir, "filler"))
-	if err != nil {
-		t.Fatal(err)
+	fill := func(name string) {
+		filler, err := os.Create(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for chunk := make([]byte, 4096); err == nil; {
+			_, err = filler.Write(chunk)
+		}
+		if err := filler.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for chunk := make([]byte, 4096); err == nil; {
-		_, err = filler.Write(chunk)
-	}
-	if err := filler.Close(); err != nil {
-		t.Fatal(err)
+	fill("filler")
+	if err := d.Check(); err != nil {
+		t.Errorf("with the reserve: %v", err)
 	}
 	u := unstored()
 	for range 20 {
@@ -179,5 +186,47 @@ func TestOnAFullDiskTheReserveIsUsed(t *testing.T) {
 	}
 	if all, err := d.All(); len(all) != 20 || err != nil {
 		t.Errorf("%d entries, %v", len(all), err)
+	}
+	fill("more")
+	if err := d.Check(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("without the reserve: %v", err)
+	}
+	if _, err := Open(filepath.Join(dir, "spool"), d.sealer); err != nil {
+		t.Errorf("a start on a full disk: %v", err)
+	}
+}
+
+// closable is a folder on a file system that can be made read-only.
+func closable(t *testing.T) (dir string, closed func()) {
+	t.Helper()
+	dir = t.TempDir()
+	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no file system to close on this machine: %v: %s", err, output)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	return dir, func() {
+		if output, err := exec.Command("mount", "-o", "remount,ro", dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, output)
+		}
+	}
+}
+
+func TestAFolderThatTakesNothingIsTold(t *testing.T) {
+	t.Parallel()
+	dir, closed := closable(t)
+	keys := sealer(t)
+	d, err := Open(dir, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Check(); err != nil {
+		t.Errorf("at first: %v", err)
+	}
+	closed()
+	if err := d.Check(); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("when it has become read-only: %v", err)
+	}
+	if _, err := Open(dir, keys); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("opening it: %v", err)
 	}
 }
