@@ -262,14 +262,14 @@ func (s *Grants) revokeBeside(ctx context.Context, g *Grant, tokens TokenSet) <-
 // is not well, it is tried again in the background, for a few minutes and as long as the process lives. Any other failure is
 // logged: there is nobody left to whom it matters.
 func (s *Grants) Revoke(ctx context.Context, gone *Grant, tokens TokenSet) {
-	provider, ok := s.providers.Of(gone.Identity)
-	if !ok {
+	log := s.log.With("grant", gone.ID, "provider", gone.Identity.Provider)
+	provider, err := revoking(s.providers, gone)
+	if err != nil {
+		log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", err)
 		return
 	}
 	try := func() error { return tryRevoking(context.WithoutCancel(ctx), provider, tokens) }
-	log := s.log.With("grant", gone.ID, "provider", gone.Identity.Provider)
-	err := try()
-	if err == nil {
+	if err = try(); err == nil {
 		return
 	}
 	room := false

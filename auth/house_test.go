@@ -195,15 +195,21 @@ func (h *house) stored(t *testing.T) *auth.Grant {
 // diesAndStarts makes a new rotator, and frees the leases of the old one, as the engine does when a process has died.
 func (h *house) diesAndStarts(t *testing.T, config auth.RotatorConfig) {
 	t.Helper()
+	h.execute(t, `UPDATE grants SET lease_owner = '', lease_until = 0`)
+	h.rotator = auth.NewRotator(config)
+}
+
+// execute changes the database beside the vault.
+func (h *house) execute(t *testing.T, statement string) {
+	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+h.db.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if _, err := db.Exec(`UPDATE grants SET lease_owner = '', lease_until = 0`); err != nil {
+	if _, err := db.Exec(statement); err != nil {
 		t.Fatal(err)
 	}
-	h.rotator = auth.NewRotator(config)
 }
 
 func (h *house) expect(t *testing.T, result auth.Result, outcome auth.Outcome, generation int64) {

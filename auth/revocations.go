@@ -32,7 +32,7 @@ type Revocations struct {
 
 // NotRevoked is of how many grants of a provider the tokens are not revoked, and why the latest was not.
 type NotRevoked struct {
-	Provider string // empty: of grants that do not open, so that nobody knows their tokens
+	Provider string
 	Grants   int
 	Reason   error
 }
@@ -79,14 +79,24 @@ func (r *Revocations) Wait() []NotRevoked {
 	return list
 }
 
+// revoking returns the provider that can revoke the tokens of a grant that is gone, or why they live on there. Without an access token it
+// did not open, and nobody knows its tokens.
+func revoking(providers Providers, gone *Grant) (Provider, error) {
+	if gone.Tokens.Access == "" && !gone.Ended() {
+		return nil, ErrUnreadable
+	}
+	provider, ok := providers.Of(gone.Identity)
+	if !ok {
+		return nil, errors.New("the provider is not configured")
+	}
+	return provider, nil
+}
+
 func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
 	name := gone.Identity.Provider
-	if name == "" {
-		return ErrUnreadable
-	}
-	provider, ok := r.providers.Of(gone.Identity)
-	if !ok {
-		return errors.New("the provider is not configured")
+	provider, err := revoking(r.providers, gone)
+	if err != nil {
+		return err
 	}
 	if r.silentFor(name) >= revocationPatience {
 		return errors.New("the provider has not answered for too long")

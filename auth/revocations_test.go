@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -47,7 +48,9 @@ func revokeAll(t *testing.T, n int, providers revokers, names ...string) ([]auth
 	r := auth.NewRevocations(providers, slog.New(slog.DiscardHandler))
 	for i := range n {
 		for _, name := range names {
-			r.Begin(t.Context(), &auth.Grant{ID: fmt.Sprint(name, i), Identity: auth.Identity{Provider: name}})
+			r.Begin(t.Context(), &auth.Grant{
+				ID: fmt.Sprint(name, i), Identity: auth.Identity{Provider: name}, Tokens: auth.TokenSet{Access: "access"},
+			})
 		}
 	}
 	return r.Wait(), time.Since(began)
@@ -96,4 +99,36 @@ func TestAProviderThatDoesNotAnswerIsNotWaitedForManyTimes(t *testing.T) {
 			t.Errorf("after %v: %+v", took, left)
 		}
 	})
+}
+
+// Whose tokens live on at a provider an operator has to learn from the log: the grant is gone.
+func TestASignOutThatCanRevokeNothingSaysSo(t *testing.T) {
+	t.Parallel()
+	for why, c := range map[string]struct {
+		strike    func(t *testing.T, h *house)
+		providers func(h *house) auth.Providers
+	}{
+		"the grant does not open": {func(t *testing.T, h *house) {
+			t.Helper()
+			h.execute(t, `UPDATE grants SET sealed = x'00'`)
+		}, func(h *house) auth.Providers { return h.set }},
+		"the provider is not configured": {func(*testing.T, *house) {}, func(*house) auth.Providers { return revokers{} }},
+	} {
+		t.Run(why, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{})
+			c.strike(t, h)
+			grants := auth.NewGrants(h.db, c.providers(h), auth.DefaultCallbacks(), &auth.Events{}, h.config.Now, h.config.Log)
+			if gone, err := grants.End(t.Context(), h.grant.ID); err != nil || gone == nil {
+				t.Errorf("ended %v, %v", gone, err)
+			}
+			if _, err := h.db.Get(t.Context(), h.grant.ID); !errors.Is(err, auth.ErrNotFound) {
+				t.Errorf("it is there still: %v", err)
+			}
+			said := `msg="tokens of an ended grant could not be revoked" grant=` + h.grant.ID + ` provider=work error="` + why
+			if log := h.log.String(); !strings.Contains(log, said) {
+				t.Errorf("the log: %s", log)
+			}
+		})
+	}
 }

@@ -85,7 +85,7 @@ type Vault interface {
 	Struck(ctx context.Context, provider string, limit int) ([]Candidate, error)
 
 	// Delete removes a grant, its lease and its history, and returns it as it was; ErrNotFound when it is gone. A grant
-	// that does not open is removed as well and comes back without identity and tokens.
+	// that does not open is removed as well and comes back as much as is in the clear, without tokens.
 	Delete(ctx context.Context, id string) (*Grant, error)
 	// History lists the newest renewals of a grant, newest first, at most limit, those older than the record before
 	// when before is not 0.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,7 +89,7 @@ func notRevoked(left []auth.NotRevoked, stdout io.Writer) error {
 	total, why := 0, make([]string, len(left))
 	for i, some := range left {
 		total += some.Grants
-		why[i] = fmt.Sprintf("%d of provider %s: %s", some.Grants, cmp.Or(some.Provider, "unknown"), printable(some.Reason.Error()))
+		why[i] = fmt.Sprintf("%d of provider %s: %s", some.Grants, some.Provider, printable(some.Reason.Error()))
 	}
 	fmt.Fprintf(stdout, "Not revoked: %d; %s.\n", total, strings.Join(why, "; "))
 	return errors.New("tokens of ended sessions are still good at their provider: end those people's sessions there as well")

@@ -224,7 +224,7 @@ func (db *DB) rewritten(ctx context.Context, id string, err error) error {
 func (db *DB) Delete(ctx context.Context, id string) (*auth.Grant, error) {
 	g, err := db.grant(ctx, `DELETE FROM grants WHERE id = $1 RETURNING `+grantColumns, id)
 	if errors.Is(err, auth.ErrUnreadable) {
-		g, err = &auth.Grant{ID: id}, nil
+		err = nil
 	}
 	if err != nil {
 		return nil, err

@@ -217,7 +217,7 @@ func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) 
 	err = db.inTx(ctx, func(tx *writer) error {
 		g, err = db.readIn(tx, id)
 		if errors.Is(err, auth.ErrUnreadable) {
-			g, err = &auth.Grant{ID: id}, nil
+			err = nil
 		}
 		if err != nil {
 			return err
