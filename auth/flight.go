@@ -181,9 +181,11 @@ func (r *Rotator) whyNot(g *Grant, err error) Failure {
 	return Failure{Code: CodeShuttingDown, Party: PartyKeyturn}
 }
 
-// unended is why a flight has no answer in time.
+// unended is why a flight has no answer in time; nil is one that could not begin.
 func (f *flight) unended() Failure {
 	switch {
+	case f == nil:
+		return Failure{Code: CodeShuttingDown, Party: PartyKeyturn}
 	case f.answered.Load():
 		return Failure{Code: CodeStorage, Party: PartyKeyturn}
 	case f.calling.Load():

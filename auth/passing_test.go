@@ -164,3 +164,58 @@ func TestAClickDoesNotWaitBehindAnAutomaticRenewal(t *testing.T) {
 	close(held)
 	pages.Wait()
 }
+
+// waitsToClaim is the vault of a process that waits for a lease until it is released.
+type waitsToClaim struct {
+	auth.Vault
+	waiting, released chan struct{}
+}
+
+func (s waitsToClaim) Claim(context.Context, *auth.Grant, string, time.Duration, time.Time) error {
+	s.waiting <- struct{}{}
+	<-s.released
+	return auth.ErrStale
+}
+
+// Another process is done in the moment in which somebody's patience here ends: what it has stored is the answer.
+func TestWhatAnotherProcessStoredAtTheLastMomentIsTheAnswer(t *testing.T) {
+	t.Parallel()
+	impatient := func(t *testing.T, ask func(ctx context.Context, h *house, other *auth.Rotator)) {
+		t.Helper()
+		h := newHouse(t, options{lifetime: time.Second})
+		waitUntilExpired(t, h)
+		vault := waitsToClaim{h.db, make(chan struct{}, 1), make(chan struct{})}
+		config := h.config
+		config.Vault = vault
+		other := auth.NewRotator(config)
+		ctx, leave := context.WithCancel(t.Context())
+		answered := make(chan struct{})
+		go func() { defer close(answered); ask(ctx, h, other) }()
+		<-vault.waiting
+		h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+		leave()
+		<-answered
+		close(vault.released)
+		if err := other.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Run("of a click", func(t *testing.T) {
+		t.Parallel()
+		impatient(t, func(ctx context.Context, h *house, other *auth.Rotator) {
+			result, err := other.Renew(ctx, h.grant.ID, auth.TriggerManual, time.Now())
+			if err != nil || result.Outcome != auth.OutcomeRotated || result.Failure.Code != "" || result.Grant.Generation != 2 {
+				t.Errorf("%s (%s), generation %d, %v", result.Outcome, result.Failure.Code, result.Grant.Generation, err)
+			}
+		})
+	})
+	t.Run("of a request", func(t *testing.T) {
+		t.Parallel()
+		impatient(t, func(ctx context.Context, h *house, other *auth.Rotator) {
+			view, err := other.Fresh(ctx, h.grant.ID)
+			if err != nil || view.Grant.Generation != 2 {
+				t.Errorf("generation %d, %v", view.Grant.Generation, err)
+			}
+		})
+	})
+}

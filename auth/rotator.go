@@ -149,6 +149,9 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	case f == nil:
 		return r.view(g), nil
 	case !ended:
+		if result, err := r.unanswered(context.WithoutCancel(ctx), id, f); err == nil || errors.Is(err, ErrNotFound) {
+			return result.because(result.Failure), err
+		}
 		return r.view(g).because(f.unended()), nil
 	case errors.Is(f.err, ErrNotFound):
 		return View{}, f.err
@@ -190,11 +193,8 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 	for {
 		f, joined := r.join(ctx, id, trigger, asked, nil)
 		f, ended := r.await(ctx, id, trigger, f, joined)
-		if f == nil {
-			return r.unanswered(ctx, id, Failure{Code: CodeShuttingDown, Party: PartyKeyturn})
-		}
 		if !ended {
-			return r.unanswered(context.WithoutCancel(ctx), id, f.unended())
+			return r.unanswered(context.WithoutCancel(ctx), id, f)
 		}
 		// A flight that tried nothing has not answered somebody who wants a renewal in any case.
 		if f.err == nil && trigger.Forced() && f.idle {
@@ -229,13 +229,22 @@ func (r *Rotator) await(ctx context.Context, id string, trigger Trigger, f *flig
 	return nil, false
 }
 
-// unanswered is the result when the renewal did not end in time: the existing tokens, and why.
-func (r *Rotator) unanswered(ctx context.Context, id string, why Failure) (Result, error) {
+// unanswered is the result when a renewal did not end in time, or, without a flight, was not begun because the process drains: the
+// existing tokens, and why. What has been stored since the flight began is its answer: another process may have been just in time.
+func (r *Rotator) unanswered(ctx context.Context, id string, f *flight) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, storageWait)
+	defer cancel()
 	g, err := r.read(ctx, id)
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{View: r.view(g), Outcome: OutcomeKept, Failure: why}, nil
+	kept := Result{View: r.view(g), Outcome: OutcomeKept, Failure: f.unended()}
+	if f != nil {
+		if from := f.from.Load(); from != nil && g.triedSince(from) {
+			kept.Outcome, kept.Failure = g.Standing.Outcome, g.Standing.Failure
+		}
+	}
+	return kept, nil
 }
 
 // Leave says that the process ends soon: from now on no renewal begins but those without which somebody would be left with an access
