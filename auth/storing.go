@@ -288,20 +288,38 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 		return nil
 	case err != nil:
 		return err
+	case u.is(current):
+		if u, err = r.asStored(short, current); err != nil {
+			return err
+		}
 	case current.Ended():
 		r.tooLate(ctx, u.Grant, u.Record)
 		return r.Vault.Release(short, u.Grant.ID, r.owner)
 	case !u.follows(current):
 		r.Log.WarnContext(ctx, "a renewal came too late to be stored", "grant", u.Grant.ID, "generation", u.Grant.Generation)
 		return r.Vault.Release(short, u.Grant.ID, r.owner)
-	}
-	if err := r.Vault.Replace(short, r.owner, u.Grant, u.Record); err != nil {
-		return err
+	default:
+		if err := r.Vault.Replace(short, r.owner, u.Grant, u.Record); err != nil {
+			return err
+		}
 	}
 	r.Log.InfoContext(ctx, "renewal stored at last", "grant", u.Grant.ID, "generation", u.Grant.Generation)
 	r.settleStored(ctx, u.Grant, u.Record)
 	r.Events.Publish(u.Grant.ID)
 	return nil
+}
+
+// asStored is a renewal that the database took although its answer was lost, as it is stored. Its lease, which has been taken anew, ends.
+func (r *Rotator) asStored(ctx context.Context, g *Grant) (Unstored, error) {
+	latest, err := r.Vault.History(ctx, g.ID, 0, 1)
+	if err == nil && len(latest) == 0 {
+		err = ErrNotFound // it ends just now
+	}
+	if err = errors.Join(err, r.Vault.Release(ctx, g.ID, r.owner)); err != nil {
+		return Unstored{}, err
+	}
+	g.LeasedUntil = time.Time{}
+	return Unstored{Grant: g, Record: &latest[0]}, nil
 }
 
 func (r *Rotator) unshelve(ctx context.Context, s shelved) {
@@ -320,6 +338,11 @@ func (r *Rotator) unspool(ctx context.Context, u Unstored) {
 // follows says that it is what a renewal made of the grant as it is: nothing has been renewed, nor has a refresh token come, since.
 func (u Unstored) follows(g *Grant) bool {
 	return u.Record.From() == g.Generation && u.Record.OldRefresh == g.Tokens.Refresh.Fingerprint()
+}
+
+// is says that the grant is what it left, and nothing has been tried since.
+func (u Unstored) is(g *Grant) bool {
+	return !g.triedSince(u.Grant) && g.Tokens.Access == u.Grant.Tokens.Access && g.Tokens.Refresh == u.Grant.Tokens.Refresh
 }
 
 // Unstored is how many renewals the database has not taken yet.

@@ -1,0 +1,72 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
+)
+
+// mute is a vault that stores the first renewal, and whose answer is lost.
+type mute struct {
+	auth.Vault
+	spoke *atomic.Bool
+}
+
+func (m mute) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	ownGrant, ownRecord := *g, *r // what the database sets does not come back either
+	if !m.spoke.Swap(true) {
+		return errors.Join(m.Vault.Replace(ctx, owner, &ownGrant, &ownRecord), syscall.ECONNRESET)
+	}
+	return m.Vault.Replace(ctx, owner, g, r)
+}
+
+// What is stored under its very generation is not too late: it is stored, once, and what came with it is settled.
+func TestARenewalThatIsStoredWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		idp        func(*scripted.Provider)
+		generation int64
+		settled    int32
+	}{
+		"new tokens": {func(*scripted.Provider) {}, 2, 1},
+		"a refusal":  {scriptedBy(oauthError(400, "invalid_grant")), 1, 0},
+		"a refresh token without an access token": {scriptedBy(says(200, `{"refresh_token":"refresh-3-ABC"}`)), 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			callbacks, settled := auth.DefaultCallbacks(), &atomic.Int32{}
+			callbacks.Token = func(_ context.Context, event auth.TokenEvent) (map[string]any, error) {
+				if event.Trigger != "" {
+					settled.Add(1)
+				}
+				return map[string]any{"by": string(event.Trigger)}, nil
+			}
+			h := newHouse(t, options{idp: c.idp, callbacks: &callbacks, vault: func(v auth.Vault) auth.Vault { return mute{v, &atomic.Bool{}} }})
+			h.renew(t)
+			waitFor(t, "an empty shelf", func() bool { return h.rotator.Unstored() == 0 })
+			if err := h.rotator.Drain(t.Context()); err != nil {
+				t.Error(err)
+			}
+			g := h.stored(t)
+			if g.Generation != c.generation || g.LeasedAt(time.Now()) || settled.Load() != c.settled || c.settled == 1 && g.Kept["by"] != "manual" {
+				t.Errorf("generation %d, leased until %v, settled %d times, keeps %v", g.Generation, g.LeasedUntil, settled.Load(), g.Kept)
+			}
+			if n := len(h.history(t)); n != 1 {
+				t.Errorf("%d renewals are recorded", n)
+			}
+			if log := h.log.String(); strings.Contains(log, "too late") {
+				t.Errorf("the log: %s", log)
+			}
+			if left, err := h.config.Spool.All(); err != nil || len(left) != 0 {
+				t.Errorf("%d left in the spool, %v", len(left), err)
+			}
+		})
+	}
+}
