@@ -269,7 +269,7 @@ func read(path string) (opened, error) {
 	return opened{info, handle, primitive}, nil
 }
 
-// writeTemporary writes a keyset beside path and makes it durable.
+// writeTemporary writes a keyset beside path and makes it durable. Where that fails nothing of it stays: the keys are in the clear.
 func writeTemporary(path string, handle *tinkkeyset.Handle) (string, error) {
 	var content bytes.Buffer
 	if err := insecurecleartextkeyset.Write(handle, tinkkeyset.NewJSONWriter(&content)); err != nil {
@@ -280,8 +280,10 @@ func writeTemporary(path string, handle *tinkkeyset.Handle) (string, error) {
 		return "", err
 	}
 	_, err = file.Write(content.Bytes())
-	err = errors.Join(err, file.Sync(), file.Close())
-	return file.Name(), err
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(file.Name()))
+	}
+	return file.Name(), nil
 }
 
 // syncDir makes what was put in a place outlast a loss of power: the vault is about to depend on it.

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -183,4 +185,22 @@ func TestRotatingKeepsOwnerModeAndLink(t *testing.T) {
 func owner(info os.FileInfo) string {
 	owner := reflect.Indirect(reflect.ValueOf(info.Sys()))
 	return fmt.Sprint(owner.FieldByName("Uid"), ":", owner.FieldByName("Gid"))
+}
+
+func TestAKeysetThatCannotBeWrittenLeavesNoKeysBehind(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no small file system to fill on this machine: %v: %s", err, output)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	if err := Create(filepath.Join(dir, "keyset.json")); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a keyset on a full disk: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".keyset-*")); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
 }
