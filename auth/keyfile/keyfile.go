@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"syscall"
 )
 
 // maxSize bounds what is read, in bytes, should a path name the wrong file.
@@ -33,7 +34,13 @@ func ReadPrivate(path string) ([]byte, fs.FileInfo, error) {
 }
 
 func read(path string, forbidden fs.FileMode) ([]byte, fs.FileInfo, error) {
-	info, err := os.Stat(path) // before it is opened: that would wait for the other end of a pipe
+	// What is looked at is what is read, whatever takes its place meanwhile. No other end of a pipe is waited for.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
 	if err == nil && handedOut(info) {
 		forbidden &^= 0o040
 	}
@@ -45,11 +52,6 @@ func read(path string, forbidden fs.FileMode) ([]byte, fs.FileInfo, error) {
 	case runtime.GOOS != "windows" && info.Mode().Perm()&forbidden != 0:
 		return nil, nil, fmt.Errorf("is open to others than its owner (mode %04o): make it 0600", info.Mode().Perm())
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
 	if err == nil && len(content) > maxSize {
 		err = errTooLong
