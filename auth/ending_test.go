@@ -54,7 +54,7 @@ func (m *many) Used(context.Context, string) (bool, error)           { return fa
 func (m *many) Use(context.Context, string, time.Time) (bool, error) { return true, nil }
 
 func (m *many) Delete(_ context.Context, id string) (*auth.Grant, error) {
-	return &auth.Grant{Identity: auth.Identity{Provider: id}, Tokens: auth.TokenSet{Refresh: "r"}}, nil
+	return &auth.Grant{Identity: auth.Identity{Provider: id}, Tokens: auth.TokenSet{Access: "a", Refresh: "r"}}, nil
 }
 
 // One logout token may end a thousand grants. Their provider is not asked for all at once, and nobody waits for them: not who says so, not
