@@ -141,7 +141,7 @@ func (s *Settings) list() []setting {
 			meaning: "e-mail address, or URL with https, mailto or tel, for /.well-known/security.txt"},
 
 		{name: "data-dir", group: storage, preset: ".keyturn", field: text(&s.DataDir, nil),
-			meaning: "directory of the SQLite file and, unless given, the keyset"},
+			meaning: "directory of the SQLite file, the keyset unless given, tokens that wait for the database, and the embedded provider"},
 		{name: "database", group: storage, preset: "sqlite", fromFile: true, field: databaseField(&s.Database),
 			meaning: "sqlite (in the data dir), sqlite:PATH or postgres://…"},
 		{name: "keyset-file", group: storage, absent: "in the data dir", field: text(&s.KeysetFile, nil),
@@ -150,7 +150,7 @@ func (s *Settings) list() []setting {
 		{name: "session-lifetime", group: sessions, preset: "24h", field: duration(&s.SessionLifetime, 1, 400*day),
 			meaning: "a session ends this long after its sign-in"},
 		{name: "session-idle", group: sessions, preset: "8h", field: duration(&s.SessionIdle, 1, 400*day),
-			meaning: "and this long after its last request, not counting what an open page asks for by itself; at most the lifetime"},
+			meaning: "and this long after its last request, up to a minute more, not counting what an open page asks for by itself; at most the lifetime"},
 		{name: "expose-tokens", group: sessions, preset: "owner", field: oneOf(&s.ExposeTokens, "owner", "never"),
 			meaning: "owner: a signed-in person may see and fetch their own tokens; never: masked everywhere"},
 		{name: "sessions-per-person", group: sessions, preset: "1000", field: count(&s.SessionsPerPerson, 1, 1_000_000),
