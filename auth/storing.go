@@ -46,10 +46,7 @@ func (r *Rotator) store(ctx context.Context, g *Grant, record *Renewal) error {
 	case errors.Is(err, ErrStale):
 		return err
 	case err != nil:
-		r.unstored.make(func(times int64) {
-			r.Log.ErrorContext(ctx, "renewal cannot be stored yet", "grant", g.ID, "generation", g.Generation, "renewals", times, "error", err)
-		})
-		r.shelve(ctx, g, record)
+		r.shelve(ctx, g, record, err)
 		return nil
 	}
 	r.settleStored(ctx, g, record)
@@ -173,8 +170,11 @@ func (r *Rotator) settled(id string) {
 	}
 }
 
-// shelve keeps a renewal in memory and in the spool until the database takes it.
-func (r *Rotator) shelve(ctx context.Context, g *Grant, record *Renewal) {
+// shelve keeps a renewal in memory and in the spool until the database takes it, which it has not done because of why.
+func (r *Rotator) shelve(ctx context.Context, g *Grant, record *Renewal, why error) {
+	r.unstored.make(func(times int64) {
+		r.Log.ErrorContext(ctx, "renewal cannot be stored yet", "grant", g.ID, "generation", g.Generation, "renewals", times, "error", why)
+	})
 	if record.Warning == "" && record.Outcome.Succeeded() {
 		record.Warning = CodeStoredLate
 	}

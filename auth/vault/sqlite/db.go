@@ -126,13 +126,13 @@ func (db *DB) open(ctx context.Context) error {
 // openReaders opens all connections that read. One that was opened later might find another file at the path, and would read that with
 // this one's write-ahead log, or write that log into it when it closes
 // (https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file while in use").
-func (db *DB) openReaders(ctx context.Context) error {
+func (db *DB) openReaders(ctx context.Context) (err error) {
 	for range readers {
-		conn, err := db.read.Conn(ctx)
-		if err != nil {
-			return err
+		conn, failed := db.read.Conn(ctx)
+		if failed != nil {
+			return failed
 		}
-		defer conn.Close() // only now: else it would be taken again
+		defer func() { err = errors.Join(err, conn.Close()) }() // only now: else it would be taken again
 	}
 	return nil
 }
