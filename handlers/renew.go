@@ -108,8 +108,8 @@ func (a *app) renewToken(c echo.Context) error {
 	return c.JSON(http.StatusOK, answer)
 }
 
-// statusOf is the HTTP status of a renewal's answer: 200 as long as there is a usable access token, 404 where there never is one. Where the provider is not configured
-// any more, nobody has refused anything, and the grant goes on when the operator has brought it back.
+// statusOf is the HTTP status of a renewal's answer: 200 as long as there is a usable access token, 404 where there never is one. Where the
+// provider is not configured any more, nobody has refused anything, and the grant goes on when the operator has brought it back.
 func statusOf(result auth.Result, now time.Time) int {
 	switch {
 	case result.Grant.Tokens.None():

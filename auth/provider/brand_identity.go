@@ -55,21 +55,21 @@ func scrubbed(claims map[string]any, secrets ...auth.Secret) map[string]any {
 	return kept
 }
 
-// scrub is a value of claims without tokens; keep is false of one that is a token.
+// scrub is a value of claims without tokens; nil, and keep is false, of one that is a token.
 func scrub(value any, secrets []auth.Secret) (clean any, keep bool) {
 	switch v := value.(type) {
 	case map[string]any:
 		return scrubbed(v, secrets...), true
 	case []any:
-		kept := []any{}
-		for _, one := range v {
-			if one, keep := scrub(one, secrets); keep {
-				kept = append(kept, one)
-			}
+		kept := make([]any, len(v)) // the others keep their places
+		for i, one := range v {
+			kept[i], _ = scrub(one, secrets)
 		}
 		return kept, true
 	case string:
-		return v, v == "" || !slices.Contains(secrets, auth.Secret(v))
+		if v != "" && slices.Contains(secrets, auth.Secret(v)) {
+			return nil, false
+		}
 	}
 	return value, true
 }
