@@ -136,7 +136,7 @@ func openVault(t *testing.T, path string, now func() time.Time, log *slog.Logger
 func (h *house) signIn(t *testing.T) *auth.Grant {
 	t.Helper()
 	p, _ := h.set.Get("work")
-	session, err := p.Begin(t.Context(), "state", "")
+	session, err := p.Begin(t.Context(), "state", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,14 @@ func (a *app) initiateSignIn(c echo.Context) error {
 			"Choose one at the start page.")
 	}
 	link := signInURL(p.Name(), a.localTarget(params.Get("target_link_uri")), "")
-	return c.Redirect(http.StatusSeeOther, withLoginHint(link, params.Get("login_hint")))
+	if hint := loginHint(params.Get("login_hint")); hint != "" {
+		joint := "?"
+		if strings.Contains(link, "?") {
+			joint = "&"
+		}
+		link += joint + url.Values{"login_hint": {hint}}.Encode()
+	}
+	return c.Redirect(http.StatusSeeOther, link)
 }
 
 // localTarget is the path that a target_link_uri means on this site; "" for any other.
@@ -42,15 +49,10 @@ func (a *app) localTarget(target string) string {
 	return a.returnPath(rest)
 }
 
-// withLoginHint adds a login_hint (OpenID Connect Core 3.1.2.1) to the URL of a sign-in, ours or the provider's. One that is no
-// address for its length is left out.
-func withLoginHint(target, hint string) string {
-	u, err := url.Parse(target)
-	if hint == "" || len(hint) > maxLoginHint || err != nil {
-		return target
+// loginHint is a login_hint (OpenID Connect Core 3.1.2.1) as it is passed on: one that is no address for its length is left out.
+func loginHint(hint string) string {
+	if len(hint) > maxLoginHint {
+		return ""
 	}
-	query := u.Query()
-	query.Set("login_hint", hint)
-	u.RawQuery = query.Encode()
-	return u.String()
+	return hint
 }

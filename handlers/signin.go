@@ -119,7 +119,7 @@ func (a *app) atHome(r *http.Request) string {
 func (a *app) goToProvider(c echo.Context, p provider.Provider, returnTo, prompt string, asked bool) error {
 	ctx := c.Request().Context()
 	state := rand.Text()
-	s, err := p.Begin(ctx, state, prompt)
+	s, err := p.Begin(ctx, state, prompt, loginHint(c.QueryParam("login_hint")))
 	if err != nil {
 		return a.signInFailed(c, p, returnTo, err)
 	}
@@ -134,7 +134,7 @@ func (a *app) goToProvider(c echo.Context, p provider.Provider, returnTo, prompt
 	case err != nil && !errors.Is(err, session.ErrEnded):
 		return storageProblem(err)
 	}
-	return c.Redirect(http.StatusSeeOther, withLoginHint(target, c.QueryParam("login_hint")))
+	return c.Redirect(http.StatusSeeOther, target)
 }
 
 func loopback(host string) bool {

@@ -176,7 +176,7 @@ func TestAPanicOverAnAnswerIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Begin(t.Context(), "s", ""); err == nil || !strings.Contains(err.Error(), "could not be read") {
+	if _, err := p.Begin(t.Context(), "s", "", ""); err == nil || !strings.Contains(err.Error(), "could not be read") {
 		t.Errorf("error %v", err)
 	}
 }

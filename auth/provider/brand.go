@@ -127,7 +127,7 @@ func (b *brand) Debug(bool) {}
 
 // BeginAuth implements goth.Provider: Begin, without a context.
 func (b *brand) BeginAuth(state string) (goth.Session, error) {
-	return b.Begin(context.Background(), state, "")
+	return b.Begin(context.Background(), state, "", "")
 }
 
 // UnmarshalSession implements goth.Provider.
@@ -169,7 +169,7 @@ func (b *brand) Policy() auth.Policy { return b.config.Policy() }
 func (b *brand) OnUnknown() auth.OnUnknown { return b.config.OnUnknown }
 
 // Begin implements Provider. Some of goth's providers make a call here (OAuth 1.0 asks for a request token).
-func (b *brand) Begin(ctx context.Context, state, prompt string) (goth.Session, error) {
+func (b *brand) Begin(ctx context.Context, state, prompt, loginHint string) (goth.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.options.RenewTimeout)
 	defer cancel()
 	callbackURL := b.config.CallbackURL
@@ -193,7 +193,7 @@ func (b *brand) Begin(ctx context.Context, state, prompt string) (goth.Session, 
 	}
 	encrypt(u)
 	query := u.Query()
-	for name, value := range b.params(prompt) {
+	for name, value := range b.params(prompt, loginHint) {
 		if value != "" {
 			query.Set(name, value)
 		}
@@ -212,11 +212,12 @@ func (b *brand) Begin(ctx context.Context, state, prompt string) (goth.Session, 
 }
 
 // params are what the authorization request has beyond goth's.
-func (b *brand) params(prompt string) map[string]string {
+func (b *brand) params(prompt, loginHint string) map[string]string {
 	set := map[string]string{}
 	maps.Copy(set, b.entry.params)
 	maps.Copy(set, b.config.AuthParams)
 	set["prompt"], set["audience"] = orElse(prompt, set["prompt"]), orElse(b.config.Audience, set["audience"])
+	set["login_hint"] = orElse(loginHint, set["login_hint"])
 	if b.entry.scoped {
 		set["scope"] = strings.Join(b.config.Scopes, " ")
 	}

@@ -280,7 +280,7 @@ func extraFor(t *testing.T, s shape, key *ecdsa.PrivateKey) map[string]string {
 
 func brandSignIn(t *testing.T, p provider.Provider, server *brandServer) auth.SignedIn {
 	t.Helper()
-	session, err := p.Begin(t.Context(), "the-state", "")
+	session, err := p.Begin(t.Context(), "the-state", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,12 +85,13 @@ func TestGitHub(t *testing.T) {
 	if p.Label() != "GitHub" {
 		t.Errorf("label %q", p.Label())
 	}
-	session, err := p.Begin(t.Context(), "the-state", "")
+	session, err := p.Begin(t.Context(), "the-state", "", "alice@example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
 	target, _ := session.GetAuthURL()
-	if u, err := url.Parse(target); err != nil || u.Host != "github.com" || u.Query().Get("state") != "the-state" {
+	if u, err := url.Parse(target); err != nil || u.Host != "github.com" || u.Query().Get("state") != "the-state" ||
+		u.Query().Get("login_hint") != "alice@example.com" {
 		t.Errorf("%q", target)
 	}
 	restored, err := p.UnmarshalSession(session.Marshal())
@@ -122,7 +123,7 @@ func TestBrandsThatFailSayNothingSecret(t *testing.T) {
 		w.WriteHeader(http.StatusInternalServerError)
 		fmt.Fprintf(w, "you sent %s and %s", r.PostFormValue("client_secret"), r.PostFormValue("code"))
 	}))
-	session, err := p.Begin(t.Context(), "s", "")
+	session, err := p.Begin(t.Context(), "s", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +143,7 @@ func TestBrandsBeginWithWhatTheyNeed(t *testing.T) {
 	p := brandOf(t, provider.Config{
 		Name: "x", Type: "google", Scopes: []string{"email"}, AuthParams: map[string]string{"added": "yes"}, Audience: "api",
 	}, http.NotFoundHandler())
-	session, err := p.Begin(t.Context(), "the-state", "")
+	session, err := p.Begin(t.Context(), "the-state", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +199,7 @@ func TestEveryProviderOfGothIsABrand(t *testing.T) {
 func finishAs(t *testing.T, s shape, callback url.Values) (auth.SignedIn, error) {
 	t.Helper()
 	p := brandOf(t, provider.Config{Name: "x", Type: s.kind, Extra: s.extra, Scopes: s.scopes}, &brandServer{t: t, shape: s})
-	session, err := p.Begin(t.Context(), "the-state", "")
+	session, err := p.Begin(t.Context(), "the-state", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +346,7 @@ func TestBrandsThatHangAreLeft(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	p := brandOf(t, provider.Config{Name: "x", Type: "github"}, hang)
-	session, err := p.Begin(ctx, "s", "")
+	session, err := p.Begin(ctx, "s", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,7 +356,7 @@ func TestBrandsThatHangAreLeft(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	old := brandOf(t, provider.Config{Name: "x", Type: "twitter", ClientID: "hangs"}, hang)
-	if _, err = old.Begin(ctx, "s", ""); !errors.As(err, &refusal) || refusal.Code != auth.CodeUnreachable {
+	if _, err = old.Begin(ctx, "s", "", ""); !errors.As(err, &refusal) || refusal.Code != auth.CodeUnreachable {
 		t.Errorf("%v", err)
 	}
 }

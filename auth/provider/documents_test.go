@@ -115,11 +115,12 @@ func TestPushedAuthorizationRequests(t *testing.T) {
 	if done, err := signIn(t, p, nil); err != nil || done.Identity.Subject != "alice" {
 		t.Errorf("%v", err)
 	}
-	if pushed.Has("x") || pushed.Get("code_challenge_method") != "S256" || pushed.Get("resource") == "" || pushed.Get("redirect_uri") == "" {
+	if pushed.Has("x") || pushed.Get("code_challenge_method") != "S256" || pushed.Get("resource") == "" || pushed.Get("redirect_uri") == "" ||
+		pushed.Get("login_hint") != "alice@example.com" {
 		t.Errorf("pushed: %v", pushed)
 	}
 	refuse = true
-	_, err := p.Begin(t.Context(), "state", "")
+	_, err := p.Begin(t.Context(), "state", "", "")
 	var failed *provider.SignInError
 	if !errors.As(err, &failed) || failed.Code != "authorization_request_refused" || failed.Failure.Code != "invalid_request" ||
 		strings.Contains(failed.Error(), "Basic ") && !strings.Contains(failed.Error(), "[redacted]") {

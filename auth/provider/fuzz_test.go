@@ -43,7 +43,7 @@ func FuzzDiscovery(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		session, err := p.Begin(t.Context(), "the-state", "")
+		session, err := p.Begin(t.Context(), "the-state", "", "")
 		if err != nil {
 			if len(err.Error()) > 1000 {
 				t.Errorf("%d bytes of error", len(err.Error()))

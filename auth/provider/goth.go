@@ -72,7 +72,7 @@ func (p *OIDC) Debug(bool) {}
 
 // BeginAuth implements goth.Provider: Begin, without a context.
 func (p *OIDC) BeginAuth(state string) (goth.Session, error) {
-	return p.Begin(context.Background(), state, "")
+	return p.Begin(context.Background(), state, "", "")
 }
 
 // UnmarshalSession implements goth.Provider.

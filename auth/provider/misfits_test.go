@@ -47,7 +47,7 @@ func TestMetadataWithAMemberThatIsNotOfUse(t *testing.T) {
 			t.Parallel()
 			p, log := announcing(t, c.name, c.value)
 			for range 2 {
-				if _, err := p.Begin(t.Context(), "the-state", ""); err != nil {
+				if _, err := p.Begin(t.Context(), "the-state", "", ""); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -64,7 +64,7 @@ func TestMetadataWithAMemberThatIsNotOfUse(t *testing.T) {
 			t.Parallel()
 			for _, value := range []any{7, "/there"} {
 				p, _ := announcing(t, name, value)
-				if _, err := p.Begin(t.Context(), "the-state", ""); err == nil {
+				if _, err := p.Begin(t.Context(), "the-state", "", ""); err == nil {
 					t.Errorf("with %v it is done without", value)
 				}
 			}

@@ -101,7 +101,7 @@ func (p *OIDC) proven(ctx context.Context, m *metadata, use keyUse, check func(m
 }
 
 // Begin implements Provider.
-func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, error) {
+func (p *OIDC) Begin(ctx context.Context, state, prompt, loginHint string) (goth.Session, error) {
 	m, err := p.metadata(ctx)
 	if err != nil {
 		return nil, signInError(discoveryCode(err), "%v", err)
@@ -119,8 +119,10 @@ func (p *OIDC) Begin(ctx context.Context, state, prompt string) (goth.Session, e
 	for _, name := range slices.Sorted(maps.Keys(extra)) {
 		params = append(params, oauth2.SetAuthURLParam(name, extra[name]))
 	}
-	if prompt != "" {
-		params = append(params, oauth2.SetAuthURLParam("prompt", prompt))
+	for name, value := range map[string]string{"prompt": prompt, "login_hint": loginHint} {
+		if value != "" {
+			params = append(params, oauth2.SetAuthURLParam(name, value))
+		}
 	}
 	if session.AuthURL, err = p.config.withResource(config.AuthCodeURL(state, params...)); err != nil {
 		return nil, signInError(auth.CodeMetadata, "the authorization endpoint's URL is unusable")

@@ -46,7 +46,7 @@ func newOIDCAt(t *testing.T, idp *scripted.Provider, now func() time.Time, edit 
 // signIn goes to the provider and back, and finishes with the callback after an edit.
 func signIn(t *testing.T, p *provider.OIDC, edit func(url.Values)) (auth.SignedIn, error) {
 	t.Helper()
-	session, err := p.Begin(t.Context(), "the-state", "")
+	session, err := p.Begin(t.Context(), "the-state", "", "alice@example.com")
 	if err != nil {
 		return auth.SignedIn{}, err
 	}
@@ -75,7 +75,7 @@ func TestSignInAsksWithPKCEStateAndNonce(t *testing.T) {
 	p := newOIDC(t, scripted.New(t), nil)
 	seen := map[string]bool{}
 	for range 20 {
-		session, err := p.Begin(t.Context(), "the-state", "login")
+		session, err := p.Begin(t.Context(), "the-state", "login", "alice@example.com")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func TestSignInAsksWithPKCEStateAndNonce(t *testing.T) {
 		q := u.Query()
 		if q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || len(q.Get("code_challenge")) != 43 || q.Get("state") != "the-state" ||
 			q.Get("redirect_uri") != scripted.CallbackURL || q.Get("scope") != "openid offline_access" || q.Get("audience") != "https://api.example/" ||
-			q.Get("access_type") != "offline" || q.Get("prompt") != "login" || len(q.Get("nonce")) < 22 {
+			q.Get("access_type") != "offline" || q.Get("prompt") != "login" || q.Get("login_hint") != "alice@example.com" || len(q.Get("nonce")) < 22 {
 			t.Fatalf("%v", q)
 		}
 		for _, name := range []string{"code_challenge", "nonce"} {
@@ -172,14 +172,14 @@ func TestDiscoveryWhenFirstNeeded(t *testing.T) {
 	}))
 	t.Cleanup(front.Close)
 	p := newOIDC(t, idp, func(c *provider.Config) { c.Issuer = front.URL })
-	if _, err := p.Begin(t.Context(), "s", ""); err == nil {
+	if _, err := p.Begin(t.Context(), "s", "", ""); err == nil {
 		t.Fatal("it began without a provider")
 	}
 	up.Store(true)
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			if _, err := p.Begin(t.Context(), "s", ""); err != nil {
+			if _, err := p.Begin(t.Context(), "s", "", ""); err != nil {
 				t.Error(err)
 			}
 		})

@@ -74,9 +74,9 @@ type Provider interface {
 	Label() string
 	// Type is the configured type: "oidc", or the name of a brand.
 	Type() string
-	// Begin begins a sign-in. prompt is the OpenID Connect prompt parameter, usually empty. The session's Marshal is
-	// what Finish needs, and is kept by the browser's session until then.
-	Begin(ctx context.Context, state, prompt string) (goth.Session, error)
+	// Begin begins a sign-in. prompt and loginHint are parameters of the request (OpenID Connect Core 3.1.2.1), usually empty. The session's
+	// Marshal is what Finish needs, and is kept by the browser's session until then.
+	Begin(ctx context.Context, state, prompt, loginHint string) (goth.Session, error)
 	// Finish exchanges the callback's parameters for tokens and a verified identity. The error is a *SignInError where the provider, or
 	// what it said, is why.
 	Finish(ctx context.Context, session goth.Session, callback url.Values) (auth.SignedIn, error)

@@ -35,7 +35,7 @@ func TestABrandsRefusedSignInLeavesTokens(t *testing.T) {
 				_, _ = w.Write([]byte(c.profile))
 			})
 			p := brandOf(t, provider.Config{Name: "x", Type: "discord", Scopes: []string{"identify"}}, mux)
-			session, err := p.Begin(t.Context(), "the-state", "")
+			session, err := p.Begin(t.Context(), "the-state", "", "")
 			if err != nil {
 				t.Fatal(err)
 			}
