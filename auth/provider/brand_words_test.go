@@ -2,12 +2,16 @@ package provider
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/markbates/goth"
 
 	"keyturn/auth"
 	"keyturn/auth/tokenendpoint"
@@ -51,17 +55,52 @@ func (a answering) RoundTrip(r *http.Request) (*http.Response, error) { return a
 func TestLarkRefusesTheApplication(t *testing.T) {
 	t.Parallel()
 	called := 0
-	lark := &translator{dialect: larkDialect(), next: answering(func(*http.Request) (*http.Response, error) {
+	refusal := atLark(t, func(*http.Request) (*http.Response, error) {
 		called++
 		return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(`{"code":10014,"msg":"app secret invalid"}`))}, nil
-	})}
+	})
+	if refusal.Failure.Code != "invalid_client" || refusal.Delivery != auth.DeliveryAnswered || called != 1 {
+		t.Errorf("%v after %d calls", refusal, called)
+	}
+}
+
+// atLark is how a renewal fails at a Lark that answers so.
+func atLark(t *testing.T, answer answering) *auth.ProviderError {
+	t.Helper()
 	client := &tokenendpoint.Client{
-		HTTP: &http.Client{Transport: lark}, TokenURL: "https://open.feishu.cn/token", ClientID: "cli", ClientSecret: "secret",
-		AuthMethod: tokenendpoint.ClientSecretPost, Now: time.Now,
+		HTTP:     &http.Client{Transport: &translator{dialect: larkDialect(), next: answer}},
+		TokenURL: "https://open.feishu.cn/token", ClientID: "cli", ClientSecret: "secret", AuthMethod: tokenendpoint.ClientSecretPost, Now: time.Now,
 	}
 	_, err := client.Exchange(t.Context(), url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"rt"}})
 	refusal, ok := err.(*auth.ProviderError) //nolint:errorlint // it is to be one itself
-	if !ok || refusal.Failure.Code != "invalid_client" || refusal.Delivery != auth.DeliveryAnswered || called != 1 {
-		t.Errorf("%v after %d calls", err, called)
+	if !ok {
+		t.Fatalf("%v", err)
+	}
+	return refusal
+}
+
+// Whatever becomes of the call for the application, the refresh token has not been sent.
+func TestLarkSeesNoRefreshTokenInTheFirstCall(t *testing.T) {
+	t.Parallel()
+	refusal := atLark(t, func(r *http.Request) (*http.Response, error) {
+		if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.WroteHeaders != nil {
+			trace.WroteHeaders()
+		}
+		return nil, errors.New("broken off")
+	})
+	if refusal.Delivery != auth.DeliveryNotSent {
+		t.Errorf("%v", refusal)
+	}
+}
+
+// A page shows pictures, and loads them from where they are.
+func TestPicturesAreFromEncryptedAddresses(t *testing.T) {
+	t.Parallel()
+	const good = "https://cdn.example/alice.png"
+	for _, address := range []string{good, "http://cdn.example/alice.png", "javascript:alert(1)", "data:image/png;base64,AAAA", "//cdn.example/a", "a.png"} {
+		done, err := (&brand{}).signedIn(goth.User{UserID: "1", AvatarURL: address}, auth.Answer{})
+		if err != nil || done.Identity.Picture != "" && address != good || done.Identity.Picture == "" && address == good {
+			t.Errorf("%s: %q, %v", address, done.Identity.Picture, err)
+		}
 	}
 }

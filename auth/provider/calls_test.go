@@ -1,13 +1,19 @@
 package provider
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // An unsigned token with a key id, as anybody can make it.
@@ -52,6 +58,33 @@ func TestAPauseCostsNoFetch(t *testing.T) {
 	}
 	if left := k.again.TokensAt(now); left < keysAgainBurst {
 		t.Errorf("%v fetches are left", left)
+	}
+}
+
+// Keys cost time, and anybody may name none in a token.
+func TestSoManyKeysAreTriedForASignature(t *testing.T) {
+	t.Parallel()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	other, otherErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	signer, signerErr := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: private}, nil)
+	if err := errors.Join(err, otherErr, signerErr); err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign([]byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := signed.CompactSerialize()
+	jws, err := jose.ParseSignedCompact(text, signingAlgs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for before, want := range map[int]error{0: nil, maxTried - 1: nil, maxTried: errNoKeyFits} {
+		set := keySet{keys: slices.Repeat([]jose.JSONWebKey{{Key: &other.PublicKey}}, before)}
+		set.keys = append(set.keys, jose.JSONWebKey{Key: &private.PublicKey})
+		if _, err := set.verify(jws); !errors.Is(err, want) {
+			t.Errorf("after %d others: %v", before, err)
+		}
 	}
 }
 

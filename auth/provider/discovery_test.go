@@ -138,3 +138,25 @@ func TestAPageWaitsAMomentForMetadata(t *testing.T) {
 		}
 	}
 }
+
+// What is encrypted at one end is at the other: an issuer's metadata cannot have Keyturn send secrets, or a browser a code, in the clear.
+func TestEndpointsInTheClearAreNotCalled(t *testing.T) {
+	t.Parallel()
+	const issuer = "https://id.example"
+	for _, c := range []struct {
+		at, issuer string
+		fits       bool
+	}{
+		{"https://id.example/x", issuer, true}, {"http://id.example/x", issuer, false},
+		{"https://id.example/x", "http://id.example", true}, {"http://id.example/x", "http://id.example", true},
+	} {
+		m := metadata{AuthorizationURL: c.at, TokenURL: c.at, JWKSURL: c.at}
+		if err := m.check(c.issuer); (err == nil) != c.fits {
+			t.Errorf("endpoints like %s of %s: %v", c.at, c.issuer, err)
+		}
+		m = metadata{AuthorizationURL: issuer, TokenURL: issuer, JWKSURL: issuer, UserInfoURL: c.at, RevocationURL: c.at}
+		if err := m.check(c.issuer); err != nil || (m.UserInfoURL != "") != c.fits || (m.RevocationURL != "") != c.fits {
+			t.Errorf("what can be done without, at %s of %s: %q, %v", c.at, c.issuer, m.UserInfoURL, err)
+		}
+	}
+}
