@@ -1,8 +1,6 @@
 package tokenendpoint
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -98,16 +96,13 @@ func TestAfterAnUnreadableAnswerComesAFreshConnection(t *testing.T) {
 func TestCompressedAnswers(t *testing.T) {
 	t.Parallel()
 	exchange := func(plain io.Reader, cut int) (auth.Answer, error) {
-		var packed bytes.Buffer
-		w := gzip.NewWriter(&packed)
-		_, _ = io.Copy(w, plain)
-		_ = w.Close()
+		body := packed(t, plain)
 		return clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, r *http.Request) {
 			if asked := r.Header.Get("Accept-Encoding"); asked != "identity" {
 				t.Errorf("asked for %q", asked)
 			}
 			w.Header().Set("Content-Encoding", "gzip")
-			_, _ = w.Write(packed.Bytes()[:packed.Len()-cut])
+			_, _ = w.Write(body[:len(body)-cut])
 		}).Exchange(t.Context(), refresh)
 	}
 	const tokens = `{"access_token":"a","refresh_token":"r","expires_in":60}`
@@ -226,6 +221,10 @@ func TestMembersAreExact(t *testing.T) {
 	answer, err = read(&response{status: 200, body: []byte(`{"access_token":"a","refresh_token":12345678901234567890}`)}, time.Now())
 	if err != nil || answer.Refresh.Reveal() != "12345678901234567890" {
 		t.Errorf("a refresh token without quotes: %v, %v", answer.Refresh.Reveal(), err)
+	}
+	answer, err = read(&response{status: 200, body: []byte(`{"access_token":"a","refresh_token":0}`)}, time.Now())
+	if err != nil || answer.Refresh != "" {
+		t.Errorf("a zero for no refresh token: %v, %v", answer.Refresh.Reveal(), err)
 	}
 	answer, err = read(&response{status: 200, body: []byte(`{"access_token":"a","refresh_token":" r \n","error_code":"0"}`)}, time.Now())
 	if err != nil || answer.Refresh.Reveal() != " r " {

@@ -85,7 +85,10 @@ func TestKeysThatAreNoneAreRefused(t *testing.T) {
 	public, _ := jose.JSONWebKey{Key: private.Public()}.MarshalJSON()
 	foreign, _ := jose.JSONWebKey{Key: private, Algorithm: "RS256"}.MarshalJSON()
 	symmetric, _ := jose.JSONWebKey{Key: []byte("secret secret secret")}.MarshalJSON()
+	weak, _ := rsa.GenerateKey(rand.Reader, 1024)
+	weakOwn, _ := jose.JSONWebKey{Key: weak}.MarshalJSON()
 	for name, content := range map[string][]byte{
+		"a weak RSA key": inPEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(weak), nil), "a weak JSON Web Key": weakOwn,
 		"nothing": nil, "words": []byte("hush"), "a public key": public, "a shared secret": symmetric, "another kind's algorithm": foreign,
 		"broken":      inPEM("PRIVATE KEY", []byte("x"), nil),
 		"encrypted":   inPEM("ENCRYPTED PRIVATE KEY", []byte("x"), nil),
