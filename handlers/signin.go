@@ -142,8 +142,7 @@ func loopback(host string) bool {
 	if err != nil {
 		name = host
 	}
-	ip := net.ParseIP(strings.Trim(name, "[]"))
-	return name == "localhost" || strings.HasSuffix(name, ".localhost") || ip != nil && ip.IsLoopback()
+	return provider.Loopback(strings.Trim(name, "[]"))
 }
 
 // stateRemembered is for how long it is remembered that a state has been used: longer than a sign-in may take.

@@ -146,5 +146,5 @@ func isAddress(value string) bool {
 
 // encrypted says that nobody on the way can read what is sent there.
 func encrypted(u *url.URL) bool {
-	return u.Scheme == "https" || u.Scheme == "http" && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())
+	return u.Scheme == "https" || u.Scheme == "http" && Loopback(u.Hostname())
 }

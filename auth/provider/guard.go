@@ -24,6 +24,13 @@ const (
 	nowhere              // link-local (where clouds keep their credentials), multicast, unspecified
 )
 
+// Loopback says whether a host, without a port or brackets, can only mean this machine (RFC 6761 section 6.3).
+func Loopback(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	address, err := netip.ParseAddr(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && address.Unmap().IsLoopback()
+}
+
 // guard keeps a provider on the internet from having Keyturn call into the network that Keyturn stands in: its metadata names
 // hosts, and may name any. Addresses are looked at when they are dialled, so that a name that resolves otherwise a second
 // time gains nothing. A provider that itself stands inside may name what is inside. It is safe for concurrent use.

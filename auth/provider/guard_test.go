@@ -67,6 +67,18 @@ func TestWhereAProviderMayHaveKeyturnCall(t *testing.T) {
 	}
 }
 
+func TestHostsThatAreThisMachine(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]bool{
+		"localhost": true, "LOCALHOST.": true, "app.localhost": true, "127.0.0.1": true, "127.8.9.1": true, "::1": true, "::ffff:127.0.0.1": true,
+		"": false, "localhost.example": false, "notlocalhost": false, "127.0.0.1.example": false, "0.0.0.0": false, private: false, "::": false,
+	} {
+		if got := Loopback(host); got != want {
+			t.Errorf("%q: %v", host, got)
+		}
+	}
+}
+
 // The address counts, not the name, and it is looked at when the connection is made.
 func TestANameThatLeadsInsideIsNotDialled(t *testing.T) {
 	t.Parallel()

@@ -17,13 +17,14 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
+
+	"keyturn/auth/tokenendpoint"
 )
 
 const (
-	maxKeys    = 500  // in a key set; more are nobody's, and only cost time
-	maxTried   = 32   // keys tried for one signature
-	minRSABits = 2048 // RFC 7518 section 3.3
-	keysStay   = time.Hour
+	maxKeys  = 500 // in a key set; more are nobody's, and only cost time
+	maxTried = 32  // keys tried for one signature
+	keysStay = time.Hour
 
 	// Keys are fetched again for a signature that none of the known ones made: three times in a row, then once in this time. What
 	// strangers can send has as much for itself, so that it costs no sign-in and no renewal a fetch.
@@ -180,7 +181,7 @@ func fits(key *jose.JSONWebKey, alg string) bool {
 	}
 	switch public := key.Key.(type) {
 	case *rsa.PublicKey:
-		return (strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")) && public.N.BitLen() >= minRSABits && public.E >= 3
+		return (strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")) && public.N.BitLen() >= tokenendpoint.MinRSABits && public.E >= 3
 	case *ecdsa.PublicKey:
 		return alg == map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[public.Params().BitSize]
 	case ed25519.PublicKey:

@@ -24,8 +24,10 @@ const (
 	// assertionLifetime is short, because an assertion is made for one call (RFC 7523 section 3, point 4).
 	assertionLifetime = time.Minute
 	assertionType     = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-	minRSABits        = 2048 // RFC 7518 section 3.3
 )
+
+// MinRSABits is how long RSA keys have to be (RFC 7518 section 3.3).
+const MinRSABits = 2048
 
 // errNoAlgorithm says that the provider takes no signature that the key can make.
 var errNoAlgorithm = errors.New("the client key can make none of the signatures that the provider takes")
@@ -104,8 +106,8 @@ func parsePEM(content []byte) (any, error) {
 func algorithms(private any) ([]jose.SignatureAlgorithm, error) {
 	switch k := private.(type) {
 	case *rsa.PrivateKey:
-		if k.N.BitLen() < minRSABits {
-			return nil, fmt.Errorf("is an RSA key of fewer than %d bits", minRSABits)
+		if k.N.BitLen() < MinRSABits {
+			return nil, fmt.Errorf("is an RSA key of fewer than %d bits", MinRSABits)
 		}
 		return []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.RS384, jose.PS384, jose.RS512, jose.PS512}, nil
 	case *ecdsa.PrivateKey:

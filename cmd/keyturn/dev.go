@@ -68,7 +68,7 @@ func (s *site) openDevProvider(ctx context.Context, settings Settings, client *p
 		return nil, fmt.Errorf("embedded provider: %w", err)
 	}
 	s.closers = append(s.closers, p.Close)
-	if host, _, _ := net.SplitHostPort(settings.Addr); !isLoopback(host) {
+	if host, _, _ := net.SplitHostPort(settings.Addr); !provider.Loopback(host) {
 		log.WarnContext(ctx, "the embedded provider is for development: anybody who reaches this address can sign in as anybody; "+
 			"set a provider, or --addr localhost:8080", "address", settings.Addr)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"keyturn/auth"
+	"keyturn/auth/provider"
 )
 
 // listenAddress checks the form host:port; the host may be empty.
@@ -108,17 +109,10 @@ func issuerURL(text string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+	if u.Scheme == "http" && !provider.Loopback(u.Hostname()) {
 		return "", errors.New("is not encrypted; allowed: an https URL, or http for a loopback host")
 	}
 	return text, nil
-}
-
-// isLoopback says whether a host name can only mean this machine.
-func isLoopback(host string) bool {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	ip := net.ParseIP(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
 }
 
 // devProviderName is the name of the embedded provider.
@@ -131,7 +125,7 @@ func (s Settings) devProviderOn(base string) (bool, error) {
 	if u, err := url.Parse(base); err == nil {
 		host = u.Hostname()
 	}
-	loopback := isLoopback(host)
+	loopback := provider.Loopback(host)
 	switch {
 	case s.DevProvider == toggleOn && !loopback:
 		return false, oneLine(fmt.Errorf("%s: \"on\" is refused because the base URL %s is public; "+
