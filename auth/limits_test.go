@@ -88,8 +88,9 @@ func TestTheLimitOfEverybodyIsProbedOnce(t *testing.T) {
 			t.Errorf("%s with %q, %v", view.State, view.Problem.Code, err)
 		}
 	}
+	more := h.counting()
 	h.schedule(t, false)
-	time.Sleep(3 * time.Second)
+	more(t, 8)
 	if calls := h.idp.TokenCalls(); calls != 2 {
 		t.Errorf("%d token calls, want 2", calls)
 	}

@@ -35,6 +35,28 @@ func (h *house) schedule(t *testing.T, onDemand bool) (stop func()) {
 	return stop
 }
 
+// looked counts how often a Scheduler looks for grants.
+type looked struct {
+	auth.Vault
+	times atomic.Int32
+}
+
+func (l *looked) Struck(ctx context.Context, provider string, limit int) ([]auth.Candidate, error) {
+	l.times.Add(1)
+	return l.Vault.Struck(ctx, provider, limit)
+}
+
+// counting has the house's next Scheduler counted; more waits until that has looked so many times more.
+func (h *house) counting() (more func(t *testing.T, times int32)) {
+	l := &looked{Vault: h.config.Vault}
+	h.config.Vault = l
+	return func(t *testing.T, times int32) {
+		t.Helper()
+		from := l.times.Load()
+		waitFor(t, "the Scheduler to look", func() bool { return l.times.Load() > from+times })
+	}
+}
+
 // struckInTheMiddle leaves what a process leaves that dies between the provider's commit and its own.
 func (h *house) struckInTheMiddle(t *testing.T) {
 	t.Helper()
@@ -87,9 +109,10 @@ func TestOnDemandRenewsWhatWasStruckOnly(t *testing.T) {
 	due := h.grant
 	h.grant = h.signIn(t)
 	h.struckInTheMiddle(t)
+	more := h.counting()
 	h.schedule(t, true)
 	waitFor(t, "the recovery", func() bool { return h.stored(t).Generation == 2 })
-	time.Sleep(time.Second)
+	more(t, 3)
 	if r := h.history(t); len(r) != 1 || r[0].Trigger != auth.TriggerRecovery {
 		t.Errorf("%+v", r)
 	}
@@ -239,11 +262,12 @@ func TestGrantsThatNothingCanBeDoneForAreLeftAlone(t *testing.T) {
 			config.Vault = counting
 			h.config = config
 			h.diesAndStarts(t, config)
+			more := h.counting()
 			stop := h.schedule(t, false)
-			time.Sleep(4 * time.Second)
+			more(t, 8)
 			stop()
 			if n, looks := counting.taken.Load(), counting.read.Load(); n > c.most || looks == 0 {
-				t.Errorf("leased %d times in 4 s, read %d times", n, looks)
+				t.Errorf("leased %d times, read %d times", n, looks)
 			}
 		})
 	}

@@ -323,22 +323,18 @@ func TestTokensOfASignInThatComesToNothingAreRevoked(t *testing.T) {
 	waitFor(t, "the refresh token is revoked", func() bool { return slices.Contains(h.idp.Revoked(), "refresh-0-A") })
 }
 
-// lateReplace is a vault that takes its time to store a renewal.
-type lateReplace struct{ auth.Vault }
-
-func (l lateReplace) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
-	time.Sleep(1500 * time.Millisecond)
-	return l.Vault.Replace(ctx, owner, g, r)
-}
-
 // Whoever waits in vain is told whose matter it is: not the provider's, when that has answered.
 func TestASlowVaultIsNotTheProvidersMatter(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, options{timeout: time.Second, vault: func(v auth.Vault) auth.Vault { return lateReplace{v} }})
-	result := h.renew(t)
-	if result.Outcome != auth.OutcomeKept || result.Failure.Code != auth.CodeStorage || result.Failure.Party != auth.PartyKeyturn {
-		t.Errorf("%s: %+v", result.Outcome, result.Failure)
+	v := stuck{storing: make(chan struct{}, 1), release: make(chan struct{})}
+	h := newHouse(t, options{vault: func(inner auth.Vault) auth.Vault { v.Vault = inner; return v }})
+	ctx, giveUp := context.WithCancel(t.Context())
+	go func() { <-v.storing; giveUp() }()
+	result, err := h.rotator.Renew(ctx, h.grant.ID, auth.TriggerManual, time.Now())
+	if err != nil || result.Outcome != auth.OutcomeKept || result.Failure.Code != auth.CodeStorage || result.Failure.Party != auth.PartyKeyturn {
+		t.Errorf("%s: %+v, %v", result.Outcome, result.Failure, err)
 	}
+	close(v.release)
 	if err := h.rotator.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}

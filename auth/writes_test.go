@@ -154,17 +154,22 @@ func TestWaitingForALeaseIsNoPartOfTheRenewal(t *testing.T) {
 // stuck is a vault that takes no renewal until it is released.
 type stuck struct {
 	auth.Vault
+	storing chan struct{} // is told of the first
 	release chan struct{}
 }
 
 func (v stuck) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	select {
+	case v.storing <- struct{}{}:
+	default:
+	}
 	<-v.release
 	return v.Vault.Replace(ctx, owner, g, r)
 }
 
 func TestTokensAreInTheSpoolWhileTheDatabaseIsSlow(t *testing.T) {
 	t.Parallel()
-	v := stuck{release: make(chan struct{})}
+	v := stuck{storing: make(chan struct{}, 1), release: make(chan struct{})}
 	h := newHouse(t, options{vault: func(inner auth.Vault) auth.Vault { v.Vault = inner; return v }})
 	inSpool := func() []auth.Unstored {
 		list, err := h.config.Spool.All()
