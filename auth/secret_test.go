@@ -92,6 +92,9 @@ func TestTokenSetOfAnAnswer(t *testing.T) {
 	if rotated.Refresh != "r2" || rotated.Scope != "openid email" || !rotated.RefreshExpiresAt.IsZero() || !rotated.RefreshNeverExpires || !rotated.Assumed || rotated.Lifetime() != 5*time.Minute {
 		t.Errorf("%+v", rotated)
 	}
+	if silent := (Answer{Access: "a2", Refresh: "r2", RequestedAt: now}).TokenSet(before, 0); !silent.RefreshExpiresAt.IsZero() {
+		t.Errorf("a new refresh token of which nothing is said expires as the old one did: %v", silent.RefreshExpiresAt)
+	}
 	jwt := func(payload string) Secret {
 		return Secret("e30." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".sig")
 	}

@@ -3,6 +3,7 @@ package auth_test
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -148,6 +149,17 @@ func TestTokensOfSomebodyElseAreNeverServed(t *testing.T) {
 	}
 }
 
+// endsElsewhere ends the grant as a renewal does that brings somebody else's tokens.
+func (h *house) endsElsewhere(t *testing.T) {
+	t.Helper()
+	ended := h.stored(t)
+	ended.Tokens = auth.TokenSet{}
+	ended.Standing = auth.Standing{Outcome: auth.OutcomeRefused, Refused: true, Failure: auth.Failure{Code: auth.CodeIdentityChanged}}
+	if err := h.db.Amend(t.Context(), ended, &auth.Renewal{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // An ending that another renewal brought, perhaps in another process, wins over one that is under way.
 func TestAGrantThatHasEndedIsNotRenewed(t *testing.T) {
 	t.Parallel()
@@ -165,12 +177,7 @@ func TestAGrantThatHasEndedIsNotRenewed(t *testing.T) {
 		done <- result
 	}()
 	<-began
-	ended := h.stored(t)
-	ended.Tokens = auth.TokenSet{}
-	ended.Standing = auth.Standing{Outcome: auth.OutcomeRefused, Refused: true, Failure: auth.Failure{Code: auth.CodeIdentityChanged}}
-	if err := h.db.Amend(t.Context(), ended, &auth.Renewal{}); err != nil {
-		t.Fatal(err)
-	}
+	h.endsElsewhere(t)
 	close(goOn)
 	if result := <-done; !result.Grant.Ended() || !h.stored(t).Ended() {
 		t.Errorf("answered %s, stored %+v", result.Outcome, h.stored(t).Standing)
@@ -238,4 +245,52 @@ func TestANewSignInOutlivesARenewalOfTheOld(t *testing.T) {
 			t.Errorf("full disk %v: %d revoked, %v", full, len(h.idp.Revoked()), err)
 		}
 	}
+}
+
+// The tokens of a grant that has ended while the database took nothing are revoked, as those of one that is gone.
+func TestTokensOnTheShelfOfAGrantThatEndedAreRevoked(t *testing.T) {
+	t.Parallel()
+	h, disk := rotatesOntoAFullDisk(t, scripted.Strict)
+	h.endsElsewhere(t)
+	disk.mend()
+	waitFor(t, "an empty shelf", func() bool { return h.rotator.Unstored() == 0 })
+	waitFor(t, "the tokens that came are revoked", func() bool { return len(h.idp.Revoked()) == 1 })
+	if !h.stored(t).Ended() {
+		t.Errorf("stored %+v", h.stored(t).Standing)
+	}
+}
+
+// Keys that are out of reach are not asked for by every request.
+func TestAPendingIDTokenIsCheckedNowAndThen(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	h.idp.Change(func() {
+		h.idp.Keys = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }
+	})
+	signsAnew(t, h.idp)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	for range 20 {
+		if _, err := h.rotator.Fresh(t.Context(), h.grant.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.rotator.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(h.log.String(), "new id token not checked yet"); n != 2 {
+		t.Errorf("it was checked %d times, want once when it came and once for those who asked", n)
+	}
+}
+
+// To read a large id token takes its time, which the tokens that came with it do not wait for.
+func TestALargeIDTokenIsVerifiedWhenTheTokensAreStored(t *testing.T) {
+	t.Parallel()
+	count := &counted{}
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { count.Vault = v; return count }})
+	h.idp.Change(func() {
+		h.idp.Claims = func(claims map[string]any, _ bool) { claims["picture"] = strings.Repeat("p", 20<<10) }
+	})
+	h.renew(t)
+	waitFor(t, "it is settled", func() bool { return h.stored(t).Pending == "" })
+	count.expect(t, "a renewal with a large id token", "claim", "replace", "amend")
 }

@@ -1,0 +1,94 @@
+package auth_test
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
+)
+
+// trusting is a vault that lets a refresh token be presented without a lease.
+type trusting struct{ auth.Vault }
+
+func (trusting) Present(context.Context, string, string, time.Time) error { return nil }
+
+// Before a refresh token is presented once more the vault is read: another process may have what the first time was to bring.
+func TestWhatAnotherProcessHasIsNotAskedForAgain(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return trusting{v} }})
+	var lost atomic.Bool
+	h.idp.Change(func() {
+		h.idp.Token = func(http.ResponseWriter, *http.Request, func() map[string]any) bool {
+			if lost.Swap(true) {
+				return false
+			}
+			h.execute(t, `UPDATE grants SET lease_owner = '', lease_until = 0, presenting_at = 0`)
+			result, err := auth.NewRotator(h.config).Renew(context.Background(), h.grant.ID, auth.TriggerManual, time.Now())
+			if err != nil || result.Grant.Generation != 2 {
+				t.Errorf("the other process: %s, %v", result.Outcome, err)
+			}
+			panic(http.ErrAbortHandler)
+		}
+	})
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	if calls := h.idp.TokenCalls(); calls != 2 {
+		t.Errorf("%d token calls, want one of each process", calls)
+	}
+}
+
+// setBack is a vault in which the first who wants a grant meets a lease from before the clock was set back.
+type setBack struct {
+	inSteps
+	met *atomic.Bool
+}
+
+func (s setBack) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	if s.met.Swap(true) {
+		return s.Vault.Lease(ctx, id, owner, ttl)
+	}
+	if _, err := s.Vault.Lease(ctx, id, "other", time.Hour); err != nil {
+		return nil, err
+	}
+	return nil, auth.ErrLeased
+}
+
+func TestALeaseThatEndsLaterThanAnyCanIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return setBack{inSteps{v}, &atomic.Bool{}} }})
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+}
+
+// What a provider asks for counts also where the failure has a wait of its own, within bounds.
+func TestWhenItIsTriedAgainAfterAFailureThatHasItsWait(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		code, after string
+		want        time.Duration
+	}{
+		"soon":                      {"invalid_request", "", 2 * time.Second},
+		"later, as asked":           {"invalid_request", "60", time.Minute},
+		"much later, within bounds": {"invalid_request", "3600", 10 * time.Minute},
+		"no sooner, though asked":   {"invalid_client", "1", 5 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{idp: func(p *scripted.Provider) {
+				p.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+					if c.after != "" {
+						w.Header().Set("Retry-After", c.after)
+					}
+					oauthError(http.StatusBadRequest, c.code)(w, r, grant)
+					return true
+				}
+			}})
+			st := h.renew(t).Grant.Standing
+			if got := st.NextTry.Sub(st.TriedAt); got != c.want {
+				t.Errorf("tried again after %v, want %v", got, c.want)
+			}
+		})
+	}
+}
