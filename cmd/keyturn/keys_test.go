@@ -83,6 +83,31 @@ func TestKeysRetireWhatSealsNothing(t *testing.T) {
 	}
 }
 
+// What waits in the spool needs its key as much as what is stored.
+func TestAKeyStaysThatSealsWhatWaitsInTheSpool(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	unlock := func() {}
+	onceRotated(idp, func() { unlock = lockDatabase(t, p) })
+	alice.do(t, "POST", "/api/renew-token", nil)
+	eventually(t, "it waits", func() bool { return strings.Contains(p.log.String(), "renewal cannot be stored yet") })
+	p.kill(t)
+	unlock()
+	runKeys(t, p, "rotate")
+	runKeys(t, p, "reseal")
+	ago(t, keysetOf(p), time.Minute)
+	if output := runKeys(t, p, "retire"); !containsAll(output, "seals 0 grants, 1 renewals that wait in the spool", "No key is retired") {
+		t.Errorf("with a renewal that waits: %s", output)
+	}
+	p.again(t)
+	if g := alice.generation(t); g != 2 {
+		t.Errorf("generation %v", g)
+	}
+	eventually(t, "the key to be retired", func() bool { return !strings.Contains(runKeys(t, p, "retire"), "No key is retired") })
+}
+
 // A mistyped data dir does not look like the right one: commands say what is missing there, and make nothing.
 func TestCommandsMakeNothing(t *testing.T) {
 	t.Parallel()

@@ -125,6 +125,27 @@ func TestAnUnreadableEntryDoesNotHideTheOthers(t *testing.T) {
 	}
 }
 
+func TestEachBlobIsListedOnceAndInOrder(t *testing.T) {
+	t.Parallel()
+	d, err := Open(filepath.Join(t.TempDir(), "spool"), sealer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"b", "c", "a"} {
+		u := unstored()
+		u.Grant.ID, u.Record.GrantID = id, id
+		if err := d.Put(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for after, want := range map[string]string{"": "a", "a": "b", "aa": "b", "b": "c", "c": ""} {
+		s, err := d.SealedAfter(after)
+		if err != nil || s.ID != want || (len(s.Blob) > 0) != (want != "") {
+			t.Errorf("after %q: %q with %d bytes, %v; want %q", after, s.ID, len(s.Blob), err, want)
+		}
+	}
+}
+
 func TestWhatAKilledProcessHadBegunToWriteIsRemoved(t *testing.T) {
 	t.Parallel()
 	dir, d := withEntry(t)

@@ -177,6 +177,29 @@ func TestASingleCommitMayBeSomebodyElses(t *testing.T) {
 	}
 }
 
+// What is read while this process commits may be of before or after that.
+func TestNothingIsKeptThatIsReadDuringACommit(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	if db.cache == nil {
+		t.Skip("rows are not cached on this system")
+	}
+	g := create(t, db)
+	read := func() (kept bool) {
+		if _, err := db.Get(t.Context(), g.ID); err != nil {
+			t.Fatal(err)
+		}
+		_, kept, _ = db.cache.get(key{grant: g.ID})
+		return kept
+	}
+	db.cache.begin()
+	during := read()
+	db.cache.end(db.writer.others, nil, true)
+	if during || !read() {
+		t.Errorf("kept during the commit: %v", during)
+	}
+}
+
 func TestAnUnknownWALIndexIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "keyturn.db")
