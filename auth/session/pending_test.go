@@ -21,29 +21,40 @@ import (
 func TestAPendingSignInIsTakenInTimeAndOnce(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
+		signedIn bool
 		after    time.Duration
 		state    string
 		provider string
 		taken    bool
 	}{
-		"at once":             {0, "s", "work", true},
-		"after nine minutes":  {9 * time.Minute, "s", "work", true},
-		"after eleven":        {11 * time.Minute, "s", "work", false},
-		"with another state":  {0, "other", "work", false},
-		"with no state":       {0, "", "work", false},
-		"at another provider": {0, "s", "home", false},
+		"at once":                 {false, 0, "s", "work", true},
+		"after nine minutes":      {false, 9 * time.Minute, "s", "work", true},
+		"after eleven":            {false, 11 * time.Minute, "s", "work", false},
+		"after nine, signed in":   {true, 9 * time.Minute, "s", "work", true},
+		"after eleven, signed in": {true, 11 * time.Minute, "s", "work", false},
+		"with another state":      {false, 0, "other", "work", false},
+		"with no state":           {false, 0, "", "work", false},
+		"at another provider":     {false, 0, "s", "home", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var later atomic.Int64
 			ask := browser(t, func() time.Time { return time.Now().Add(time.Duration(later.Load())) }, nil)
 			ask(func(m *session.Manager, r *http.Request) {
+				if c.signedIn {
+					if err := enter(m, r); err != nil {
+						t.Error(err)
+					}
+				}
 				if err := m.Await(r.Context(), "s", session.Pending{Provider: "work"}); err != nil {
 					t.Error(err)
 				}
 			})
 			later.Store(int64(c.after))
 			ask(func(m *session.Manager, r *http.Request) {
+				if has, in := m.Has(r.Context()), c.signedIn || c.after < 10*time.Minute; has != in {
+					t.Errorf("there is a session: %v", has)
+				}
 				if _, ok := m.Take(r.Context(), c.state, c.provider); ok != c.taken {
 					t.Errorf("taken: %v", ok)
 				}
@@ -215,7 +226,7 @@ func awaiting(t *testing.T) (ask func(use func(*session.Manager, *http.Request))
 	return ask
 }
 
-// browser returns what makes a request with a browser's cookie, in a house of its own. fails, if it is not nil, says when the store does.
+// browser is cookies in a house of its own. fails, if it is not nil, says when the store does.
 func browser(t *testing.T, now func() time.Time, fails *atomic.Bool) func(use func(*session.Manager, *http.Request)) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "keyturn.db")
@@ -236,10 +247,15 @@ func browser(t *testing.T, now func() time.Time, fails *atomic.Bool) func(use fu
 	if fails == nil {
 		fails = &atomic.Bool{}
 	}
-	m := session.New(session.Options{Store: moodyStore{db.Sessions(), fails}, Marks: db, Sealer: vault.Sealer{Keys: keys}, Lifetime: 24 * time.Hour, Now: now})
+	return cookies(session.New(session.Options{
+		Store: moodyStore{db.Sessions(), fails}, Marks: db, Sealer: vault.Sealer{Keys: keys}, Lifetime: 24 * time.Hour, Now: now,
+	}))
+}
+
+// cookies returns what makes a request with a browser's cookies.
+func cookies(m *session.Manager) func(use func(*session.Manager, *http.Request)) {
 	var cookies []*http.Cookie
 	return func(use func(*session.Manager, *http.Request)) {
-		t.Helper()
 		request := httptest.NewRequest(http.MethodGet, "/", nil)
 		request = request.WithContext(session.NewContext(request.Context()))
 		for _, cookie := range cookies {

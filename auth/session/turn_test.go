@@ -1,0 +1,175 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keyturn/auth/session"
+)
+
+// memory is a store of sessions and marks by the clock of a test. One goroutine at a time uses it.
+type memory struct {
+	sessions map[string][]byte
+	marks    map[string]time.Time
+	stored   int
+	full     bool // takes no session
+	taken    bool // all marks are somebody else's
+}
+
+var errFull = errors.New("full")
+
+func (s *memory) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
+	data, found := s.sessions[hash]
+	if request := session.FromContext(ctx); found {
+		request.Loaded, request.Read = hash, data
+	}
+	return data, found, nil
+}
+
+func (s *memory) CommitCtx(ctx context.Context, hash string, data []byte, _ time.Time) error {
+	if s.full {
+		return errFull
+	}
+	request := session.FromContext(ctx)
+	delete(s.sessions, request.Former)
+	s.sessions[hash] = data
+	request.Loaded, request.Former, request.Read = hash, "", data
+	s.stored++
+	return nil
+}
+
+func (s *memory) DeleteCtx(_ context.Context, hash string) error {
+	delete(s.sessions, hash)
+	return nil
+}
+
+func (s *memory) Use(_ context.Context, mark string, until time.Time) (first bool, err error) {
+	if s.taken || time.Now().Before(s.marks[mark]) {
+		return false, nil
+	}
+	s.marks[mark] = until
+	return true, nil
+}
+
+func (s *memory) Used(_ context.Context, mark string) (bool, error) {
+	return time.Now().Before(s.marks[mark]), nil
+}
+
+func (s *memory) Unuse(_ context.Context, mark string) error {
+	delete(s.marks, mark)
+	return nil
+}
+
+// turns is how many turns are taken.
+func (s *memory) turns() (n int) {
+	for mark := range s.marks {
+		if used, _ := s.Used(context.Background(), mark); used && strings.HasPrefix(mark, "turn ") {
+			n++
+		}
+	}
+	return n
+}
+
+// unsealed seals nothing.
+type unsealed struct{}
+
+func (unsealed) SealText(_ string, plain []byte) ([]byte, error)  { return plain, nil }
+func (unsealed) OpenText(_ string, sealed []byte) ([]byte, error) { return sealed, nil }
+
+// inMemory is a browser in whose session a sign-in is pending. It is made where time is not the test's: scs leaves a goroutine behind.
+func inMemory(t *testing.T) (s *memory, ask func(use func(*session.Manager, *http.Request))) {
+	t.Helper()
+	s = &memory{sessions: map[string][]byte{}, marks: map[string]time.Time{}}
+	ask = cookies(session.New(session.Options{
+		Store: session.Complete(s), Marks: s, Sealer: unsealed{}, Lifetime: 24 * time.Hour, Now: time.Now,
+		OnError: func(http.ResponseWriter, *http.Request, error) {},
+	}))
+	ask(func(m *session.Manager, r *http.Request) {
+		if err := m.Await(r.Context(), "s", session.Pending{Provider: "work"}); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, ask
+}
+
+func TestNobodyWaitsLongForATurn(t *testing.T) {
+	t.Parallel()
+	s, ask := inMemory(t)
+	synctest.Test(t, func(t *testing.T) {
+		ask(func(m *session.Manager, r *http.Request) {
+			s.taken = true
+			ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
+			defer cancel()
+			began := time.Now()
+			_, ok, err := m.Turn(ctx)
+			if took := time.Since(began); !ok || err != nil || took < 15*time.Second || took > 16*time.Second {
+				t.Errorf("%v, %v after %v", ok, err, took)
+			}
+		})
+	})
+}
+
+// Who took longer than a turn lasts does not give up the turn of the next.
+func TestATurnThatRanOutIsSomebodyElses(t *testing.T) {
+	t.Parallel()
+	s, ask := inMemory(t)
+	synctest.Test(t, func(t *testing.T) {
+		turn := func(then func(end func())) {
+			ask(func(m *session.Manager, r *http.Request) {
+				end, ok, err := m.Turn(r.Context())
+				if !ok || err != nil {
+					t.Fatalf("%v, %v", ok, err)
+				}
+				then(end)
+			})
+		}
+		turn(func(end func()) {
+			time.Sleep(16 * time.Second)
+			turn(func(next func()) {
+				end()
+				if n := s.turns(); n != 1 {
+					t.Errorf("%d turns are taken, want the next one's", n)
+				}
+				next()
+				if n := s.turns(); n != 0 {
+					t.Errorf("%d turns are taken at the end", n)
+				}
+			})
+		})
+	})
+}
+
+// A session that could not be given another name has none, whatever becomes of it.
+func TestANameThatCouldNotBeStoredIsNotLookedFor(t *testing.T) {
+	t.Parallel()
+	s, ask := inMemory(t)
+	var former string
+	ask(func(m *session.Manager, r *http.Request) {
+		former = r.Header.Get("Cookie")
+		s.full = true
+		if err := enter(m, r); !errors.Is(err, errFull) {
+			t.Errorf("a sign-in: %v", err)
+		}
+		s.full = false
+	})
+	clear(s.sessions)
+	ask(func(m *session.Manager, r *http.Request) {
+		r.Header.Set("Cookie", former)
+		if m.Has(r.Context()) || m.Renamed(r) {
+			t.Error("the session that is gone is said to have another name")
+		}
+	})
+}
+
+func TestWhatARequestHasStoredIsNotStoredAgain(t *testing.T) {
+	t.Parallel()
+	s, _ := inMemory(t)
+	if s.stored != 1 {
+		t.Errorf("stored %d times", s.stored)
+	}
+}
