@@ -73,6 +73,8 @@ type Vault interface {
 	// Use remembers until then that what is good once has been used: a logout token, a state, a grant that a new sign-in has
 	// replaced, the former name of a session, or the turn of a request. Of several that tell of the same, first is true for one only.
 	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
+	// Keep has what Use was told of remembered until then, if it still is; kept is false when it is not.
+	Keep(ctx context.Context, fingerprint string, until time.Time) (kept bool, err error)
 	// Unuse forgets what Use was told of, which may be used again.
 	Unuse(ctx context.Context, fingerprint string) error
 

@@ -11,6 +11,7 @@ import (
 type Marks interface {
 	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
 	Used(ctx context.Context, fingerprint string) (bool, error)
+	Keep(ctx context.Context, fingerprint string, until time.Time) (kept bool, err error)
 	Unuse(ctx context.Context, fingerprint string) error
 }
 

@@ -3,15 +3,19 @@ package session
 import (
 	"context"
 	"strings"
+	"sync"
 	"time"
 )
 
 const (
-	// turnLasts is how long a turn is kept for a request that does not give it up, because its process died, and how long others wait.
+	// turnLasts is how long a request keeps its turn at the most, and how long others wait.
 	turnLasts = 15 * time.Second
+	// turnHeld is how long a turn is kept for a request whose process has died. For one that runs it is extended every turnExtend.
+	turnHeld   = 4 * time.Second
+	turnExtend = time.Second
 	// turnLook is how often a request that waits looks whether its turn has come.
 	turnLook = 100 * time.Millisecond
-	// turnEnds bounds the giving up.
+	// turnEnds bounds the giving up, and an extension.
 	turnEnds = 2 * time.Second
 )
 
@@ -23,16 +27,16 @@ func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
 		return func() {}, true, nil
 	}
 	hash := Hash(m.scs.Token(ctx))
-	mark, began := "turn "+hash, time.Now()
-	for {
+	mark, end := "turn "+hash, func() {}
+	for began := time.Now(); ; {
 		asked := time.Now()
 		// Cut off in the middle, nobody would know whose the turn is.
-		first, err := m.marks.Use(context.WithoutCancel(ctx), mark, m.now().Add(turnLasts))
+		first, err := m.marks.Use(context.WithoutCancel(ctx), mark, m.now().Add(turnHeld))
 		if err != nil {
 			return nil, false, err
 		}
 		if first {
-			began = asked
+			end = m.hold(ctx, mark, asked)
 			break
 		}
 		if time.Since(began) > turnLasts {
@@ -44,16 +48,45 @@ func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
 			return nil, false, ctx.Err()
 		}
 	}
-	end = func() {
-		if time.Since(began) < turnLasts { // else it is somebody else's by now
-			m.giveUp(ctx, mark)
-		}
-	}
 	if lives, _, err := m.lives(ctx, hash); err != nil || !lives {
 		end()
 		return nil, false, err
 	}
 	return end, true, nil
+}
+
+// hold extends a turn that was asked for then, until end gives it up.
+func (m *Manager) hold(ctx context.Context, mark string, asked time.Time) (end func()) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	began := asked
+	mine := func() bool { return time.Since(asked) < turnHeld } // else it is somebody else's by now
+	var mu sync.Mutex
+	var timer *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(turnExtend, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() != nil || !mine() || time.Since(began) > turnLasts-turnHeld {
+			return
+		}
+		bounded, cancel := context.WithTimeout(ctx, turnEnds)
+		defer cancel()
+		now := time.Now()
+		if kept, err := m.marks.Keep(bounded, mark, m.now().Add(turnHeld)); err == nil && kept {
+			asked = now
+		}
+		timer.Reset(turnExtend)
+	})
+	return func() {
+		stop()
+		timer.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		if mine() {
+			m.giveUp(ctx, mark)
+		}
+	}
 }
 
 // giveUp forgets a mark. Should that fail, it runs out.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,18 +13,22 @@ import (
 	"keyturn/auth/session"
 )
 
-// memory is a store of sessions and marks by the clock of a test. One goroutine at a time uses it.
+// memory is a store of sessions and marks by the clock of a test.
 type memory struct {
+	mu       sync.Mutex
 	sessions map[string][]byte
 	marks    map[string]time.Time
 	stored   int
 	full     bool // takes no session
 	taken    bool // all marks are somebody else's
+	struck   bool // whoever has a mark has died
 }
 
 var errFull = errors.New("full")
 
 func (s *memory) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	data, found := s.sessions[hash]
 	if request := session.FromContext(ctx); found {
 		request.Loaded, request.Read = hash, data
@@ -32,6 +37,8 @@ func (s *memory) FindCtx(ctx context.Context, hash string) ([]byte, bool, error)
 }
 
 func (s *memory) CommitCtx(ctx context.Context, hash string, data []byte, _ time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.full {
 		return errFull
 	}
@@ -44,11 +51,15 @@ func (s *memory) CommitCtx(ctx context.Context, hash string, data []byte, _ time
 }
 
 func (s *memory) DeleteCtx(_ context.Context, hash string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.sessions, hash)
 	return nil
 }
 
 func (s *memory) Use(_ context.Context, mark string, until time.Time) (first bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.taken || time.Now().Before(s.marks[mark]) {
 		return false, nil
 	}
@@ -57,18 +68,33 @@ func (s *memory) Use(_ context.Context, mark string, until time.Time) (first boo
 }
 
 func (s *memory) Used(_ context.Context, mark string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return time.Now().Before(s.marks[mark]), nil
 }
 
+func (s *memory) Keep(_ context.Context, mark string, until time.Time) (kept bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if kept = !s.struck && time.Now().Before(s.marks[mark]); kept {
+		s.marks[mark] = until
+	}
+	return kept, nil
+}
+
 func (s *memory) Unuse(_ context.Context, mark string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.marks, mark)
 	return nil
 }
 
 // turns is how many turns are taken.
 func (s *memory) turns() (n int) {
-	for mark := range s.marks {
-		if used, _ := s.Used(context.Background(), mark); used && strings.HasPrefix(mark, "turn ") {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for mark, until := range s.marks {
+		if time.Now().Before(until) && strings.HasPrefix(mark, "turn ") {
 			n++
 		}
 	}
@@ -114,23 +140,62 @@ func TestNobodyWaitsLongForATurn(t *testing.T) {
 	})
 }
 
+// inTurn makes a request that waits for its turn.
+func inTurn(t *testing.T, ask func(use func(*session.Manager, *http.Request)), then func(end func())) {
+	t.Helper()
+	ask(func(m *session.Manager, r *http.Request) {
+		end, ok, err := m.Turn(r.Context())
+		if !ok || err != nil {
+			t.Fatalf("%v, %v", ok, err)
+		}
+		then(end)
+	})
+}
+
+func TestATurnIsKeptWhileItsRequestRuns(t *testing.T) {
+	t.Parallel()
+	s, ask := inMemory(t)
+	synctest.Test(t, func(t *testing.T) {
+		inTurn(t, ask, func(end func()) {
+			time.Sleep(14 * time.Second)
+			if n := s.turns(); n != 1 {
+				t.Errorf("%d turns are taken", n)
+			}
+			end()
+			if n := s.turns(); n != 0 {
+				t.Errorf("%d turns are taken at the end", n)
+			}
+		})
+	})
+}
+
+func TestTheTurnOfADeadProcessIsInheritedSoon(t *testing.T) {
+	t.Parallel()
+	s, ask := inMemory(t)
+	synctest.Test(t, func(t *testing.T) {
+		inTurn(t, ask, func(func()) {
+			s.mu.Lock()
+			s.struck = true
+			s.mu.Unlock()
+			began := time.Now()
+			inTurn(t, ask, func(end func()) {
+				if took := time.Since(began); took > 5*time.Second {
+					t.Errorf("the next waited for %v", took)
+				}
+				end()
+			})
+		})
+	})
+}
+
 // Who took longer than a turn lasts does not give up the turn of the next.
 func TestATurnThatRanOutIsSomebodyElses(t *testing.T) {
 	t.Parallel()
 	s, ask := inMemory(t)
 	synctest.Test(t, func(t *testing.T) {
-		turn := func(then func(end func())) {
-			ask(func(m *session.Manager, r *http.Request) {
-				end, ok, err := m.Turn(r.Context())
-				if !ok || err != nil {
-					t.Fatalf("%v, %v", ok, err)
-				}
-				then(end)
-			})
-		}
-		turn(func(end func()) {
+		inTurn(t, ask, func(end func()) {
 			time.Sleep(16 * time.Second)
-			turn(func(next func()) {
+			inTurn(t, ask, func(next func()) {
 				end()
 				if n := s.turns(); n != 1 {
 					t.Errorf("%d turns are taken, want the next one's", n)

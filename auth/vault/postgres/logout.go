@@ -46,6 +46,16 @@ func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (fir
 	return true, nil
 }
 
+// Keep implements auth.Vault.
+func (db *DB) Keep(ctx context.Context, fingerprint string, until time.Time) (kept bool, err error) {
+	n, err := db.exec(ctx, `UPDATE used_tokens SET expires_at = $2 WHERE fingerprint = $1 AND expires_at > $3`,
+		fingerprint, vault.Micros(until), vault.Micros(db.Now()))
+	if err != nil {
+		return false, fmt.Errorf("remember a used token for longer: %w", err)
+	}
+	return n > 0, nil
+}
+
 // Unuse implements auth.Vault.
 func (db *DB) Unuse(ctx context.Context, fingerprint string) error {
 	if _, err := db.exec(ctx, `DELETE FROM used_tokens WHERE fingerprint = $1`, fingerprint); err != nil {

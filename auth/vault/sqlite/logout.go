@@ -46,6 +46,20 @@ func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (fir
 	return first, nil
 }
 
+// Keep implements auth.Vault.
+func (db *DB) Keep(ctx context.Context, fingerprint string, until time.Time) (kept bool, err error) {
+	err = db.inLightTx(ctx, func(tx *writer) error {
+		n, err := affected(tx.Exec(`UPDATE used_tokens SET expires_at = ? WHERE fingerprint = ? AND expires_at > ?`,
+			vault.Micros(until), fingerprint, vault.Micros(db.Now())))
+		kept = n > 0
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("remember a used token for longer: %w", err)
+	}
+	return kept, nil
+}
+
 // Unuse implements auth.Vault.
 func (db *DB) Unuse(ctx context.Context, fingerprint string) error {
 	err := db.inTx(ctx, func(tx *writer) error {

@@ -107,4 +107,26 @@ func logout(test func(name string, run func(t *testing.T, f fixture))) {
 			t.Errorf("once its use is forgotten it is used again: %v, %v", first, err)
 		}
 	})
+	test("what is used is remembered for longer, unless that is over", func(t *testing.T, f fixture) {
+		if kept, err := f.Keep(t.Context(), "one", f.clock.Now().Add(time.Minute)); err != nil || kept {
+			t.Errorf("what was never used is kept: %v, %v", kept, err)
+		}
+		for _, kept := range []bool{true, false} {
+			first, err := f.Use(t.Context(), "one", f.clock.Now().Add(time.Minute))
+			if must(t, err); !first {
+				t.Error("it is used already")
+			}
+			if !kept {
+				f.clock.Advance(time.Minute)
+			}
+			got, err := f.Keep(t.Context(), "one", f.clock.Now().Add(time.Hour))
+			must(t, err)
+			f.clock.Advance(30 * time.Minute)
+			used, err := f.Used(t.Context(), "one")
+			if must(t, err); got != kept || used != kept {
+				t.Errorf("kept: %v, and used: %v; want %v", got, used, kept)
+			}
+			f.clock.Advance(30 * time.Minute)
+		}
+	})
 }
