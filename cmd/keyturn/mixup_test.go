@@ -273,6 +273,9 @@ func TestAGrantWhoseProviderIsNotConfiguredAnyMore(t *testing.T) {
 	}{
 		"renamed":        {func(idp *scripted.Provider) string { return settings("uno", idp.URL) }, "/dashboard/sign-in", `href="/auth/uno?return_to=%2Fdashboard"`},
 		"another issuer": {func(*scripted.Provider) string { return settings("one", elsewhere.URL) }, "/auth/one?return_to=%2Fdashboard", ""},
+		"a brand": {func(*scripted.Provider) string {
+			return fmt.Sprintf("providers:\n  - {name: one, type: github, base_url: '%s', client_id: x, client_secret: hush}\n", elsewhere.URL)
+		}, "/auth/one?return_to=%2Fdashboard", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
