@@ -4,10 +4,12 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/authtest"
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/postgres/pgtest"
 	"keyturn/auth/vault/vaulttest"
@@ -48,5 +50,27 @@ func TestTheLeaseOfADeadProcessIsFreeAtOnce(t *testing.T) {
 	}
 	if _, err := next.Lease(t.Context(), g.ID, "next", time.Minute); err != nil {
 		t.Errorf("the lease of a dead process: %v", err)
+	}
+}
+
+// A data dir that cannot be written to is no reason to renew nothing, nor to fill the log.
+func TestThatNobodyWillKnowOfADeathIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	log := &authtest.Buffer{}
+	db, err := Open(t.Context(), Options{
+		URL: auth.Secret(pgtest.Database(t)), Sealer: vault.Sealer{Keys: vaulttest.Keyset(t)}, Owners: filepath.Join(t.TempDir(), "none", "owner-"),
+		SessionIdle: vaulttest.IdleLimit, Now: time.Now, Log: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	for range 3 {
+		if err := db.Claim(t.Context(), create(t, db), "me", time.Minute, time.Now()); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := strings.Count(log.String(), "the next process cannot know"); n != 1 {
+		t.Errorf("said %d times: %s", n, log)
 	}
 }
