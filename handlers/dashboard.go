@@ -135,7 +135,11 @@ func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.
 		Generation: g.Generation, Renewable: view.Renewable, NextRenewalAt: view.PlanAt, Result: said, Renewing: view.Running,
 		AskAt: a.askAt(view), Version: versionOf(g), Since: since,
 	}
-	if failure := view.Problem; failure.Code != "" {
+	switch failure := view.Problem; failure.Code {
+	case "":
+	case auth.CodeNoToken:
+		card.NoToken = a.failureWords(g, failure)
+	default:
 		card.Problem = &views.StandingProblem{
 			Text: a.failureWords(g, failure), Whose: string(failure.Party), NextTryAt: a.nextTry(view),
 		}

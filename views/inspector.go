@@ -229,6 +229,14 @@ func (p TokenPanel) sort() string {
 
 func (p TokenPanel) size() string { return strconv.Itoa(p.Length) + " characters" }
 
+// kindWord is a kind of token within a sentence.
+func kindWord(kind string) string {
+	if kind == "id" {
+		return kindNames[kind]
+	}
+	return strings.ToLower(kindNames[kind])
+}
+
 // skeletonRows is how much a panel seems to hold before it is there.
 func skeletonRows(isJWT bool) int {
 	if isJWT {

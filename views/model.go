@@ -88,6 +88,7 @@ type TokenCard struct {
 	NextRenewalAt time.Time // zero: never
 	Result        *Result   // the answer to a click
 	Problem       *StandingProblem
+	NoToken       string    // why there is no token, only the sign-in; empty: there is one
 	SignInURL     string    // where to sign in again, when that is what helps
 	Renewing      bool      // a renewal runs beside this page
 	AskAt         time.Time // when the page should ask again by itself; zero: never

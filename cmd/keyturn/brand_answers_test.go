@@ -206,7 +206,8 @@ func TestABrandWithoutTokens(t *testing.T) {
 	answer := steamSays(to)
 	answer.Set("state", stateOf(to))
 	page := alice.do(t, "GET", "/auth/steam/callback?"+answer.Encode(), nil).body
-	if !strings.Contains(page, "Alice Liddell") || !strings.Contains(page, "Steam signs people in and gives no access token") {
+	if !strings.Contains(page, "Alice Liddell") || !strings.Contains(page, "Steam signs people in and gives no access token") ||
+		strings.Contains(page, "Access token\n") || strings.Contains(page, `id="standing-problem"`) || !strings.Contains(page, `<h2 id="token-title">Sign-in</h2>`) {
 		t.Errorf("the dashboard: %s", page)
 	}
 	for _, route := range []string{"/api/renew-token", "/api/trigger-renew-token", "/api/trigger-renew-token?query=update-token-data"} {
@@ -218,7 +219,7 @@ func TestABrandWithoutTokens(t *testing.T) {
 	if failed, _ := alice.token(t)["error"].(map[string]any); failed["code"] != "no_token" {
 		t.Errorf("/api/session: %v", failed)
 	}
-	if a := alice.do(t, "GET", "/dashboard/tokens/access", nil); !strings.Contains(a.body, "The provider gave no Access token.") || strings.Contains(a.body, "/reveal") {
+	if a := alice.do(t, "GET", "/dashboard/tokens/access", nil); !strings.Contains(a.body, "The provider gave no access token.") || strings.Contains(a.body, "/reveal") {
 		t.Errorf("the inspector: %d %s", a.status, a.body)
 	}
 	if a := alice.do(t, "POST", "/dashboard/tokens/access/reveal", nil, "Accept", "text/plain"); a.status != http.StatusNotFound {
