@@ -198,8 +198,11 @@ func (s *Grants) endEach(
 func (s *Grants) revokeRefresh(ctx context.Context, gone *Grant) {
 	room := s.revokingAt(gone.Identity.Provider)
 	s.revoking.Go(func() {
-		room <- struct{}{}
-		defer func() { <-room }()
+		select {
+		case room <- struct{}{}:
+			defer func() { <-room }()
+		case <-s.quit: // those that wait go now, or nobody ever revokes them
+		}
 		s.Revoke(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
 	})
 }
@@ -212,11 +215,15 @@ func (s *Grants) revokingAt(provider string) chan struct{} {
 
 // End deletes the grant, returns it as it was, and revokes its tokens at the provider. Deletion is what counts: it is
 // done when End returns, and a renewal that is under way finds nothing to write to. The revocation, which queues for none, is waited for
-// until ctx is done and goes on by itself after that. For a grant that is gone already End returns nil and no error.
+// until ctx is done and goes on by itself after that; if ctx is done before, it queues. For a grant that is gone already End returns nil and no error.
 func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
 	g, err := s.remove(ctx, id)
-	if g == nil || err != nil {
+	switch {
+	case g == nil || err != nil:
 		return nil, err
+	case ctx.Err() != nil:
+		s.revokeRefresh(ctx, g)
+		return g, nil
 	}
 	select {
 	case <-s.revokeBeside(ctx, g, g.Tokens):

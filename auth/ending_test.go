@@ -57,6 +57,41 @@ func (m *many) Delete(_ context.Context, id string) (*auth.Grant, error) {
 	return &auth.Grant{Identity: auth.Identity{Provider: id}, Tokens: auth.TokenSet{Access: "a", Refresh: "r"}}, nil
 }
 
+// What waits for its turn when Keyturn ends is revoked then: nobody would ever do it.
+func TestRevocationsThatWaitAreMadeAtTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var running crowd
+		var revoked atomic.Int32
+		providers := revokers{"work": {revoke: func(context.Context, auth.TokenSet) error {
+			defer running.enter()()
+			time.Sleep(7 * time.Second)
+			revoked.Add(1)
+			return nil
+		}}}
+		grants := auth.NewGrants(&many{left: map[string]int{"work": 1000}}, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
+		over := auth.Logout{Session: auth.ProviderSession{Provider: "work", Subject: "alice"}}
+		if _, err := grants.EndAll(t.Context(), over, func(context.Context, string) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		late, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 100 { // of whoever has waited long enough already
+			if _, err := grants.End(late, "work"); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if most := running.most.Load(); most != 32 {
+			t.Errorf("%d at once", most)
+		}
+		began := time.Now()
+		if err := grants.Wait(t.Context()); err != nil || revoked.Load() != 1100 || time.Since(began) > 15*time.Second {
+			t.Errorf("%d revoked in %v; %v", revoked.Load(), time.Since(began), err)
+		}
+	})
+}
+
 // One logout token may end a thousand grants. Their provider is not asked for all at once, and nobody waits for them: not who says so, not
 // a person who signs out, and not another provider's.
 func TestManyRevocationsQueueAndASignOutDoesNot(t *testing.T) {
