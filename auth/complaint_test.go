@@ -10,14 +10,16 @@ import (
 func TestWhatIsAmissIsSaidNowAndThen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := complaint{}
-		c.Interval = storeSaid
-		var said []int64
+		c := Complaint{Every: storeSaid}
+		var said []int
+		say := func(times int) { said = append(said, times) }
 		for range 25 {
-			c.make(func(times int64) { said = append(said, times) })
+			c.Make(say)
 			time.Sleep(time.Second)
 		}
-		if !slices.Equal(said, []int64{1, 10, 10}) {
+		time.Sleep(time.Hour)
+		c.Make(say) // of something else
+		if !slices.Equal(said, []int{1, 10, 10, 1}) {
 			t.Errorf("said of %v", said)
 		}
 	})

@@ -38,9 +38,9 @@ type Rotator struct {
 	RotatorConfig
 	Counters *Counters
 
-	unbegun   complaint       // about renewals that could not begin
-	unstored  complaint       // about those that the database does not take at once
-	unspooled complaint       // about those that are in memory only
+	unbegun   Complaint       // about renewals that could not begin
+	unstored  Complaint       // about those that the database does not take at once
+	unspooled Complaint       // about those that are in memory only
 	leaving   atomic.Bool     // the process ends soon
 	owner     string          // of leases: this process
 	quit      context.Context // ends when draining begins
@@ -91,8 +91,8 @@ func NewRotator(config RotatorConfig) *Rotator {
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
 		settling: map[string]chan struct{}{},
 	}
-	for _, c := range []*complaint{&r.unbegun, &r.unstored, &r.unspooled} {
-		c.Interval = storeSaid
+	for _, c := range []*Complaint{&r.unbegun, &r.unstored, &r.unspooled} {
+		c.Every = storeSaid
 	}
 	r.quit, r.endQuit = context.WithCancel(context.Background())
 	r.restore()
@@ -166,7 +166,7 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 
 // sayUnbegun says, now and then while that goes on, that the database does not let renewals begin.
 func (r *Rotator) sayUnbegun(ctx context.Context, id string, trigger Trigger, err error) {
-	r.unbegun.make(func(times int64) {
+	r.unbegun.Make(func(times int) {
 		r.Log.ErrorContext(ctx, "renewals cannot begin", "grant", id, "trigger", trigger, "renewals", times, "error", err)
 	})
 }

@@ -172,7 +172,7 @@ func (r *Rotator) settled(id string) {
 
 // shelve keeps a renewal in memory and in the spool until the database takes it, which it has not done because of why.
 func (r *Rotator) shelve(ctx context.Context, g *Grant, record *Renewal, why error) {
-	r.unstored.make(func(times int64) {
+	r.unstored.Make(func(times int) {
 		r.Log.ErrorContext(ctx, "renewal cannot be stored yet", "grant", g.ID, "generation", g.Generation, "renewals", times, "error", why)
 	})
 	if record.Warning == "" && record.Outcome.Succeeded() {
@@ -192,7 +192,7 @@ func clone(g *Grant) *Grant { c := *g; return &c }
 func (r *Rotator) spool(ctx context.Context, u Unstored) bool {
 	err := r.Spool.Put(u)
 	if err != nil {
-		r.unspooled.make(func(times int64) {
+		r.unspooled.Make(func(times int) {
 			r.Log.ErrorContext(ctx, "renewal is neither stored nor spooled: it lives in memory only",
 				"grant", u.Grant.ID, "tries", times, "error", err)
 		})

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -147,32 +146,8 @@ func (a *app) failed(err error, c echo.Context) {
 	}
 }
 
-// complaints are those that come with every request while something is amiss. One now and then says how many there were. They are safe
-// for concurrent use.
-type complaints struct {
-	mu     sync.Mutex
-	said   time.Time
-	unsaid int
-}
-
 // complainEvery is how often, at the most, the same is complained about.
 const complainEvery = 10 * time.Second
-
-// due counts one more, and says whether to complain now, of how many.
-func (c *complaints) due() (requests int, due bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	since := time.Since(c.said)
-	if since > 2*complainEvery {
-		c.unsaid = 0 // those were of something else
-	}
-	c.unsaid++
-	if since < complainEvery {
-		return 0, false
-	}
-	requests, c.unsaid, c.said = c.unsaid, 0, time.Now()
-	return requests, true
-}
 
 // complain tells operators of a request that failed.
 func (a *app) complain(ctx context.Context, route string, p *httpProblem) {
@@ -183,9 +158,7 @@ func (a *app) complain(ctx context.Context, route string, p *httpProblem) {
 		say()
 		return
 	}
-	if requests, due := a.storage.due(); due {
-		say("requests", requests)
-	}
+	a.storage.Make(func(requests int) { say("requests", requests) })
 }
 
 // apiError is the error object of the API.

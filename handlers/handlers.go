@@ -53,13 +53,13 @@ type app struct {
 	policies           sync.Map // by provider's name: signOutPolicy
 
 	undeclared sync.Once // complaint about a proxy that nobody has declared
-	storage    complaints
+	storage    auth.Complaint
 }
 
 // New returns the whole site as one handler. Sessions are loaded around echo, because inside it an error after a change of
 // the session would commit twice; static files, health and the embedded provider need none.
 func New(config Config) http.Handler {
-	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates)}
+	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates), storage: auth.Complaint{Every: complainEvery}}
 	e := a.routes()
 	sessions := a.Sessions.Handler(e)
 	signedIn := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -51,10 +51,8 @@ func Open(path string, sealer vault.Sealer) (*Dir, error) {
 }
 
 // Check says why nothing could be put into the spool now. On a full disk the reserve does. It is safe for concurrent use, and waits for no
-// disk.
+// entry that is being written.
 func (d *Dir) Check() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	probe, err := os.CreateTemp(d.path, unfinished)
 	if err == nil {
 		_, err = probe.Write(make([]byte, probeSize))
