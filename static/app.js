@@ -18,6 +18,7 @@
   let touchedAt = Date.now(); // when somebody last did something here
   let focused = ""; // id of what had the focus before a swap
   let around = ""; // id of the card that it is in
+  let moreOpen = false; // all sessions are shown, not the first few only
   let read = null; // how far the inspector was read before a renewal swaps it
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
   let reloading = false; // the inspector is on its way again, after a renewal
@@ -235,6 +236,7 @@
   document.addEventListener("htmx:before:swap", () => {
     const active = document.activeElement;
     if (active && active !== document.body) [focused, around] = [active.id, active.closest(".card")?.id];
+    moreOpen = !!document.querySelector(".more-sessions[open]");
     const panel = document.querySelector("#inspector-body .panel");
     if (reloading && panel) read = { tab: currentTab(), top: panel.scrollTop };
   });
@@ -259,6 +261,7 @@
   document.addEventListener("htmx:after:swap", (event) => {
     const target = event.detail.ctx.target;
     dress(document);
+    if (moreOpen) document.querySelector(".more-sessions")?.setAttribute("open", "");
     if (target && target.id === "inspector-body") {
       reloading = false;
       const panel = document.querySelector("#inspector-body .panel");
@@ -266,7 +269,7 @@
       read = null;
       revealAgain();
     } else if (byId("revealed") && !click && !reloading) reveal = null;
-    if (target && target.id === "session-list" && focused.startsWith("sign-out-")) {
+    if (target && target.id === "session-list" && event.detail.ctx.request.method === "POST") {
       const left = target.querySelectorAll(".sessions li").length;
       announce(left === 1 ? "Signed out. Only this session is left." : `Signed out. ${left} sessions are left.`);
     }

@@ -68,7 +68,7 @@
   function ended() {
     const rest = leavingUntil - Date.now();
     if (rest > 0) setTimeout(ended, rest);
-    else location.assign("/?ended=1");
+    else location.assign("/?return_to=/dashboard&ended=1");
   }
   window.addEventListener("beforeunload", () => { leavingUntil = Date.now() + 30000; });
   document.addEventListener("htmx:before:response", (event) => {

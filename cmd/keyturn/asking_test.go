@@ -210,3 +210,25 @@ func TestTimesOfAPageThatIsOpenOverMidnight(t *testing.T) {
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.later = new Date().setHours(24, 0, 30) - Date.now()`))
 	b.becomes(t, "issued on another day", `/^\d+ \S+ \d\d:\d\d:\d\d$|^\S+ \d+,? \d\d:\d\d:\d\d$/.test(`+shown+`)`)
 }
+
+// The list of sessions is loaded anew when the page is seen again, and after each sign-out: what is open in it stays so, the focus stays, and
+// nothing is said of sign-outs that were none.
+func TestTheListOfSessionsStaysAsItIsUsed(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	for range 7 {
+		p.person().signIn(t, "alice")
+	}
+	b := openTab(t, look{})
+	b.signIn(t, p.base)
+	b.becomes(t, "all are listed", `document.querySelectorAll(".sessions li").length === 8 && !document.querySelector(".more-sessions").open`)
+	tell := func(script string) { ask(t, b, chromedp.Evaluate[chromedp.Void](script)) }
+	tell(`document.querySelector(".more-sessions").open = true; window.button = document.querySelector(".more-sessions button").id;
+		document.getElementById(window.button).focus(); window.list = document.querySelector(".sessions"); document.dispatchEvent(new Event("visibilitychange"))`)
+	b.becomes(t, "it is loaded anew, and is as it was", `document.querySelector(".sessions") !== window.list && document.querySelector(".more-sessions").open && document.activeElement.id === window.button`)
+	if said := b.text(t, "#announce"); said != "" {
+		t.Errorf("it says %q", said)
+	}
+	b.do(t, chromedp.KeyEvent("\r"))
+	b.becomes(t, "one less, and it says so", `document.querySelectorAll(".sessions li").length === 7 && document.querySelector(".more-sessions").open && document.getElementById("announce").textContent === "Signed out. 7 sessions are left."`)
+}
