@@ -55,13 +55,13 @@ const (
 )
 
 // Redact replaces every occurrence of the secrets in text that came from elsewhere, such as an error description, also where they are
-// percent-encoded, as in a form. What is shorter than 4 bytes is left. It takes time linear in the text, which may be long,
+// percent-encoded, as in a form, or escaped, as in JSON. What is shorter than 4 bytes is left. It takes time linear in the text, which may be long,
 // and made to be slow.
 func Redact(text string, secrets ...Secret) string {
 	var found []span
 	var plain string
 	var at []int
-	if strings.ContainsAny(text, "%+") {
+	if strings.ContainsAny(text, `%+\`) {
 		plain, at = decoded(text)
 	}
 	for _, s := range secrets {
@@ -134,23 +134,27 @@ func occurrences(text, part string) iter.Seq[int] {
 // unplussed is a secret as decoded has it.
 func unplussed(s Secret) string { return strings.ReplaceAll(string(s), "+", " ") }
 
-// decoded is a text without percent-encoding, and where each of its bytes, and its end, is in text. A plus sign, which may be either, is a
-// space.
+// decoded is a text without percent-encoding and the escapes of JSON that a token may have, and where each of its bytes, and its end, is
+// in text. A plus sign, which may be either, is a space.
 func decoded(text string) (plain string, at []int) {
 	bytes, at := make([]byte, 0, len(text)), make([]int, 0, len(text)+1)
 	for i := 0; i < len(text); i++ {
 		at = append(at, i)
 		one := [1]byte{text[i]}
 		switch {
-		case text[i] == '+':
-			one[0] = ' '
+		case strings.HasPrefix(text[i:], `\/`):
+			one[0], i = '/', i+1
+		case strings.HasPrefix(text[i:], `\u00`) && i+5 < len(text):
+			if _, err := hex.Decode(one[:], []byte(text[i+4:i+6])); err == nil {
+				i += 5
+			}
 		case text[i] == '%' && i+2 < len(text):
 			if _, err := hex.Decode(one[:], []byte(text[i+1:i+3])); err == nil {
 				i += 2
-				if one[0] == '+' {
-					one[0] = ' '
-				}
 			}
+		}
+		if one[0] == '+' {
+			one[0] = ' '
 		}
 		bytes = append(bytes, one[0])
 	}

@@ -38,6 +38,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 	for said, secret := range map[string]Secret{
 		"a=1&refresh_token=RT%2F%2b%3D..%3D%3D&b=2": "RT/+=..==", "p%40ss+word%25": "p@ss word%", "(%61%62%63%64)": "abcd", "%25%32x%25": "%2x%",
+		`{"echo":"Bearer ab\/cd\u002bef=="}`: "ab/cd+ef==",
 	} {
 		if text := Redact(said, secret); strings.Contains(text, "%") || !strings.Contains(text, "[redacted]") {
 			t.Errorf("%s: %s", said, text)

@@ -149,7 +149,7 @@ func valueOf(value any) string {
 func visible(text string) string {
 	odd := func(c rune) bool {
 		return c < ' ' && c != '\n' && c != '\t' || c >= 0x7f && c < 0xa0 || c == 0x200b || c == 0x200e || c == 0x200f || c == 0x061c ||
-			c >= 0x202a && c <= 0x202e || c >= 0x2060 && c <= 0x2069 || c == 0xfeff
+			c == 0xad || c >= 0x2028 && c <= 0x202e || c >= 0x2060 && c <= 0x2069 || c == 0xfeff || c >= 0xe0000 && c <= 0xe007f
 	}
 	if !strings.ContainsFunc(text, odd) {
 		return text

@@ -151,7 +151,7 @@ func TestValuesAreShownAsTheyAre(t *testing.T) {
 			t.Errorf("%s is shown as %s", row.Name, row.Value)
 		}
 	}
-	if value := ClaimsOf(map[string]any{"x": "a\u202Egnp.exe\x00\u200B 👩‍💻\n"}, nil)[0].Value; value != "a⟨U+202E⟩gnp.exe⟨U+0000⟩⟨U+200B⟩ 👩‍💻\n" {
+	if value := ClaimsOf(map[string]any{"x": "a\u202Egnp.exe\x00\u200B\u00AD\U000E0041 👩‍💻\n"}, nil)[0].Value; value != "a⟨U+202E⟩gnp.exe⟨U+0000⟩⟨U+200B⟩⟨U+00AD⟩⟨U+E0041⟩ 👩‍💻\n" {
 		t.Errorf("what cannot be seen is shown as %q", value)
 	}
 	long := ClaimsOf(map[string]any{"x": []any{strings.Repeat("a", 70)}}, nil)[0].Value
