@@ -81,13 +81,22 @@ func TestPushedAuthorizationRequests(t *testing.T) {
 	t.Parallel()
 	idp := scripted.New(t)
 	var pushed url.Values
-	refuse := false
+	refuse, noBasic := false, false
 	plain := idp.Config.Handler
 	idp.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/par" && refuse:
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = io.WriteString(w, `{"error":"invalid_request","error_description":"no `+r.Header.Get("Authorization")+`"}`)
+		case r.URL.Path == "/par" && noBasic && r.Header.Get("Authorization") != "":
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"error":"invalid_client"}`)
+		case r.URL.Path == "/par" && noBasic:
+			if r.PostFormValue("client_secret") != scripted.ClientSecret {
+				t.Error("the client does not authenticate")
+			}
+			w.WriteHeader(http.StatusCreated)
+			_, _ = io.WriteString(w, `{"request_uri":"urn:x"}`)
 		case r.URL.Path == "/par":
 			if id, secret, _ := r.BasicAuth(); id != scripted.ClientID || secret != url.QueryEscape(scripted.ClientSecret) {
 				t.Errorf("client %s", id)
@@ -125,5 +134,14 @@ func TestPushedAuthorizationRequests(t *testing.T) {
 	if !errors.As(err, &failed) || failed.Code != "authorization_request_refused" || failed.Failure.Code != "invalid_request" ||
 		strings.Contains(failed.Error(), "Basic ") && !strings.Contains(failed.Error(), "[redacted]") {
 		t.Errorf("%v", err)
+	}
+	refuse, noBasic = false, true
+	document := idp.Document
+	idp.Document = func(d map[string]any) {
+		document(d)
+		d["token_endpoint_auth_methods_supported"] = []string{"client_secret_basic", "client_secret_post"}
+	}
+	if _, err := newOIDC(t, idp, nil).Begin(t.Context(), "state", "", ""); err != nil {
+		t.Errorf("where Basic is only announced: %v", err)
 	}
 }

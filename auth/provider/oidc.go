@@ -125,12 +125,16 @@ func (p *OIDC) Begin(ctx context.Context, state, prompt, loginHint string) (goth
 		}
 	}
 	if session.AuthURL, err = p.config.withResource(config.AuthCodeURL(state, params...)); err != nil {
-		return nil, signInError(auth.CodeMetadata, "the authorization endpoint's URL is unusable")
+		return nil, errAuthorizationURL()
 	}
 	if session.AuthURL, err = p.pushed(ctx, m, session.AuthURL); err != nil {
 		return nil, err
 	}
 	return session, nil
+}
+
+func errAuthorizationURL() error {
+	return signInError(auth.CodeMetadata, "the authorization endpoint's URL is unusable")
 }
 
 // issuer is the issuer as it is configured.
@@ -219,15 +223,21 @@ func (p *OIDC) exchange(ctx context.Context, m *metadata, form url.Values) (auth
 	if moved(err) {
 		p.discovery.doubt(ctx)
 	}
-	var refusal *auth.ProviderError
 	post := tokenendpoint.ClientSecretPost
-	if !errors.As(err, &refusal) || p.config.ClientAuth != "" || authMethod(p.config, m.TokenAuthMethods) != tokenendpoint.ClientSecretBasic ||
-		!slices.Contains(m.TokenAuthMethods, string(post)) || !slices.Contains([]string{"invalid_client", "invalid_request"}, refusal.Failure.Code) {
+	if !p.mayBe(post, m, err) {
 		return answer, err
 	}
 	answer, err = p.client(m, string(post)).Exchange(ctx, form)
 	answer.ClientAuth = string(post)
 	return answer, err
+}
+
+// mayBe says whether a refusal of Basic may mean that the provider understands only another of the methods that it announces.
+func (p *OIDC) mayBe(other tokenendpoint.AuthMethod, m *metadata, err error) bool {
+	refusal := new(auth.ProviderError)
+	return errors.As(err, &refusal) && slices.Contains([]string{"invalid_client", "invalid_request"}, refusal.Failure.Code) &&
+		p.config.ClientAuth == "" && authMethod(p.config, m.TokenAuthMethods) == tokenendpoint.ClientSecretBasic &&
+		slices.Contains(m.TokenAuthMethods, string(other))
 }
 
 // WantsConsent implements Provider.

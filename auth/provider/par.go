@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
 )
 
 // pushes is what the metadata says of pushed authorization requests (RFC 9126 section 5) and of signed ones (RFC 9101 section 10.5).
@@ -15,8 +16,8 @@ type pushes struct {
 	SignRequired bool   `json:"require_signed_request_object"`
 }
 
-// codePushRefused says that the provider did not take an authorization request that was pushed.
-const codePushRefused = "authorization_request_refused"
+// CodePushRefused says that the provider did not take an authorization request that was pushed.
+const CodePushRefused = "authorization_request_refused"
 
 // pushed hands an authorization request to a provider that takes it from the client itself only, and returns the URL that stands for it
 // (RFC 9126 section 4). To others, the browser carries it. The error is a *SignInError.
@@ -25,12 +26,9 @@ func (p *OIDC) pushed(ctx context.Context, m *metadata, target string) (string, 
 		return target, nil
 	}
 	request, err := url.Parse(target)
-	if err != nil {
-		return "", signInError(auth.CodeMetadata, "the authorization endpoint's URL is unusable")
-	}
-	endpoint, err := url.Parse(m.AuthorizationURL)
-	if err != nil {
-		return "", signInError(auth.CodeMetadata, "the authorization endpoint's URL is unusable")
+	endpoint, err2 := url.Parse(m.AuthorizationURL)
+	if err != nil || err2 != nil {
+		return "", errAuthorizationURL()
 	}
 	form, query := request.Query(), endpoint.Query()
 	for name := range query {
@@ -39,10 +37,12 @@ func (p *OIDC) pushed(ctx context.Context, m *metadata, target string) (string, 
 	ctx, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
 	defer cancel()
 	requestURI, err := p.client(m, "").Push(ctx, m.PushURL, form)
+	if post := tokenendpoint.ClientSecretPost; p.mayBe(post, m, err) {
+		requestURI, err = p.client(m, string(post)).Push(ctx, m.PushURL, form)
+	}
 	if err != nil {
-		failed := &SignInError{Code: codePushRefused, Detail: err.Error()}
-		var refusal *auth.ProviderError
-		if errors.As(err, &refusal) {
+		failed := &SignInError{Code: CodePushRefused, Detail: err.Error()}
+		if refusal := new(auth.ProviderError); errors.As(err, &refusal) {
 			failed.Failure = refusal.Failure
 		}
 		return "", failed
