@@ -109,8 +109,8 @@ func (r *Rotator) sayEnded(ctx context.Context, g *Grant) {
 	r.Log.ErrorContext(ctx, "security: renewal brought another identity; grant ended", "grant", g.ID, "provider", g.Identity.Provider)
 }
 
-// Issuer is an id token's iss as the provider's metadata has it. Google's may leave out the scheme, as its documentation says.
-func Issuer(iss string) string {
+// CanonicalIssuer is an id token's iss as the provider's metadata has it. Google's may leave out the scheme, as its documentation says.
+func CanonicalIssuer(iss string) string {
 	if iss == "accounts.google.com" {
 		return "https://" + iss
 	}
@@ -123,7 +123,7 @@ func (i Identity) differs(idToken Secret) bool {
 	jwt, _ := ParseJWT(idToken)
 	issuer, hasIssuer := jwt.Claims["iss"].(string)
 	subject, hasSubject := jwt.Claims["sub"].(string)
-	return hasIssuer && Issuer(issuer) != i.Issuer || hasSubject && subject != i.Subject
+	return hasIssuer && CanonicalIssuer(issuer) != i.Issuer || hasSubject && subject != i.Subject
 }
 
 // endOther ends the grant of a renewal that brought the tokens of somebody else. They are never stored.

@@ -20,9 +20,23 @@ type verdict struct {
 	wait    time.Duration // until the next automatic try; 0: by back-off
 }
 
+// RefusesClient says whether an error code is about the client and what it may do (RFC 6749 section 5.2), also as GitHub, Slack and Google
+// write it.
+func RefusesClient(code string) bool {
+	switch code {
+	case "invalid_client", "unauthorized_client", "unsupported_grant_type",
+		"incorrect_client_credentials", "bad_client_secret", "invalid_client_id", "deleted_client", "disabled_client":
+		return true
+	}
+	return false
+}
+
 // judge reads a failure by the error code, not by the status: GitHub answers errors with 200, Auth0 invalid_grant with
 // 403 (spec section 5.1). invalidRequests counts the invalid_request answers before this one.
 func judge(f Failure, invalidRequests int) verdict {
+	if RefusesClient(f.Code) {
+		return verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap}
+	}
 	switch f.Code {
 	case "invalid_grant", "bad_refresh_token", "refresh_token_reused", "refresh_token_already_used", "refresh_token_not_found", "invalid_code",
 		"interaction_required", "login_required", "consent_required":
@@ -36,9 +50,6 @@ func judge(f Failure, invalidRequests int) verdict {
 			return verdict{outcome: OutcomeRefused, party: PartyPerson}
 		}
 		return verdict{outcome: OutcomeKept, party: PartyProvider, wait: retrySoon}
-	case "invalid_client", "unauthorized_client", "unsupported_grant_type",
-		"incorrect_client_credentials", "bad_client_secret", "invalid_client_id", "deleted_client", "disabled_client":
-		return verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap}
 	case "invalid_scope":
 		return verdict{outcome: OutcomeKept, party: PartyOperator, again: true}
 	case CodeRedirect, CodeMetadata:

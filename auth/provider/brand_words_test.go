@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"io"
@@ -102,5 +104,22 @@ func TestPicturesAreFromEncryptedAddresses(t *testing.T) {
 		if err != nil || done.Identity.Picture != "" && address != good || done.Identity.Picture == "" && address == good {
 			t.Errorf("%s: %q, %v", address, done.Identity.Picture, err)
 		}
+	}
+}
+
+// What a brand says is understood however it comes: compressed unasked, or behind a byte order mark.
+func TestBrandsAnswersAreReadAsTheyAreMeant(t *testing.T) {
+	t.Parallel()
+	var packed bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	_, _ = io.WriteString(zip, "\uFEFF"+`{"status":"BAD_REFRESH_TOKEN"}`)
+	_ = zip.Close()
+	hubspot := &translator{dialect: brands()["hubspot"].dialect, next: answering(func(*http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 400, Body: io.NopCloser(&packed)}, nil
+	})}
+	client := &tokenendpoint.Client{HTTP: &http.Client{Transport: hubspot}, TokenURL: "https://api.hubapi.com/token", Now: time.Now}
+	_, err := client.Exchange(t.Context(), url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"rt"}})
+	if refusal := new(auth.ProviderError); !errors.As(err, &refusal) || refusal.Failure.Code != "invalid_grant" {
+		t.Errorf("%v", err)
 	}
 }

@@ -44,7 +44,7 @@ func (m *metadata) verify(
 		use.unfit = use.unfit || m.lacks(idToken)
 		return verified{}, err
 	}
-	token.Issuer = auth.Issuer(token.Issuer)
+	token.Issuer = auth.CanonicalIssuer(token.Issuer)
 	v := verified{token: token}
 	var raw json.RawMessage
 	if err := errors.Join(token.Claims(&raw), token.Claims(&v.claims), exactMembers(raw)); err != nil {
