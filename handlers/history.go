@@ -63,7 +63,8 @@ func (a *app) olderHistory(c echo.Context, g *auth.Grant, before string) (rows [
 func (a *app) historyPage(c echo.Context, grant, before string) (list []auth.Renewal, more bool, err error) {
 	id, err := strconv.ParseInt(before, 10, 64)
 	if before != "" && (err != nil || id <= 0) {
-		return nil, false, problem(http.StatusBadRequest, "bad_before", "The parameter before is not the id of a renewal.", "Use the one that came with the renewals before, or leave it out.")
+		return nil, false, problem(http.StatusBadRequest, "bad_before", "The parameter before is not the id of a renewal.",
+			"Use the one that came with the renewals before, or leave it out.")
 	}
 	list, err = a.Rotator.History(c.Request().Context(), grant, id, historyRows+1)
 	if err != nil {

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -57,7 +56,7 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 // callWords says in one sentence what went wrong with a call of the provider, whatever it was for; "" for errors that mean
 // different things at different times.
 func callWords(name string, f auth.Failure) string {
-	if slices.Contains(settingsRefused, f.Code) {
+	if settingsRefused(f.Code) {
 		return fmt.Sprintf("%s does not accept Keyturn's settings (%s). The operator has to mend that; it is not your doing.", name, f.Code)
 	}
 	switch f.Code {
@@ -90,10 +89,9 @@ func callWords(name string, f auth.Failure) string {
 	return ""
 }
 
-// settingsRefused are the codes with which a provider does not accept how Keyturn is set.
-var settingsRefused = []string{
-	"invalid_client", "unauthorized_client", "unsupported_grant_type", "unsupported_response_type", "invalid_scope",
-	"incorrect_client_credentials", "bad_client_secret", "invalid_client_id", "deleted_client", "disabled_client",
+// settingsRefused says whether a provider does not accept how Keyturn is set (RFC 6749 sections 4.1.2.1 and 5.2).
+func settingsRefused(code string) bool {
+	return auth.RefusesClient(code) || code == "unsupported_response_type" || code == "invalid_scope"
 }
 
 // resultWords is the sentence beside the button: what came of the click, with figures.
@@ -176,7 +174,7 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 		p.Next = "This is for Keyturn's operator to mend, whose log says what is wrong. Until then trying again will not help."
 	case "code_exchange_failed":
 		p.Title, p.Detail = label+" gave no tokens.", exchangeWords(label, failure.Failure)
-	case "authorization_request_refused":
+	case provider.CodePushRefused:
 		p.Title, p.Detail = label+" did not take the request for a sign-in.", exchangeWords(label, failure.Failure)
 	case "issuer_mismatch":
 		untrusted("It names another provider than the one that was asked, or none.")
@@ -204,7 +202,7 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 		if p.Detail == "" {
 			p.Detail = label + " answered with the error " + failure.Code + "."
 		}
-		if slices.Contains(settingsRefused, failure.Code) {
+		if settingsRefused(failure.Code) {
 			p.Next = "Trying again will not help until then."
 		}
 		if failure.Said != "" {

@@ -245,52 +245,6 @@ func (a *app) arrive(c echo.Context, returnTo string) error {
 	return c.Redirect(http.StatusSeeOther, "/dashboard")
 }
 
-// maxAnswer bounds an authorization answer: codes are long at some providers, and it has to fit into a URL.
-const maxAnswer = 16 << 10
-
-// answerParams are the parameters of any provider's answer.
-var answerParams = []string{"code", "state", "iss", "error", "error_description", "error_uri", "session_state"}
-
-// readAnswer reads an authorization answer (RFC 6749 section 4.1.2, RFC 9207) and nothing else that may come with it. It is
-// in the query or in the body, says each thing once, and holds no tokens: those come from the token endpoint. A provider may say things
-// of its own there.
-func readAnswer(r *http.Request, p provider.Provider) (url.Values, error) {
-	bad := func(code, title string) error {
-		return problem(http.StatusBadRequest, code, title, "Nothing was signed in. Sign in again.")
-	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err == nil && r.Method == http.MethodPost {
-		err = r.ParseForm()
-	}
-	if err != nil {
-		return nil, problem(http.StatusBadRequest, "bad_form", "The provider's answer could not be read.", "Sign in again.").because(err)
-	}
-	sent := query
-	if r.Method == http.MethodPost {
-		if sent = r.PostForm; len(query) > 0 {
-			return nil, bad("duplicate_parameter", "The provider's answer comes in two places.")
-		}
-	}
-	own, hasOwn := p.(provider.OwnAnswer)
-	answer, size := url.Values{}, 0
-	for name, values := range sent {
-		switch {
-		case name == onceMore, !slices.Contains(answerParams, name) && (!hasOwn || !own.Answers(name)):
-		case len(values) > 1:
-			return nil, bad("duplicate_parameter", "The provider's answer says "+cut(name, 60)+" twice.")
-		default:
-			answer[name], size = values, size+len(name)+len(values[0])
-		}
-	}
-	switch {
-	case size > maxAnswer:
-		return nil, bad("long_answer", "The provider's answer is too long.")
-	case sent.Has("access_token"), sent.Has("id_token"), sent.Has("refresh_token"):
-		return nil, bad("unasked_tokens", "The provider's answer holds tokens, which Keyturn did not ask for in this place.")
-	}
-	return answer, nil
-}
-
 // enter makes the browser's session the person's, under a new token, and ends the grant that it had before. Until the session is stored
 // so, the browser has the one that it came with.
 func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
@@ -378,6 +332,12 @@ func signInFailure(err error) *provider.SignInError {
 	}
 }
 
+// ofProvider are the codes of sign-ins that fail because of how the provider is, and not of what the browser brought.
+var ofProvider = []string{
+	auth.CodeDiscovery, auth.CodeMetadata, auth.CodeKeysUnavailable, "code_exchange_failed", provider.CodePushRefused, "server_error",
+	"temporarily_unavailable",
+}
+
 // signInFailed says on the sign-in page what went wrong, and offers another try.
 func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string, err error) error {
 	failure := signInFailure(err)
@@ -388,7 +348,7 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 	}
 	a.Meter.SignIn(p.Name(), outcome)
 	status := http.StatusBadRequest
-	if slices.Contains([]string{auth.CodeDiscovery, auth.CodeMetadata, auth.CodeKeysUnavailable, "code_exchange_failed", "authorization_request_refused", "server_error", "temporarily_unavailable"}, failure.Code) {
+	if slices.Contains(ofProvider, failure.Code) {
 		status = http.StatusBadGateway
 	}
 	words := signInWords(p.Label(), failure)
