@@ -218,16 +218,16 @@ func (s *Grants) revokingAt(provider string) chan struct{} {
 // until ctx is done and goes on by itself after that; if ctx is done before, it queues. For a grant that is gone already End returns nil and no error.
 func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
 	g, err := s.remove(ctx, id)
-	switch {
-	case g == nil || err != nil:
+	if g == nil || err != nil {
 		return nil, err
-	case ctx.Err() != nil:
-		s.revokeRefresh(ctx, g)
-		return g, nil
 	}
-	select {
-	case <-s.revokeBeside(ctx, g, g.Tokens):
-	case <-ctx.Done():
+	if ctx.Err() == nil {
+		select {
+		case <-s.revokeBeside(ctx, g, g.Tokens):
+		case <-ctx.Done():
+		}
+	} else {
+		s.revokeRefresh(ctx, g)
 	}
 	return g, nil
 }
