@@ -8,10 +8,10 @@ import (
 // Complaint is a line of the log for which there is reason again and again while something is amiss. It is written now and then. It is
 // safe for concurrent use.
 type Complaint struct {
-	Every time.Duration // at the most
+	Every time.Duration // at least between two lines
 
 	mu     sync.Mutex
-	madeAt time.Time // the latest
+	madeAt time.Time // the latest one
 	saidAt time.Time
 	unsaid int
 }

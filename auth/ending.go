@@ -215,7 +215,8 @@ func (s *Grants) revokingAt(provider string) chan struct{} {
 
 // End deletes the grant, returns it as it was, and revokes its tokens at the provider. Deletion is what counts: it is
 // done when End returns, and a renewal that is under way finds nothing to write to. The revocation, which queues for none, is waited for
-// until ctx is done and goes on by itself after that; if ctx is done before, it queues. For a grant that is gone already End returns nil and no error.
+// until ctx is done and goes on by itself after that; if ctx is done before, it queues. For a grant that is gone already End returns nil
+// and no error.
 func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
 	g, err := s.remove(ctx, id)
 	if g == nil || err != nil {

@@ -23,11 +23,10 @@ const (
 var errResting = errors.New("the provider is ailing and rests")
 
 // lane bounds the calls at one provider: a bulkhead with a circuit breaker, which is open while the provider rests and half-open for one
-// probe at a time. What people and programs ask for may use all of it; automatic renewals leave
-// a quarter free, have less while the provider fails and more again with each success, and rest when it fails for
-// everybody. What only one grant has met may be the limit of one person. In such a rest others whose
-// access tokens end before it, or for whom somebody waits, are let through one at a time, and the first of these calls tells: the
-// rest is over, or it holds for everybody. That is one call more in a rest. It is safe for concurrent use.
+// probe at a time. What people and programs ask for may use all of it; automatic renewals leave a quarter free, have less while the
+// provider fails and more again with each success, and rest when it fails for everybody. What only one grant has met may be the limit of
+// one person. In such a rest others whose access tokens end before it, or for whom somebody waits, are let through one at a time, and the
+// first of these calls tells: the rest is over, or it holds for everybody. That is one call more in a rest. It is safe for concurrent use.
 type lane struct {
 	now func() time.Time // with a monotonic reading
 
