@@ -21,18 +21,22 @@ type Owners struct {
 
 	mu   sync.Mutex
 	held map[string]*filelock.Lock
+	over bool // this process has no more owners
 }
 
 // New returns the owners whose files have paths that begin with prefix; with an empty one nobody's life is told of. Who died is known to
 // those who look in the same folder.
 func New(prefix string) *Owners { return &Owners{prefix: prefix} }
 
-// Claim makes owner one of this process's.
+// Claim makes owner one of this process's. After Release it fails.
 func (o *Owners) Claim(owner string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.held[owner] != nil || o.prefix == "" || !filelock.Supported {
 		return nil
+	}
+	if o.over {
+		return errors.New("claim lease owner: the vault is closed")
 	}
 	// Locked before it has its name, so that nobody takes it for a dead one's.
 	temporary, err := os.CreateTemp(filepath.Dir(o.prefix), ".owner-*")
@@ -97,6 +101,7 @@ func (o *Owners) copied(owner string) bool {
 func (o *Owners) Release() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.over = true
 	var errs []error
 	for owner, lock := range o.held {
 		errs = append(errs, lock.Release())

@@ -39,6 +39,11 @@ func TestWhoDied(t *testing.T) {
 	if dead := buried(t, prefix); len(dead) != 0 {
 		t.Errorf("dead once more: %v", dead)
 	}
+	// Whoever still wants a lease while a vault is closed must leave nothing behind.
+	files := func() int { list, _ := filepath.Glob(filepath.Join(filepath.Dir(prefix), "*")); return len(list) }
+	if before := files(); one.Claim("late") == nil || files() != before {
+		t.Errorf("there are %d files after a claim that comes too late, %d before", files(), before)
+	}
 }
 
 // A copied folder says nothing of those who live on with the first one.
