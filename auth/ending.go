@@ -271,8 +271,12 @@ func (s *Grants) revokeBeside(ctx context.Context, g *Grant, tokens TokenSet) <-
 // logged: there is nobody left to whom it matters.
 func (s *Grants) Revoke(ctx context.Context, gone *Grant, tokens TokenSet) {
 	log := s.log.With("grant", gone.ID, "provider", gone.Identity.Provider)
-	provider, err := revoking(s.providers, gone)
-	if err != nil {
+	provider, err := revoking(ctx, s.vault, s.providers, gone)
+	switch {
+	case errors.Is(err, errSpared):
+		log.InfoContext(ctx, "tokens of an ended grant are left to run out", "because", err)
+		return
+	case err != nil:
 		log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", err)
 		return
 	}

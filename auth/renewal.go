@@ -154,6 +154,8 @@ type Provider interface {
 	VerifyIDToken(ctx context.Context, g *Grant, idToken Secret, fetch bool) (map[string]any, error)
 	// Revoke revokes the grant at the provider (RFC 7009), if it can; nil when there is nothing to do.
 	Revoke(ctx context.Context, tokens TokenSet) error
+	// RevokesConsent says that a revocation there withdraws the person's consent to the client, and so ends all their grants.
+	RevokesConsent() bool
 	// Policy is when the provider's grants are due, and how they are renewed.
 	Policy() Policy
 	// OnUnknown is what to do after a call whose outcome nobody knows.

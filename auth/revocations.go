@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -20,6 +21,7 @@ const (
 
 // Revocations revokes the tokens of ended grants for somebody who waits for what comes of it. It is safe for concurrent use.
 type Revocations struct {
+	vault     Vault
 	providers Providers
 	log       *slog.Logger
 	room      chan struct{} // holds one for each that runs
@@ -37,10 +39,10 @@ type NotRevoked struct {
 	Reason   error
 }
 
-// NewRevocations returns a Revocations at the providers.
-func NewRevocations(providers Providers, log *slog.Logger) *Revocations {
+// NewRevocations returns a Revocations at the providers, of grants that are in the vault no more.
+func NewRevocations(vault Vault, providers Providers, log *slog.Logger) *Revocations {
 	return &Revocations{
-		providers: providers, log: log, room: make(chan struct{}, revocationsAtOnce),
+		vault: vault, providers: providers, log: log, room: make(chan struct{}, revocationsAtOnce),
 		silent: map[string]time.Time{}, missing: map[string]*NotRevoked{},
 	}
 }
@@ -79,9 +81,12 @@ func (r *Revocations) Wait() []NotRevoked {
 	return list
 }
 
-// revoking returns the provider that can revoke the tokens of a grant that is gone, or why they live on there. Without an access token it
-// did not open, and nobody knows its tokens.
-func revoking(providers Providers, gone *Grant) (Provider, error) {
+// errSpared is why tokens of a grant that is gone are left to run out.
+var errSpared = errors.New("the provider would end the person's other sessions, too")
+
+// revoking returns the provider that is to revoke the tokens of a grant that is gone, or why they live on there: errSpared while a
+// revocation would cost the person another session. Without an access token the grant did not open, and nobody knows its tokens.
+func revoking(ctx context.Context, vault Vault, providers Providers, gone *Grant) (Provider, error) {
 	if gone.Tokens.Access == "" && !gone.Ended() {
 		return nil, ErrUnreadable
 	}
@@ -89,13 +94,26 @@ func revoking(providers Providers, gone *Grant) (Provider, error) {
 	if !ok {
 		return nil, errors.New("the provider is not configured")
 	}
+	if provider.RevokesConsent() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storageWait)
+		defer cancel()
+		switch others, err := vault.Person(ctx, gone.Identity.Provider, gone.Identity.Subject); {
+		case err != nil:
+			return nil, fmt.Errorf("look for the person's other sessions: %w", err)
+		case len(others) > 0:
+			return nil, errSpared
+		}
+	}
 	return provider, nil
 }
 
 func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
 	name := gone.Identity.Provider
-	provider, err := revoking(r.providers, gone)
-	if err != nil {
+	provider, err := revoking(ctx, r.vault, r.providers, gone)
+	switch {
+	case errors.Is(err, errSpared): // the last of them revokes
+		return nil
+	case err != nil:
 		return err
 	}
 	if r.silentFor(name) >= revocationPatience {

@@ -18,12 +18,15 @@ import (
 // revoker is a provider that revokes as its function does.
 type revoker struct {
 	auth.Provider
-	revoke func(ctx context.Context, tokens auth.TokenSet) error
+	revoke   func(ctx context.Context, tokens auth.TokenSet) error
+	consents bool // a revocation withdraws the consent
 }
 
 func (r revoker) Revoke(ctx context.Context, tokens auth.TokenSet) error {
 	return r.revoke(ctx, tokens)
 }
+
+func (r revoker) RevokesConsent() bool { return r.consents }
 
 // revokers are providers by name.
 type revokers map[string]revoker
@@ -45,7 +48,7 @@ func (c *crowd) enter() (leave func()) {
 // revokeAll revokes the tokens of n grants of each provider, and returns what failed and how long it took.
 func revokeAll(t *testing.T, n int, providers revokers, names ...string) ([]auth.NotRevoked, time.Duration) {
 	began := time.Now()
-	r := auth.NewRevocations(providers, slog.New(slog.DiscardHandler))
+	r := auth.NewRevocations(nil, providers, slog.New(slog.DiscardHandler))
 	for i := range n {
 		for _, name := range names {
 			r.Begin(t.Context(), &auth.Grant{

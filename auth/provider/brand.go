@@ -165,6 +165,9 @@ func (b *brand) Type() string { return b.config.Type }
 // Policy implements auth.Provider.
 func (b *brand) Policy() auth.Policy { return b.config.Policy() }
 
+// RevokesConsent implements auth.Provider.
+func (b *brand) RevokesConsent() bool { return b.entry.withdraws }
+
 // OnUnknown implements auth.Provider.
 func (b *brand) OnUnknown() auth.OnUnknown { return b.config.OnUnknown }
 

@@ -24,6 +24,7 @@ const (
 	ifSet       can = "if set so" // in the provider's own settings of the application
 	may         can = "may"       // it decides itself, from time to time
 	ifAnnounced can = "if announced"
+	withConsent can = "the consent" // and with it whatever else it has of the person
 )
 
 // extras are a provider's settings that only some brands have, by name.
@@ -49,6 +50,7 @@ type brandEntry struct {
 	tokenURL  func(e extras) string // nil: no OAuth 2.0
 	renewURL  func(e extras) string // where renewals have an endpoint of their own
 	revokeURL func(e extras) string // RFC 7009; nil: it has none
+	withdraws bool                  // a revocation there withdraws the person's consent: see auth.Provider.RevokesConsent
 	logoutURL func(e extras, clientID, returnTo string) string
 	logoutKey string // what post_logout_redirect_uri is called there
 
@@ -180,7 +182,10 @@ func (e brandEntry) facts() facts {
 	if e.issuer != nil {
 		f.revokes, f.ends = ifAnnounced, ifAnnounced
 	}
-	if e.revokeURL != nil {
+	switch {
+	case e.withdraws:
+		f.revokes = withConsent
+	case e.revokeURL != nil:
 		f.revokes = yes
 	}
 	if e.logoutURL != nil {

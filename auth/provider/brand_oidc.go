@@ -73,6 +73,9 @@ func newPreset(config Config, options Options, entry brandEntry, issuer string) 
 // issued implements origin.
 func (p *preset) issued(issuer string) bool { return p.entry.issued(p.config, issuer) }
 
+// RevokesConsent implements auth.Provider.
+func (p *preset) RevokesConsent() bool { return p.entry.withdraws }
+
 // Answers implements OwnAnswer.
 func (p *preset) Answers(parameter string) bool {
 	return p.entry.answers != nil && p.entry.answers(parameter)

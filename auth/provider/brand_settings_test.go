@@ -1,6 +1,9 @@
 package provider_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"maps"
@@ -110,5 +113,35 @@ func TestABrandIsFoundByItsIssuer(t *testing.T) {
 	}
 	if _, ok := set.ByIssuer(""); ok {
 		t.Error("one without an issuer is found")
+	}
+}
+
+// Google's is known by its issuer, too, and however people sign in there.
+func TestWhereARevocationWithdrawsTheConsent(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		config provider.Config
+		want   bool
+	}{
+		{provider.Config{Type: "google", Scopes: []string{"openid"}}, true},
+		{provider.Config{Type: "google", Scopes: []string{"email"}}, true},
+		{provider.Config{Type: "oidc", Issuer: "https://accounts.google.com"}, true},
+		{provider.Config{Type: "apple", Scopes: []string{"openid"}, Extra: extraFor(t, shape{kind: "apple"}, key)}, true},
+		{provider.Config{Type: "discord"}, true},
+		{provider.Config{Type: "gitlab"}, false},
+		{provider.Config{Type: "oidc", Issuer: "https://id.example.com"}, false},
+	} {
+		c.config.Name, c.config.ClientID = "x", "x"
+		set, err := provider.New([]provider.Config{c.config}, provider.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, _ := set.Lookup("x"); p.RevokesConsent() != c.want {
+			t.Errorf("%s %s %v: %v", c.config.Type, c.config.Issuer, c.config.Scopes, !c.want)
+		}
 	}
 }

@@ -38,7 +38,7 @@ func brandsAToF() map[string]brandEntry {
 		"apple": {
 			label: "Apple", issuer: at("https://appleid.apple.com"), needs: []string{"team_id", "key_id", "key_file"},
 			secret: appleSecret, auth: post, answers: appleAnswers, names: appleName, scopes: []string{"openid", "name", "email"},
-			params: map[string]string{"response_mode": "form_post"}, renews: yes, rotates: no,
+			params: map[string]string{"response_mode": "form_post"}, withdraws: true, renews: yes, rotates: no,
 			remark: "no client_secret: it is made of the key, for each call; Apple throttles renewals: max_age 24h",
 		},
 		"auth0": {
@@ -119,7 +119,7 @@ func brandsAToF() map[string]brandEntry {
 		"discord": {
 			label: "Discord", public: true, make: usual(discord.New), auth: basic, scopes: []string{"identify", "email"},
 			tokenURL: at("https://discord.com/api/oauth2/token"), revokeURL: at("https://discord.com/api/oauth2/token/revoke"),
-			renews: yes, rotates: yes,
+			withdraws: true, renews: yes, rotates: yes,
 		},
 		"dropbox": {
 			label: "Dropbox", public: true, make: usual(dropbox.New), auth: basic, pkce: true, scoped: true,

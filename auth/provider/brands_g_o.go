@@ -176,10 +176,10 @@ func brandsGToO() map[string]brandEntry {
 // googleEntry is Google, which goth has twice. A refresh token takes both parameters there.
 func googleEntry(build func(c Config) goth.Provider, remark string) brandEntry {
 	return brandEntry{
-		label: "Google", make: build, issuer: at("https://accounts.google.com"), auth: tokenendpoint.ClientSecretPost,
+		label: "Google", make: build, issuer: at(googleIssuer), auth: tokenendpoint.ClientSecretPost,
 		pkce: true, bearer: true,
 		scopes: []string{"openid", "profile", "email"}, params: map[string]string{"access_type": "offline", "prompt": "consent"},
-		tokenURL: at("https://oauth2.googleapis.com/token"), revokeURL: at("https://oauth2.googleapis.com/revoke"),
+		tokenURL: at("https://oauth2.googleapis.com/token"), revokeURL: at("https://oauth2.googleapis.com/revoke"), withdraws: true,
 		renews: yes, rotates: no, remark: remark,
 	}
 }

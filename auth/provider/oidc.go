@@ -56,6 +56,9 @@ func (p *OIDC) Type() string { return p.config.Type }
 // Policy implements auth.Provider.
 func (p *OIDC) Policy() auth.Policy { return p.config.Policy() }
 
+// RevokesConsent implements auth.Provider.
+func (p *OIDC) RevokesConsent() bool { return p.config.Issuer == googleIssuer }
+
 // OnUnknown implements auth.Provider.
 func (p *OIDC) OnUnknown() auth.OnUnknown { return p.config.OnUnknown }
 

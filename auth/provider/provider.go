@@ -50,10 +50,13 @@ type Config struct {
 // DefaultScopes are asked for unless others are configured.
 func DefaultScopes() []string { return []string{"openid", "profile", "email", "offline_access"} }
 
+// googleIssuer is Google, which is known also where it is configured by its issuer only.
+const googleIssuer = "https://accounts.google.com"
+
 // authParams are the configured parameters, and what the issuer is known to need before it gives a refresh token.
 func (c Config) authParams() map[string]string {
 	params := map[string]string{}
-	if c.Issuer == "https://accounts.google.com" {
+	if c.Issuer == googleIssuer {
 		params["access_type"], params["prompt"] = "offline", "consent"
 	}
 	maps.Copy(params, c.AuthParams)

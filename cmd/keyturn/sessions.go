@@ -59,7 +59,7 @@ func endSessions(ctx context.Context, settings Settings, db database, what comma
 		return err
 	}
 	grants := auth.NewGrants(db, providers, auth.DefaultCallbacks(), &auth.Events{}, time.Now, log)
-	revocations := auth.NewRevocations(providers, log)
+	revocations := auth.NewRevocations(db, providers, log)
 	revoke := revocations.Begin
 	if what.withoutRevoking {
 		revoke = func(context.Context, *auth.Grant) {}

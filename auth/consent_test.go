@@ -1,0 +1,106 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keyturn/auth"
+)
+
+// shared is a vault of one person's grants, whose tokens are called as they are.
+type shared struct {
+	auth.Vault
+	mu    sync.Mutex
+	left  []string
+	fault error // of reading
+}
+
+func (s *shared) Delete(_ context.Context, id string) (*auth.Grant, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = slices.DeleteFunc(s.left, func(other string) bool { return other == id })
+	return s.grant(id), nil
+}
+
+func (s *shared) grant(id string) *auth.Grant {
+	return &auth.Grant{
+		ID: id, Identity: auth.Identity{Provider: "work", Subject: "alice"}, Tokens: auth.TokenSet{Access: "a", Refresh: auth.Secret(id)},
+	}
+}
+
+func (s *shared) Person(_ context.Context, provider, subject string) (list []*auth.Grant, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if provider != "work" || subject != "alice" || s.fault != nil {
+		return nil, s.fault
+	}
+	for _, id := range s.left {
+		list = append(list, s.grant(id))
+	}
+	return list, nil
+}
+
+func (s *shared) All(_ context.Context, _ auth.Person, after string, _ int) (list []*auth.Grant, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range s.left {
+		if id > after {
+			list = append(list, s.grant(id))
+		}
+	}
+	return list, nil
+}
+
+// To Google, Apple and Discord all sign-ins of a person are one consent, which a revocation withdraws: a sign-out at the telephone would end
+// the session at the desk.
+func TestASignOutCostsNoOtherSession(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		consents bool
+		fault    error
+		want     []string // what has been revoked when the telephone, the desk and the last have signed out
+	}{
+		"each grant for itself":            {want: []string{"1", "2", "3"}},
+		"a revocation is of the consent":   {consents: true, want: []string{"3"}},
+		"nobody knows of further sessions": {consents: true, fault: errors.New("the database is away")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var revoked []string
+				providers := revokers{"work": {consents: c.consents, revoke: func(_ context.Context, tokens auth.TokenSet) error {
+					mu.Lock()
+					defer mu.Unlock()
+					revoked = append(revoked, tokens.Refresh.Reveal())
+					return nil
+				}}}
+				vault, log := &shared{left: []string{"1", "2", "3"}, fault: c.fault}, slog.New(slog.DiscardHandler)
+				grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, log)
+				for _, id := range []string{"1", "2", "3"} {
+					if _, err := grants.End(t.Context(), id); err != nil {
+						t.Error(err)
+					}
+				}
+				if !slices.Equal(revoked, c.want) {
+					t.Errorf("signing out revoked %q", revoked)
+				}
+
+				revoked, vault.left = nil, []string{"1", "2", "3"}
+				revocations := auth.NewRevocations(vault, providers, log)
+				ended, err := grants.EndFor(t.Context(), auth.Person{}, func(context.Context, string) error { return nil }, revocations.Begin)
+				left := revocations.Wait()
+				well := c.fault == nil
+				if err != nil || ended != 3 || slices.Contains(revoked, "3") != well || (len(left) == 0) != well {
+					t.Errorf("the operator ended %d and revoked %q; %v, %v", ended, revoked, left, err)
+				}
+			})
+		})
+	}
+}
