@@ -147,7 +147,9 @@ type wayOut struct{ target, label string }
 
 // signedOut sends a browser on that has signed out.
 func (a *app) signedOut(c echo.Context, way wayOut) error {
-	c.Response().Header().Set("Clear-Site-Data", `"cache", "storage"`)
+	if a.trustworthy() {
+		c.Response().Header().Set("Clear-Site-Data", `"cache", "storage"`)
+	}
 	if isHTMX(c) {
 		c.Response().Header().Set("HX-Redirect", way.target)
 		return c.NoContent(http.StatusOK)

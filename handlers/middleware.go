@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 
+	"keyturn/auth/provider"
 	"keyturn/static"
 )
 
@@ -22,13 +23,15 @@ func (a *app) headers(next http.Handler) http.Handler {
 	always := http.Header{
 		"X-Content-Type-Options":       {"nosniff"},
 		"X-Frame-Options":              {"DENY"},
-		"Referrer-Policy":              {"no-referrer"},
-		"Cross-Origin-Opener-Policy":   {"same-origin"},
+		"Referrer-Policy":              {"same-origin"}, // with none, a form's Origin is null, and sameOrigin needs it
 		"Cross-Origin-Resource-Policy": {"same-origin"},
 		"Cache-Control":                {"no-store"},
 	}
 	if strings.HasPrefix(a.BaseURL, "https:") {
 		always.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	}
+	if a.trustworthy() {
+		always.Set("Cross-Origin-Opener-Policy", "same-origin")
 	}
 	data, pages := maps.Clone(always), maps.Clone(always)
 	maps.Copy(data, dataHeaders)
@@ -48,6 +51,13 @@ var (
 	dataHeaders = http.Header{"Content-Security-Policy": {"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"}}
 	pageHeaders = http.Header{"Content-Security-Policy": {contentPolicy(nil)}, "Permissions-Policy": {permissionsPolicy}}
 )
+
+// trustworthy says that browsers know the site as a potentially trustworthy origin (W3C Secure Contexts section 3.1). From others they
+// ignore some headers, and complain of them.
+func (a *app) trustworthy() bool {
+	u, err := url.Parse(a.BaseURL)
+	return err == nil && (u.Scheme == "https" || provider.Loopback(u.Hostname()))
+}
 
 func isAPI(path string) bool { return strings.HasPrefix(path, "/api/") }
 

@@ -51,7 +51,8 @@ type tab struct {
 var theBrowser = sync.OnceValues(func() (context.Context, error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium()), chromedp.NoSandbox,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-gpu", true))
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("host-resolver-rules", "MAP keyturn.test 127.0.0.1"))
 	allocator, _ := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, _ := chromedp.NewContext(allocator)
 	atTheEnd(func() { closeBrowser(ctx) })

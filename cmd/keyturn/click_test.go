@@ -76,6 +76,18 @@ func TestWithoutJavaScriptTheButtonIsAForm(t *testing.T) {
 	b.do(t, click(`form[action="/auth/signout"] button`), visible(`a[data-provider="dev"]`))
 }
 
+// To a host that is neither this machine nor spoken to by TLS a browser does not say which site a request is from, and its Origin is all
+// that there is to know.
+func TestOverPlainHTTPTheButtonsWork(t *testing.T) {
+	t.Parallel()
+	p, _ := behindProxy(t, "http://keyturn.test:PORT")
+	for _, l := range []look{{}, {noScript: true}} {
+		b := openTab(t, l)
+		b.do(t, chromedp.Navigate(p.base), click(`a[data-provider="oidc"]`), visible(`#token-card`), click(`#refresh-token`), visible(`.result.good`))
+		b.do(t, click(`form[action="/auth/signout"] button`), visible(`a[data-provider="oidc"]`))
+	}
+}
+
 // The page hears of its own sign-out, too, while it is on its way to the provider.
 func TestSigningOutByClickEndsTheSessionAtTheProvider(t *testing.T) {
 	t.Parallel()

@@ -36,7 +36,7 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 			t.Errorf("%s over http: %v", path, a.header)
 		}
 		policy := a.header.Get("Content-Security-Policy")
-		if a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Referrer-Policy") != "no-referrer" ||
+		if a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Referrer-Policy") != "same-origin" ||
 			!strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") || !slices.Equal(a.header.Values("Cache-Control"), []string{"no-store"}) {
 			t.Errorf("%s: %v", path, a.header)
 		}

@@ -151,7 +151,8 @@ func launch(t testing.TB, p *program, addr string) *program {
 	}
 }
 
-// behindProxy starts the built program as it is behind a proxy at base, and tells where it listens itself.
+// behindProxy starts the built program as it is behind a proxy at base, and tells where it listens itself. PORT in base is the port
+// there.
 func behindProxy(t *testing.T, base string) (p *program, addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "localhost:0")
@@ -159,6 +160,7 @@ func behindProxy(t *testing.T, base string) (p *program, addr string) {
 		t.Fatal(err)
 	}
 	addr = listener.Addr().String()
+	base = strings.Replace(base, "PORT", strconv.Itoa(listener.Addr().(*net.TCPAddr).Port), 1)
 	listener.Close()
 	idp := scripted.New(t)
 	p = &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}, args: []string{
