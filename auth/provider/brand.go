@@ -37,7 +37,7 @@ func newBrand(config Config, options Options) (Provider, error) {
 	}
 	config.Label = orElse(config.Label, entry.label)
 	if len(config.Scopes) == 0 {
-		config.Scopes = entry.scopes
+		config.Scopes, config.narrow = entry.scopes, true
 	}
 	if config.AssumedLifetime == 0 {
 		config.AssumedLifetime = entry.assumed

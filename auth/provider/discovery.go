@@ -334,14 +334,14 @@ func (m *metadata) lacks(token auth.Secret) bool {
 // hostLetters are the characters of a host and a port in a URL.
 const hostLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:[]"
 
-// scopes are the configured ones. Of the default ones, those that the provider does not announce are left out: Google and
-// Cognito refuse a sign-in over offline_access.
+// scopes are the configured ones, also those that the provider does not announce (OpenID Connect Discovery section 3). Where nobody has
+// chosen any, those are left out: Google and Cognito refuse a sign-in over offline_access.
 func (m *metadata) scopes(config Config) []string {
-	if len(m.Scopes) == 0 || !slices.Equal(config.Scopes, DefaultScopes()) {
+	if len(m.Scopes) == 0 || !config.narrow {
 		return config.Scopes
 	}
-	return slices.DeleteFunc(DefaultScopes(), func(scope string) bool {
-		return scope != oidc.ScopeOpenID && !slices.Contains(m.Scopes, scope)
+	return slices.DeleteFunc(slices.Clone(config.Scopes), func(scope string) bool {
+		return scope != oidc.ScopeOpenID && slices.Contains(DefaultScopes(), scope) && !slices.Contains(m.Scopes, scope)
 	})
 }
 

@@ -38,6 +38,9 @@ func NewOIDC(config Config, options Options) (*OIDC, error) {
 	if err := config.checkParams(); err != nil {
 		return nil, err
 	}
+	if len(config.Scopes) == 0 {
+		config.Scopes, config.narrow = DefaultScopes(), true
+	}
 	guard := newGuard(config.Issuer)
 	documents, tokens := guard.client(options, discoveryTimeout), guard.client(options, 0)
 	documents.Transport = limited{documents.Transport}

@@ -70,6 +70,28 @@ func callbackOf(t *testing.T, session goth.Session, edit func(url.Values)) url.V
 	return query
 }
 
+// Servers may leave scopes unannounced that they take (OpenID Connect Discovery section 3): what somebody has chosen is asked for.
+func TestWhatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.Document = func(document map[string]any) { document["scopes_supported"] = []string{"openid", "profile"} }
+	for want, chosen := range map[string][]string{
+		"openid profile":                      nil,
+		"openid profile email offline_access": provider.DefaultScopes(),
+		"openid api:read":                     {"openid", "api:read"},
+	} {
+		p := newOIDC(t, idp, func(c *provider.Config) { c.Scopes = chosen })
+		session, err := p.Begin(t.Context(), "the-state", "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		target, err := session.GetAuthURL()
+		if u, invalid := url.Parse(target); err != nil || invalid != nil || u.Query().Get("scope") != want {
+			t.Errorf("%q: asked with %s (%v, %v), want %s", chosen, target, err, invalid, want)
+		}
+	}
+}
+
 func TestSignInAsksWithPKCEStateAndNonce(t *testing.T) {
 	t.Parallel()
 	p := newOIDC(t, scripted.New(t), nil)

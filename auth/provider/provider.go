@@ -27,7 +27,7 @@ type Config struct {
 	Issuer          string // oidc only
 	ClientID        string
 	ClientSecret    auth.Secret // empty: a public client
-	Scopes          []string
+	Scopes          []string    // empty: the brand's, or DefaultScopes
 	Audience        string
 	AuthParams      map[string]string // further parameters of the authorization request
 	GrantType       auth.GrantType
@@ -44,10 +44,11 @@ type Config struct {
 	CallbackURL     string
 	Extra           map[string]string // what some brands need: domain, tenant, …
 
+	narrow     bool                            // nobody has chosen Scopes: those of DefaultScopes that are not announced are left out
 	mintSecret func(now time.Time) auth.Secret // makes a client secret for each call, in place of ClientSecret
 }
 
-// DefaultScopes are asked for unless others are configured.
+// DefaultScopes are asked for where none are configured, as far as the provider announces them.
 func DefaultScopes() []string { return []string{"openid", "profile", "email", "offline_access"} }
 
 // googleIssuer is Google, which is known also where it is configured by its issuer only.

@@ -17,7 +17,7 @@ import (
 )
 
 // ProviderSettings is one provider that people may sign in with. It is complete: what was not set holds its default,
-// but a brand's scopes and label are left to whoever knows the brand.
+// but scopes, and a brand's label, are left to whoever knows what the provider takes.
 type ProviderSettings struct {
 	Name         string // in URLs: [a-z0-9-]+
 	Type         string // oidc or the name of a brand
@@ -27,7 +27,7 @@ type ProviderSettings struct {
 	ClientSecret auth.Secret       // empty: a public client
 	ClientAuth   string            // client_secret_basic, client_secret_post, private_key_jwt or none; empty: from discovery
 	ClientKey    clientKey         // for private_key_jwt
-	Scopes       []string          // of a brand nil unless set
+	Scopes       []string          // nil unless set
 	Audience     string            // sent as audience
 	Resource     []string          // sent as resource, RFC 8707
 	AuthParams   map[string]string // added to the authorization request
@@ -105,7 +105,10 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 	p.Name, p.Type = genericName, typeOIDC
 	p.Issuer, p.ClientID, p.ClientSecret = s.Issuer, s.ClientID, s.ClientSecret
 	p.ClientAuth, p.ClientKey = s.ClientAuth, s.ClientKey
-	p.Audience, p.Scopes, p.GrantType = s.APIIdentifier, slices.Clone(s.Scopes), s.GrantType
+	p.Audience, p.GrantType = s.APIIdentifier, s.GrantType
+	if s.given("scopes") {
+		p.Scopes = slices.Clone(s.Scopes)
+	}
 	err := p.complete(func(key string) string {
 		if key == "audience" {
 			key = "api-identifier"
@@ -306,13 +309,10 @@ func (p *ProviderSettings) completeOIDC(where func(key string) string) error {
 			return fmt.Errorf("%s: is not used by type oidc; allowed: for brands that need it", where(key))
 		}
 	}
-	if p.Scopes == nil {
-		p.Scopes = strings.Fields(defaultScopes)
-	}
 	if p.AssumedLifetime == 0 {
 		p.AssumedLifetime = assumedLifetime
 	}
-	if !slices.Contains(p.Scopes, "openid") {
+	if p.Scopes != nil && !slices.Contains(p.Scopes, "openid") {
 		return value{items: p.Scopes, where: where("scopes")}.refused(
 			errors.New("lacks openid; allowed: scopes with openid among them, such as " + defaultScopes))
 	}

@@ -61,7 +61,7 @@ providers:
 		},
 		{
 			Name: "local", Type: "oidc", Label: "localhost:9000", Issuer: "http://localhost:9000", ClientID: "public",
-			Scopes: strings.Fields(defaultScopes), GrantType: "refresh_token", MaxAge: 20 * time.Minute,
+			GrantType: "refresh_token", MaxAge: 20 * time.Minute,
 			Leeway: 30 * time.Second, AssumedLifetime: time.Hour, RenewConcurrency: 16, OnUnknown: "retry_now",
 		},
 		{
@@ -71,7 +71,7 @@ providers:
 		},
 		{
 			Name: "oidc", Type: "oidc", Label: "i.example", Issuer: "https://i.example/realm", ClientID: "id",
-			Audience: "api", Scopes: strings.Fields(defaultScopes), GrantType: "refresh_token", MaxAge: 20 * time.Minute,
+			Audience: "api", GrantType: "refresh_token", MaxAge: 20 * time.Minute,
 			Leeway: 30 * time.Second, AssumedLifetime: time.Hour, RenewConcurrency: 16, OnUnknown: "retry_now",
 		},
 	}
@@ -185,6 +185,11 @@ func TestGenericProviderMistakes(t *testing.T) {
 	} {
 		if _, err := parseWith(nil, append(slices.Clone(base), env)); err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+	for env, want := range map[string]int{"KEYTURN_SCOPES=" + defaultScopes: 4, "KEYTURN_SCOPES=": 0} {
+		if s, err := parseWith(nil, append(slices.Clone(base), env)); err != nil || len(s.Providers[0].Scopes) != want {
+			t.Errorf("%s: chosen are %q, %v", env, s.Providers[0].Scopes, err)
 		}
 	}
 	_, got := parseFile(t, "client_id: x\n")
