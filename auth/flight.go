@@ -103,9 +103,10 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		f.stays(g, trigger, Failure{Code: CodeStorage, Party: PartyKeyturn})
 		return
 	}
-	if _, ok := r.Providers.Of(g.Identity); !ok {
-		// Before anything is written: the Scheduler comes by again and again.
-		f.stays(g, trigger, Failure{Code: CodeProviderUnavailable, Party: PartyOperator})
+	if no := r.prepare(&attempt{before: g, trigger: trigger, began: r.Now()}); no != nil {
+		// Before anything is written, since the Scheduler comes by again and again, and whatever is the matter with the provider.
+		f.result = Result{View: View{Grant: g}, Outcome: no.outcome, Failure: no.why}
+		f.idle = no.outcome == "" || no.outcome == OutcomeKept && !trigger.Forced()
 		return
 	}
 	if leave == nil {

@@ -96,6 +96,38 @@ func TestTheLimitOfEverybodyIsProbedOnce(t *testing.T) {
 	}
 }
 
+// Where there is nothing to do, the answer is not how the provider is. A failure of others' calls would say that this one failed.
+func TestWhatNeedsNoCallWaitsForNoProvider(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{idp: tells(http.StatusServiceUnavailable, nil)})
+	fresh := h.crowd(t, 1)[0]
+	h.idp.Change(func() { h.idp.NoRefreshToken = true })
+	lasting := h.signIn(t).ID
+	h.idp.Change(func() { h.idp.NoRefreshToken = false })
+	for _, id := range h.crowd(t, 2) {
+		for range 2 {
+			if _, err := h.rotator.Renew(t.Context(), id, auth.TriggerManual, time.Now()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		id      string
+		trigger auth.Trigger
+		outcome auth.Outcome
+		code    string
+	}{
+		{fresh, auth.TriggerAutomatic, "", ""},
+		{lasting, auth.TriggerAutomatic, auth.OutcomeKept, auth.CodeNotRenewable},
+		{lasting, auth.TriggerManual, auth.OutcomeKept, auth.CodeNotRenewable},
+	} {
+		result, err := h.rotator.Renew(t.Context(), c.id, c.trigger, time.Now())
+		if err != nil || result.Outcome != c.outcome || result.Failure.Code != c.code {
+			t.Errorf("%s: %q with %q, %v", c.trigger, result.Outcome, result.Failure.Code, err)
+		}
+	}
+}
+
 // More grants are due than are read at a time. Those whose tokens outlive the rest do not stand in the way of the one whose does not.
 func TestWhoCanWaitOutTheLimitOfAnother(t *testing.T) {
 	t.Parallel()
