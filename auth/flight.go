@@ -182,6 +182,19 @@ func (r *Rotator) whyNot(g *Grant, err error) Failure {
 	return Failure{Code: CodeShuttingDown, Party: PartyKeyturn}
 }
 
+// endsSoon waits a moment more for a flight whose provider has answered, unless whoever waits has hung up, and says whether it has ended.
+func (f *flight) endsSoon(over error) bool {
+	if !f.answered.Load() || !errors.Is(over, context.DeadlineExceeded) {
+		return false
+	}
+	select {
+	case <-f.done:
+		return true
+	case <-time.After(storeSlack):
+		return false
+	}
+}
+
 // unended is why a flight has no answer in time; nil is one that could not begin.
 func (f *flight) unended() Failure {
 	switch {

@@ -70,3 +70,34 @@ func TestARenewalThatIsStoredWithoutAnAnswer(t *testing.T) {
 		})
 	}
 }
+
+// leisurely is a vault that takes its time to store.
+type leisurely struct {
+	auth.Vault
+	takes time.Duration
+}
+
+func (l leisurely) Replace(ctx context.Context, owner string, g *auth.Grant, r *auth.Renewal) error {
+	time.Sleep(l.takes)
+	return l.Vault.Replace(ctx, owner, g, r)
+}
+
+// Tokens that have come at the last moment are a moment away. That it is the database which is slow is said when it is.
+func TestWhoWaitsGetsWhatIsBeingStored(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		takes      time.Duration
+		generation int64
+		code       string
+	}{{300 * time.Millisecond, 2, ""}, {2 * time.Second, 1, auth.CodeStorage}} {
+		t.Run(c.takes.String(), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{timeout: 2 * time.Second, vault: func(v auth.Vault) auth.Vault { return leisurely{v, c.takes} }})
+			h.idp.Change(func() { slow(1850 * time.Millisecond)(h.idp) })
+			result := h.renew(t)
+			if result.Grant.Generation != c.generation || result.Failure.Code != c.code {
+				t.Errorf("generation %d with %q", result.Grant.Generation, result.Failure.Code)
+			}
+		})
+	}
+}

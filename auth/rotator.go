@@ -14,8 +14,12 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 )
 
-// waitSlack lets a call that ends at its own time-out still answer those who wait just as long.
-const waitSlack = 100 * time.Millisecond
+const (
+	// waitSlack lets a call that ends at its own time-out still answer those who wait just as long.
+	waitSlack = 100 * time.Millisecond
+	// storeSlack is how much longer they wait for tokens that have come and are being stored. A database that takes longer is slow.
+	storeSlack = 500 * time.Millisecond
+)
 
 // RotatorConfig is what a Rotator is made of. All fields are needed but the last two.
 type RotatorConfig struct {
@@ -219,7 +223,9 @@ func (r *Rotator) await(ctx context.Context, id string, trigger Trigger, f *flig
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return f, false
+			if !f.endsSoon(ctx.Err()) {
+				return f, false
+			}
 		}
 		if !f.passed {
 			return f, true
