@@ -12,6 +12,7 @@ const (
 	// lease well before.
 	LeaseTTL    = 6 * time.Second
 	leaseExtend = 2 * time.Second
+	leaseAgain  = 100 * time.Millisecond // after an extension that failed
 	// storageWait bounds the wait for a database before a renewal begins. Nothing is lost by giving up then.
 	storageWait = 3 * time.Second
 )
@@ -87,8 +88,11 @@ func (r *Rotator) keepLease(ctx context.Context, id string) (stop func()) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := r.Vault.Extend(ctx, id, r.owner, LeaseTTL); !errors.Is(err, ErrStale) {
+		switch err := r.Vault.Extend(ctx, id, r.owner, LeaseTTL); {
+		case err == nil:
 			timer.Reset(leaseExtend)
+		case !errors.Is(err, ErrStale): // whatever kept it from that may be over any moment
+			timer.Reset(leaseAgain)
 		}
 	})
 	return func() {

@@ -99,7 +99,8 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	if db.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	db.report(db.heed(ctx))
+	_, err = db.heed(ctx)
+	db.report(err)
 	db.report(db.inherit(ctx))
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.upkeep.Go(func() { vault.Upkeep(ctx, db.Log, db.writeMarks, db.Tidy, db.writeMarks) })

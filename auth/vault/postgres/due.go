@@ -42,27 +42,32 @@ func (db *DB) Due(
 
 // Struck implements auth.Vault.
 func (db *DB) Struck(ctx context.Context, provider string, limit int) ([]auth.Candidate, error) {
-	if err := db.queued(ctx, db.heed); err != nil {
+	err := db.queued(ctx, func(ctx context.Context) error {
+		_, err := db.heed(ctx)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return db.candidates(ctx, selectStruck, provider, limit)
 }
 
 // heed looks whether the database takes writes, and whether its clock was set: who has nothing to write would not know that others could not
-// extend their leases.
-func (db *DB) heed(ctx context.Context) error {
+// extend their leases. It returns what the database's own clock shows.
+func (db *DB) heed(ctx context.Context) (shown time.Time, err error) {
 	var readOnly bool
 	var now int64
 	asked := time.Now()
-	err := db.one(ctx, into(&readOnly, &now), `SELECT current_setting('transaction_read_only')::boolean, keyturn_now()`)
+	err = db.one(ctx, into(&readOnly, &now, &shown),
+		`SELECT current_setting('transaction_read_only')::boolean, keyturn_now(), clock_timestamp()`)
 	if err != nil {
-		return err
+		return shown, err
 	}
 	db.steady.Heed(asked, vault.FromMicros(now))
 	if readOnly {
 		db.steady.Wait(vault.AfterOutage)
 	}
-	return nil
+	return shown, nil
 }
 
 func (db *DB) candidates(ctx context.Context, query, provider string, args ...any) ([]auth.Candidate, error) {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
@@ -89,18 +92,37 @@ func (db *DB) claimOwner(owner string) {
 	}
 }
 
+// leaseWait is how long a lease may wait for others' locks, or for a server that stands still. Meanwhile its holder could not extend it.
+const leaseWait = time.Second
+
 // Lease implements auth.Vault. Leases run by the database's clock. One that ran out is taken from its holder only when this
 // process has had the database for a while, and its clock has not been set: after that the holder, who could not extend it, gets to
 // store first. What this process has inherited is its own to take.
 func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
 	db.claimOwner(owner)
-	if err := db.heed(ctx); err != nil {
+	shown, err := db.heed(ctx)
+	if err != nil {
 		return nil, err
 	}
-	// A lease that ends later than any lease could was taken before the clock was set back.
-	g, err := db.grant(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
-		WHERE id = $1 AND (lease_owner IN ('', $2, $5) OR $4 AND (lease_until <= keyturn_now() OR lease_until > keyturn_now() + 2 * $3))
-		RETURNING `+grantColumns, id, owner, ttl.Microseconds(), db.steady.Steady(), db.heir)
+	began := time.Now()
+	var g *auth.Grant
+	err = db.use(ctx, func(ctx context.Context) error {
+		both := &pgx.Batch{} // is one transaction
+		both.Queue(`SELECT set_config('lock_timeout', $1, true)`, fmt.Sprint(leaseWait.Milliseconds()))
+		// A lease that ends later than any lease could was taken before the clock was set back.
+		both.Queue(`UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
+			WHERE id = $1 AND (lease_owner IN ('', $2, $5) OR $4 AND clock_timestamp() < $6
+				AND (lease_until <= keyturn_now() OR lease_until > keyturn_now() + 2 * $3))
+			RETURNING `+grantColumns, id, owner, ttl.Microseconds(), db.steady.Steady(), db.heir, shown.Add(leaseWait)).QueryRow(
+			func(row pgx.Row) (err error) {
+				g, err = db.scan(row, nil)
+				return err
+			})
+		return db.pool.SendBatch(ctx, both).Close()
+	})
+	if time.Since(began) > leaseWait {
+		db.steady.Wait(vault.AfterOutage)
+	}
 	if !errors.Is(err, auth.ErrNotFound) {
 		return g, err
 	}

@@ -42,6 +42,45 @@ func TestAfterWritesFailedALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 	}
 }
 
+// Nothing fails when a statement only has to wait. The holder had to wait as long, behind an index that was built, say.
+func TestBehindALockALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
+	t.Parallel()
+	database, keys := pgtest.Database(t), vaulttest.Keyset(t)
+	holder, other := connect(t, database, keys), connect(t, database, keys)
+	operator := operatorOf(t, database)
+	for _, lock := range []string{
+		`LOCK TABLE grants IN SHARE MODE`, `LOCK TABLE grants IN ACCESS EXCLUSIVE MODE`, `SELECT * FROM grants FOR UPDATE`,
+	} {
+		g := create(t, holder)
+		if _, err := holder.Lease(t.Context(), g.ID, "holder", time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+		other.calm()
+		tx, err := operator.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), lock); err != nil {
+			t.Fatal(err)
+		}
+		maintained := make(chan error)
+		time.AfterFunc(1500*time.Millisecond, func() { maintained <- tx.Commit(t.Context()) })
+		if _, err := other.Lease(t.Context(), g.ID, "other", time.Second); err == nil {
+			t.Errorf("%s: the lease is taken", lock)
+		}
+		if err := <-maintained; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.Lease(t.Context(), g.ID, "other", time.Second); !errors.Is(err, auth.ErrLeased) {
+			t.Errorf("%s: after that: %v", lock, err)
+		}
+		if err := holder.Extend(t.Context(), g.ID, "holder", time.Second); err != nil {
+			t.Errorf("%s: its holder: %v", lock, err)
+		}
+	}
+}
+
 // Who has nothing to write looks whether others could.
 func TestADatabaseThatOnlyReadsIsNoticedWithoutAWrite(t *testing.T) {
 	t.Parallel()
