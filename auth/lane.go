@@ -298,9 +298,6 @@ func ails(refusal *ProviderError) bool {
 	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
 		return true
 	}
-	switch refusal.Failure.Code {
-	case "invalid_client", "unauthorized_client", "unsupported_grant_type", CodeRedirect, CodeDiscovery:
-		return true
-	}
-	return false
+	code := refusal.Failure.Code
+	return RefusesClient(code) || code == CodeRedirect || code == CodeDiscovery
 }

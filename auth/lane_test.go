@@ -238,3 +238,17 @@ func TestARefusalIsNoAilment(t *testing.T) {
 		t.Error("ten people whose refresh tokens are refused make a provider rest")
 	}
 }
+
+// What refuses the client, in whatever words, refuses it for everybody.
+func TestWhatMeetsEverybodyHasTheProviderRest(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]bool{
+		"invalid_client": true, "unsupported_grant_type": true, "incorrect_client_credentials": true, "bad_client_secret": true,
+		"invalid_client_id": true, "deleted_client": true, "disabled_client": true, CodeRedirect: true,
+		"invalid_grant": false, "invalid_scope": false,
+	} {
+		if got := ails(&ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: code, Status: 400}}); got != want {
+			t.Errorf("%s: %v", code, got)
+		}
+	}
+}

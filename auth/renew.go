@@ -253,7 +253,7 @@ func (r *Rotator) finish(ctx context.Context, g *Grant, record *Renewal) (Result
 	case err != nil:
 		return Result{}, err
 	}
-	r.recorded(ctx, g.Identity.Provider, record)
+	r.recorded(ctx, g, record)
 	return Result{View: View{Grant: g}, Outcome: record.Outcome, Failure: g.Standing.Failure, Took: record.Duration}, nil
 }
 
@@ -265,6 +265,9 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	g.PresentingAt, g.LeasedUntil = time.Time{}, time.Time{}
 	st := &g.Standing
 	v := judge(refusal.Failure, st.InvalidRequests)
+	if v.outcome == OutcomeRefused && a.policy.GrantType == GrantClientCredentials {
+		v = verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap} // the client's own doing: nothing of the person's was refused
+	}
 	if v.outcome == OutcomeRefused {
 		// Somebody else may have renewed the grant with the very token that was refused to us.
 		if stored, err := r.Vault.Get(ctx, g.ID); err == nil && stored.Generation > g.Generation {
@@ -330,13 +333,13 @@ func (a attempt) record(g *Grant, now time.Time) Renewal {
 }
 
 // recorded counts a renewal and writes the event; what an operator must mend is an error.
-func (r *Rotator) recorded(ctx context.Context, provider string, record *Renewal) {
-	r.Counters.renewed(provider, record)
+func (r *Rotator) recorded(ctx context.Context, g *Grant, record *Renewal) {
+	r.Counters.renewed(g.Identity.Provider, record)
 	r.Events.Publish(record.GrantID)
 	log := r.Log.InfoContext
 	switch {
 	case record.Outcome.Succeeded():
-	case judge(Failure{Code: record.Code}, 0).party == PartyOperator:
+	case g.Standing.Failure.Party == PartyOperator:
 		log = r.Log.ErrorContext
 	default:
 		log = r.Log.WarnContext

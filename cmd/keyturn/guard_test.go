@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -290,34 +289,6 @@ func TestWhoDeclinesConsentIsSignedIn(t *testing.T) {
 				t.Errorf("the sign-in ends at %s: %s", a.url, a.body)
 			}
 		})
-	}
-}
-
-// client_credentials is what the article's route does: client id, secret and audience.
-func TestClientCredentials(t *testing.T) {
-	t.Parallel()
-	asked := make(chan url.Values, 5)
-	_, p := atScripted(t, func(idp *scripted.Provider) {
-		idp.Token = func(w http.ResponseWriter, r *http.Request, _ func() map[string]any) bool {
-			asked <- r.PostForm
-			_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "for-the-api", "token_type": "Bearer", "expires_in": 600})
-			return true
-		}
-	}, "KEYTURN_GRANT_TYPE=client_credentials", "KEYTURN_API_IDENTIFIER=https://api.example/", "KEYTURN_SCOPES=openid offline_access read:things")
-	alice := p.person()
-	alice.do(t, "GET", "/auth/oidc", nil)
-	a := alice.do(t, "POST", "/api/renew-token", nil)
-	if got := a.json(t); got["access_token"] != "for-the-api" || got["outcome"] != "renewed" || got["generation"] != 2.0 {
-		t.Errorf("%d %s", a.status, a.body)
-	}
-	if form := <-asked; form.Get("grant_type") != "client_credentials" || form.Get("audience") != "https://api.example/" || form.Get("scope") != "read:things" || form.Has("refresh_token") {
-		t.Errorf("asked with %v", form)
-	}
-	if said := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true").body; !strings.Contains(said, "Renewed in") {
-		t.Errorf("the page says: %s", said)
-	}
-	if scope := alice.token(t)["scope"]; scope != "read:things" {
-		t.Errorf("its scope is %v", scope)
 	}
 }
 
