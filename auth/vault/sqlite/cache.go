@@ -17,6 +17,9 @@ const cachedRows = 2048
 // key names a row.
 type key struct{ grant, session string }
 
+// elsewhere is what a write names that changes neither a grant nor a session. One that names nothing may have changed any.
+var elsewhere key
+
 // row is a grant that has been opened, or a session that has been read. Nobody changes it.
 type row struct {
 	grant   *auth.Grant

@@ -101,6 +101,35 @@ func TestWhatIsWrittenIsRemembered(t *testing.T) {
 	}
 }
 
+// A sign-in under way is marked each second, and every tab that waits for it: nothing of that is about a grant.
+func TestMarksLeaveWhatIsRemembered(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	if db.cache == nil {
+		t.Skip("rows are not cached on this system")
+	}
+	g, until := create(t, db), db.clock.Now().Add(time.Hour)
+	if _, err := db.Get(t.Context(), g.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, mark := range []struct {
+		what string
+		do   func() error
+	}{
+		{"use", func() error { _, err := db.Use(t.Context(), "m", until); return err }},
+		{"use again", func() error { _, err := db.Use(t.Context(), "m", until); return err }},
+		{"keep", func() error { _, err := db.Keep(t.Context(), "m", until); return err }},
+		{"unuse", func() error { return db.Unuse(t.Context(), "m") }},
+	} {
+		if err := mark.do(); err != nil {
+			t.Fatal(err)
+		}
+		if _, cached, _ := db.cache.get(key{grant: g.ID}); !cached {
+			t.Errorf("after %s the grant has to be read", mark.what)
+		}
+	}
+}
+
 // Nothing stale is read after a write has returned, whichever process wrote.
 func TestNothingStaleIsReadAfterAWrite(t *testing.T) {
 	t.Parallel()

@@ -39,7 +39,7 @@ func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (fir
 			fingerprint, vault.Micros(until), vault.Micros(db.Now())))
 		first = n > 0
 		return err
-	})
+	}, elsewhere)
 	if err != nil {
 		return false, fmt.Errorf("remember a used token: %w", err)
 	}
@@ -53,7 +53,7 @@ func (db *DB) Keep(ctx context.Context, fingerprint string, until time.Time) (ke
 			vault.Micros(until), fingerprint, vault.Micros(db.Now())))
 		kept = n > 0
 		return err
-	})
+	}, elsewhere)
 	if err != nil {
 		return false, fmt.Errorf("remember a used token for longer: %w", err)
 	}
@@ -65,7 +65,7 @@ func (db *DB) Unuse(ctx context.Context, fingerprint string) error {
 	err := db.inTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`DELETE FROM used_tokens WHERE fingerprint = ?`, fingerprint)
 		return err
-	})
+	}, elsewhere)
 	if err != nil {
 		return fmt.Errorf("forget a used token: %w", err)
 	}

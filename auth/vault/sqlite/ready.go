@@ -74,7 +74,7 @@ func (db *DB) Ready(ctx context.Context) error {
 			err = tx.exec(`PRAGMA user_version = 0`) // writes the first page; nothing reads the number
 		}
 		return err
-	}, key{})
+	}, elsewhere)
 	switch {
 	case !write:
 		return errors.Join(err, db.probe.result())
