@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -92,9 +93,7 @@ func Redact(text string, secrets ...Secret) string {
 // RedactCut is Redact of a text that breaks off, perhaps within a secret: what its end has of the beginning of one goes, too.
 func RedactCut(text string, secrets ...Secret) string {
 	text = Redact(text, secrets...)
-	if i := strings.LastIndexByte(text, '%'); i >= 0 && i >= len(text)-2 {
-		text = text[:i] // half a percent-encoded byte
-	}
+	text = halfEncoded.ReplaceAllString(text, "$1")
 	plain, at := decoded(text)
 	end := len(text)
 	for _, s := range secrets {
@@ -106,14 +105,37 @@ func RedactCut(text string, secrets ...Secret) string {
 	return text[:end] + redacted
 }
 
-// unfinished is how much of the beginning of a secret ends a text, in bytes.
+// halfEncoded is a part of a byte that is percent-encoded, or escaped as in JSON, at the end of a text that breaks off there. A backslash
+// may itself be what is escaped.
+var halfEncoded = regexp.MustCompile(`%[0-9A-Fa-f]?$|((?:^|[^\\])(?:\\\\)*)\\(?:u[0-9A-Fa-f]{0,3})?$`)
+
+// unfinished is how much of the beginning of a secret ends a text, in bytes. It takes time linear in the secret, as Knuth, Morris and Pratt
+// do: within[n] is what of a match of n+1 bytes is one itself.
 func unfinished(text, secret string) int {
-	for n := min(len(text), len(secret)); n >= shortest; n-- {
-		if strings.HasSuffix(text, secret[:n]) {
-			return n
-		}
+	if len(secret) < shortest {
+		return 0
 	}
-	return 0
+	within := make([]int, len(secret))
+	longer := func(n int, b byte) int {
+		for n > 0 && (n == len(secret) || secret[n] != b) {
+			n = within[n-1]
+		}
+		if secret[n] == b {
+			n++
+		}
+		return n
+	}
+	for i := 1; i < len(secret); i++ {
+		within[i] = longer(within[i-1], secret[i])
+	}
+	n := 0
+	for _, b := range []byte(text[max(0, len(text)-len(secret)):]) {
+		n = longer(n, b)
+	}
+	if n < shortest {
+		return 0
+	}
+	return n
 }
 
 // span is a part of a text, in bytes.
@@ -142,8 +164,8 @@ func decoded(text string) (plain string, at []int) {
 		at = append(at, i)
 		one := [1]byte{text[i]}
 		switch {
-		case strings.HasPrefix(text[i:], `\/`):
-			one[0], i = '/', i+1
+		case text[i] == '\\' && i+1 < len(text) && strings.IndexByte(`/"\`, text[i+1]) >= 0:
+			one[0], i = text[i+1], i+1
 		case strings.HasPrefix(text[i:], `\u00`) && i+5 < len(text):
 			if _, err := hex.Decode(one[:], []byte(text[i+4:i+6])); err == nil {
 				i += 5

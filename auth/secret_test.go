@@ -38,7 +38,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 	for said, secret := range map[string]Secret{
 		"a=1&refresh_token=RT%2F%2b%3D..%3D%3D&b=2": "RT/+=..==", "p%40ss+word%25": "p@ss word%", "(%61%62%63%64)": "abcd", "%25%32x%25": "%2x%",
-		`{"echo":"Bearer ab\/cd\u002bef=="}`: "ab/cd+ef==",
+		`{"echo":"Bearer ab\/cd\u002bef=="}`: "ab/cd+ef==", `{"echo":"a\"b\\c\\"}`: `a"b\c\`,
 	} {
 		if text := Redact(said, secret); strings.Contains(text, "%") || !strings.Contains(text, "[redacted]") {
 			t.Errorf("%s: %s", said, text)
@@ -61,9 +61,19 @@ func TestNoPartOfASecretIsAtTheEndOfATextThatIsCut(t *testing.T) {
 	for said, want := range map[string]string{
 		"x " + secret: "x [redacted]", "x to/ken+an": "x [redacted]", "x to%2Fken%2Ban": "x [redacted]", "x to%2Fken%2": "x [redacted]",
 		"x to%2": "x to", "x to/": "x to/", "x too/ken": "x too/ken", "": "",
+		`x to\/ken\`: "x [redacted]", `x to\/ken\u`: "x [redacted]", `x to\/ken\u00`: "x [redacted]", `x to\/ken\u002`: "x [redacted]",
+		`x \\`: `x \\`, `x \\\`: `x \\`,
 	} {
 		if text := RedactCut(said, secret, ""); text != want {
 			t.Errorf("%q: %q, want %q", said, text, want)
+		}
+	}
+	for _, c := range []struct {
+		text, secret string
+		want         int
+	}{{"abcab", "abcabd", 5}, {"ababab", "abababc", 6}, {"xababa", "ababc", 0}, {"xabaab", "abaabaab", 5}, {"aaaaaaa", "aaaaa", 5}, {"b", "aaaa", 0}} {
+		if got := unfinished(c.text, c.secret); got != c.want {
+			t.Errorf("%q ends with %d bytes of %q, want %d", c.text, got, c.secret, c.want)
 		}
 	}
 }
