@@ -270,6 +270,8 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 			"allowed: a number of connections, at least 1"},
 		{"--database=postgres://u:hush@h/d?pool_min_conns=some", `--database (KEYTURN_DATABASE): "postgres://…" has pool_min_conns="some"; ` +
 			"allowed: a number of connections, at least 0"},
+		{"--database=postgres://u:hush@h/d?sslmode=some&password=hush", `--database (KEYTURN_DATABASE): "postgres://…": the URL has a ` +
+			`parameter "sslmode" that cannot be used: sslmode is invalid; allowed: what PostgreSQL takes in a connection URI`},
 		{"--database=sqlite:", `--database (KEYTURN_DATABASE): "sqlite:" names no file; allowed: sqlite, sqlite:PATH ` +
 			`or postgres://user:password@host:5432/name`},
 		{"--config=/nowhere/k.yaml", `--config (KEYTURN_CONFIG): "/nowhere/k.yaml" cannot be read (no such file or ` +

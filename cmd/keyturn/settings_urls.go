@@ -10,6 +10,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
+	"keyturn/auth/vault/postgres"
 )
 
 // listenAddress checks the form host:port; the host may be empty.
@@ -217,6 +218,9 @@ func parseDatabase(text string) (databaseDSN, error) {
 			if n, err := strconv.ParseInt(value, 10, 32); u.Query().Has(name) && (err != nil || int(n) < least) {
 				return databaseDSN{}, fmt.Errorf("%s has %s=%s; allowed: a number of connections, at least %d", known, name, shown(value), least)
 			}
+		}
+		if err := postgres.Check(auth.Secret(text)); err != nil {
+			return databaseDSN{}, fmt.Errorf("%s: %w; allowed: what PostgreSQL takes in a connection URI", known, err)
 		}
 		return databaseDSN{Engine: enginePostgres, URL: auth.Secret(text)}, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
@@ -79,7 +80,7 @@ type DB struct {
 func Open(ctx context.Context, options Options) (*DB, error) {
 	config, err := configure(options.URL)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open database: %w", err)
 	}
 	most := int(config.MaxConns)
 	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners), heir: rand.Text()}
@@ -115,12 +116,12 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 	if errors.As(err, &unparsed) {
 		// Its own words quote the URL. The reason below does not; a URL that is none may hold the password anywhere.
 		if _, notURL := url.Parse(text.Reveal()); notURL != nil || errors.Unwrap(unparsed) == nil {
-			return nil, errors.New("open database: the URL is not one that PostgreSQL's driver understands")
+			return nil, errors.New("the URL is not one that PostgreSQL's driver understands")
 		}
-		return nil, fmt.Errorf("open database: the URL has a part that cannot be used: %w", errors.Unwrap(unparsed))
+		return nil, fmt.Errorf("the URL has %s that cannot be used: %w", partAtFault(text.Reveal()), errors.Unwrap(unparsed))
 	}
 	if err != nil {
-		return nil, errors.New("open database: the URL cannot be used")
+		return nil, errors.New("the URL cannot be used")
 	}
 	if u, err := url.Parse(text.Reveal()); err == nil {
 		if !u.Query().Has("pool_max_conns") {
@@ -151,6 +152,29 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 		return err
 	}
 	return config, nil
+}
+
+// Check says what of a URL cannot be used, whether or not there is a database. The error quotes no value that may be secret.
+func Check(text auth.Secret) error {
+	_, err := configure(text)
+	return err
+}
+
+// partAtFault names what the URL could be used without.
+func partAtFault(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "a part"
+	}
+	for name := range u.Query() {
+		others, rest := *u, u.Query()
+		rest.Del(name)
+		others.RawQuery = rest.Encode()
+		if _, err := pgxpool.ParseConfig(others.String()); err == nil {
+			return "a parameter " + strconv.Quote(name)
+		}
+	}
+	return "a part"
 }
 
 // patient is the configuration of a connection that no request waits for.
@@ -204,7 +228,7 @@ func migrated(ctx context.Context, config *pgx.ConnConfig) error {
 func HoldsGrants(ctx context.Context, text auth.Secret) (holds bool, err error) {
 	config, err := configure(text)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("open database: %w", err)
 	}
 	err = look(ctx, config.ConnConfig, "grants", `SELECT EXISTS (SELECT 1 FROM grants)`, &holds)
 	return holds, err
