@@ -147,9 +147,15 @@ func (p *Provider) introspect(w http.ResponseWriter, r *http.Request) {
 	p.op.ServeHTTP(w, r)
 }
 
-// GetPrivateClaimsFromScopes implements op.OPStorage: the access token says what it is for.
-func (s *storage) GetPrivateClaimsFromScopes(_ context.Context, _, _ string, scopes []string) (map[string]any, error) {
-	return map[string]any{"scope": strings.Join(scopes, " ")}, nil
+// GetPrivateClaimsFromRequest implements op.CanGetPrivateClaimsFromRequest: the access token says what it is for (RFC 9068 section 2.2.3),
+// as the token answer does.
+func (s *storage) GetPrivateClaimsFromRequest(_ context.Context, request op.TokenRequest, _ []string) (map[string]any, error) {
+	return map[string]any{"scope": strings.Join(request.GetScopes(), " ")}, nil
+}
+
+// GetPrivateClaimsFromScopes implements op.OPStorage, which asks GetPrivateClaimsFromRequest instead.
+func (s *storage) GetPrivateClaimsFromScopes(context.Context, string, string, []string) (map[string]any, error) {
+	return nil, errNotSupported
 }
 
 var errNotSupported = errors.New("not supported")

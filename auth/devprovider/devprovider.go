@@ -162,9 +162,9 @@ func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
 		"userinfo_endpoint": at("/userinfo"), "jwks_uri": at("/keys"), "introspection_endpoint": at("/oauth/introspect"),
 		"revocation_endpoint": at("/revoke"), "end_session_endpoint": at("/end_session"),
 		"scopes_supported": []string{"openid", "profile", "email", "offline_access"}, "response_types_supported": []string{"code"},
-		"response_modes_supported": []string{"query", "form_post"},
-		"grant_types_supported":    []string{"authorization_code", "refresh_token", "client_credentials"},
-		"subject_types_supported":  []string{"public"}, "id_token_signing_alg_values_supported": []string{"ES256"},
+		"response_modes_supported": []string{"query"}, "request_uri_parameter_supported": false, // whose default is true
+		"grant_types_supported":   []string{"authorization_code", "refresh_token", "client_credentials"},
+		"subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"ES256"},
 		"token_endpoint_auth_methods_supported": methods, "introspection_endpoint_auth_methods_supported": methods[:1],
 		"revocation_endpoint_auth_methods_supported": methods, "code_challenge_methods_supported": []string{"S256"},
 		"claims_supported": []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "azp", "name", "given_name", "family_name", "preferred_username", "email", "email_verified"},

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"keyturn/auth"
 )
 
 func TestSigningIn(t *testing.T) {
@@ -96,6 +98,20 @@ func TestReuseInsideTheIntervalBringsTheSameSuccessor(t *testing.T) {
 	_, third := w.refresh(second["refresh_token"])
 	w.refused(first["refresh_token"]) // no longer the newest one's predecessor
 	w.refused(third["refresh_token"])
+}
+
+// Whoever compares the card with the inspector sees one scope.
+func TestTheAccessTokenHasTheScopeOfItsAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, time.Minute)
+	first := w.signIn()
+	_, second := w.refresh(first["refresh_token"])
+	for _, answer := range []map[string]any{first, second} {
+		jwt, ok := auth.ParseJWT(auth.Secret(answer["access_token"].(string)))
+		if scope := answer["scope"]; !ok || scope != "openid profile email offline_access" || jwt.Claims["scope"] != scope {
+			t.Errorf("the answer has the scope %v, the token %v", scope, jwt.Claims["scope"])
+		}
+	}
 }
 
 func TestTwentyAtOnce(t *testing.T) {
