@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -135,7 +137,11 @@ func (a *app) failed(err error, c echo.Context) {
 		c.Response().Header().Set("HX-Reswap", "innerHTML")
 		answer = a.render(c, p.status, views.Notice(words))
 	case forPrograms || isAPI(path) && !isForm(c) || !acceptsHTML(c) && c.Request().Method != http.MethodGet:
-		answer = c.JSON(p.status, map[string]any{"error": apiError{p.code, p.title + " " + p.next}})
+		said := map[string]any{"error": apiError{p.code, p.title + " " + p.next}}
+		if path == triggerRoute { // as in its other answers
+			said["status"] = p.status
+		}
+		answer = c.JSON(p.status, said)
 	default:
 		answer = a.render(c, p.status, views.Error(views.ErrorPage{
 			Status: p.status, Problem: words, Action: p.actionURL, ActionLabel: p.actionLabel,
@@ -193,6 +199,13 @@ func isForm(c echo.Context) bool { return c.Request().Method == http.MethodPost 
 
 // acceptsHTML tells a browser's navigation from a program's call: no browser asks for JSON by name when it navigates.
 func acceptsHTML(c echo.Context) bool {
-	accept := strings.ToLower(c.Request().Header.Get(echo.HeaderAccept)) // RFC 9110 section 8.3.1
-	return strings.Contains(accept, echo.MIMETextHTML) && !strings.Contains(accept, echo.MIMEApplicationJSON)
+	var html, json bool
+	for mediaRange := range strings.SplitSeq(c.Request().Header.Get(echo.HeaderAccept), ",") {
+		kind, params, err := mime.ParseMediaType(mediaRange)
+		if weight, malformed := strconv.ParseFloat(params["q"], 64); err != nil || malformed == nil && weight == 0 { // RFC 9110 section 12.4.2
+			continue
+		}
+		html, json = html || kind == echo.MIMETextHTML, json || kind == echo.MIMEApplicationJSON
+	}
+	return html && !json
 }

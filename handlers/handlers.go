@@ -123,11 +123,11 @@ func (a *app) routes() *echo.Echo {
 
 	e.POST(triggerRoute, a.triggerRenewToken, renew)
 	e.POST(renewRoute, a.renewToken, renew)
-	e.GET("/api/session", a.session)
-	e.GET(rotationsRoute, a.rotations)
 	e.GET(eventsRoute, a.events)
 
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		e.Add(method, "/api/session", a.session)
+		e.Add(method, rotationsRoute, a.rotations)
 		e.Add(method, "/healthz", a.healthz)
 		e.Add(method, "/readyz", a.readyz)
 		e.Add(method, "/robots.txt", robots)

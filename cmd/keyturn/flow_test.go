@@ -172,6 +172,35 @@ func TestOtherMethodsRenewNothing(t *testing.T) {
 	if g := alice.generation(t); g != 1 {
 		t.Errorf("generation %v", g)
 	}
+	for _, path := range []string{"/api/session", "/api/rotations"} { // RFC 9110 section 9.1
+		if a := alice.do(t, "HEAD", path, nil); a.status != 200 || a.body != "" || a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("HEAD %s: %d %v", path, a.status, a.header)
+		}
+	}
+}
+
+// What a caller takes is what it says, weights and all.
+func TestWhoGetsAPageAndWhoJSON(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t, "--limit-renew=5/m")
+	alice := p.person()
+	alice.signIn(t, "alice")
+	alice = alice.staying()
+	for _, c := range []struct {
+		accept string
+		page   bool
+	}{
+		{"text/html,application/xhtml+xml;q=0.9,*/*;q=0.8", true}, {"application/json, text/html;q=0.5", false}, {"text/html;q=0", false},
+		{"Text/HTML, application/json;q=0", true}, {"", false},
+	} {
+		if a := alice.do(t, "POST", "/api/trigger-renew-token", nil, "Accept", c.accept); (a.status == 303) != c.page {
+			t.Errorf("%q: %d", c.accept, a.status)
+		}
+	}
+	a := alice.do(t, "POST", "/api/trigger-renew-token", nil)
+	if a.status != 429 || a.json(t)["status"] != 429.0 || a.json(t)["error"].(map[string]any)["code"] != "too_many_requests" {
+		t.Errorf("one too many: %d %s", a.status, a.body)
+	}
 }
 
 func TestOtherSitesCannotAskForAnything(t *testing.T) {
