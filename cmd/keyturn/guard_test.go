@@ -56,6 +56,23 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 	}
 }
 
+// Cookies know no ports: a neighbour's of the same name locks nobody out.
+func TestOfSeveralSessionsTheOneThatLivesIsTaken(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	alice := p.person()
+	alice.signIn(t, "alice")
+	own := alice.cookie(t)
+	for _, cookies := range []string{own + "; keyturn_session=another", "keyturn_session=another; a=b; " + own, "keyturn_session=; " + own} {
+		if a := p.person().do(t, "GET", "/api/session", nil, "Cookie", cookies); a.status != 200 {
+			t.Errorf("%s: %d", strings.ReplaceAll(cookies, own, "(hers)"), a.status)
+		}
+	}
+	if a := p.person().do(t, "GET", "/api/session", nil, "Cookie", "keyturn_session=one; keyturn_session=another"); a.status != 401 {
+		t.Errorf("of two that nobody knows: %d", a.status)
+	}
+}
+
 func TestCookies(t *testing.T) {
 	t.Parallel()
 	cookie := func(p *program, at string) *http.Cookie {
