@@ -40,6 +40,48 @@ func TestWhatAnotherProcessHasIsNotAskedForAgain(t *testing.T) {
 	}
 }
 
+// A refusal says nothing of a grant that another process has renewed with the very token that is refused here. That counts also while the
+// database takes nothing from this process.
+func TestARefusalOfWhatAnotherProcessRenewedIsNone(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return lossy{v} }})
+	config := h.config
+	config.Vault = h.db
+	var called atomic.Bool
+	h.idp.Change(func() {
+		h.idp.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+			if called.Swap(true) {
+				return false
+			}
+			h.execute(t, `UPDATE grants SET lease_owner = '', lease_until = 0, presenting_at = 0`)
+			result, err := auth.NewRotator(config).Renew(context.Background(), h.grant.ID, auth.TriggerManual, time.Now())
+			if err != nil || result.Outcome != auth.OutcomeRotated {
+				t.Errorf("the other process: %s, %v", result.Outcome, err)
+			}
+			oauthError(http.StatusBadRequest, "invalid_grant")(w, r, grant)
+			return true
+		}
+	})
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+}
+
+// One event has one replay, whatever the provider says to that: the try that comes next has no other.
+func TestATryAfterAReplayIsNotReplayed(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	h := newHouse(t, options{idp: scriptedBy(func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) {
+		if calls.Add(1) != 2 {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})})
+	for n, want := range []int{2, 3} {
+		if h.expect(t, h.renew(t), auth.OutcomeKept, 1); h.idp.TokenCalls() != want {
+			t.Errorf("after try %d: %d token calls, want %d", n+1, h.idp.TokenCalls(), want)
+		}
+	}
+}
+
 // setBack is a vault in which the first who wants a grant meets a lease from before the clock was set back.
 type setBack struct {
 	inSteps

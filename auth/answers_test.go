@@ -124,6 +124,7 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 		{name: "token_type a number", script: edited(func(t map[string]any) { t["token_type"] = 123 }), outcome: kept, code: auth.CodeTokenType, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true, used: true},
 		{name: "token_type null", script: edited(func(t map[string]any) { t["token_type"] = nil }), outcome: rotated, calls: 1, heals: true, used: true},
 		{name: "error and a refresh token", script: edited(func(t map[string]any) { t["error"] = "server_error"; delete(t, "access_token") }), outcome: kept, code: "server_error", party: auth.PartyProvider, calls: 1, next: time.Second, heals: true, used: true},
+		{name: "a refusal and a refresh token", script: edited(func(t map[string]any) { t["error"] = "invalid_grant"; delete(t, "access_token") }), outcome: kept, code: "invalid_grant", party: auth.PartyPerson, calls: 1, next: time.Second, heals: true, used: true},
 		{name: "token_type bEARER", script: edited(func(t map[string]any) { t["token_type"] = "bEARER" }), outcome: rotated, calls: 1, heals: true, used: true},
 		{name: "no refresh token", script: says(200, `{"access_token":"new","token_type":"Bearer","expires_in":60}`), outcome: auth.OutcomeRenewed, calls: 1, heals: true},
 		{name: "refresh token null", script: says(200, `{"access_token":"new","token_type":"Bearer","refresh_token":null}`), outcome: auth.OutcomeRenewed, calls: 1, heals: true},

@@ -261,6 +261,37 @@ func TestAnOutageDoesNotFillTheLog(t *testing.T) {
 	}
 }
 
+// What only this process has is not asked for again: the refresh token that is stored has been used.
+func TestWhatIsOnTheShelfIsNotRenewed(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return lossy{v} }})
+	h.config.Spool = lossySpool{h.config.Spool}
+	h.rotator = auth.NewRotator(h.config)
+	h.renew(t)
+	again := h.renew(t)
+	if again.Outcome != auth.OutcomeKept || again.Failure.Code != auth.CodeStorage || again.Grant.Generation != 2 || h.idp.TokenCalls() != 1 {
+		t.Errorf("%s (%s), generation %d, %d token calls", again.Outcome, again.Failure.Code, again.Grant.Generation, h.idp.TokenCalls())
+	}
+}
+
+// What another process has stored is newer than what this one could not store.
+func TestWhatIsStoredIsShownBeforeWhatIsOnTheShelf(t *testing.T) {
+	t.Parallel()
+	h, _ := rotatesOntoAFullDisk(t, scripted.Sibling)
+	first, config := h.rotator, h.config
+	config.Vault, config.Spool = h.db, remote{lateSpool{config.Spool}}
+	h.diesAndStarts(t, config)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	if view, err := first.Look(t.Context(), h.grant.ID); err != nil || view.Grant.Tokens.Access != h.stored(t).Tokens.Access {
+		t.Errorf("%v, %v", view.Grant.Tokens.Access, err)
+	}
+}
+
+// remote is the spool of a process on another machine: nothing that is left here is in it.
+type remote struct{ lateSpool }
+
+func (remote) Find(string) (auth.Unstored, error) { return auth.Unstored{}, auth.ErrNotFound }
+
 // inSteps is a vault that takes no lease and mark in one write.
 type inSteps struct{ auth.Vault }
 
