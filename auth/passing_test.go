@@ -168,7 +168,8 @@ func TestAClickDoesNotWaitBehindAnAutomaticRenewal(t *testing.T) {
 	pages.Wait()
 }
 
-// waitsToClaim is the vault of a process that waits for a lease until it is released.
+// waitsToClaim is the vault of a process that waits for a lease until it is released. It reads nothing for whoever has gone away: what is
+// in memory would need no context.
 type waitsToClaim struct {
 	auth.Vault
 	waiting, released chan struct{}
@@ -178,6 +179,13 @@ func (s waitsToClaim) Claim(context.Context, *auth.Grant, string, time.Duration,
 	s.waiting <- struct{}{}
 	<-s.released
 	return auth.ErrStale
+}
+
+func (s waitsToClaim) Get(ctx context.Context, id string) (*auth.Grant, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.Vault.Get(ctx, id)
 }
 
 // Another process is done in the moment in which somebody's patience here ends: what it has stored is the answer.

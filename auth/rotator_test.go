@@ -76,6 +76,21 @@ func TestManualRequestsShareARunningCall(t *testing.T) {
 	h.expect(t, h.renew(t), auth.OutcomeRotated, 3)
 }
 
+// A request that had nothing to renew is no answer to a click that arrived before it ended.
+func TestAClickSharesNoRenewalThatTriedNothing(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	arrived := time.Now()
+	if idle, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerAutomatic, arrived); err != nil || idle.Outcome != "" {
+		t.Fatalf("%s, %v", idle.Outcome, err)
+	}
+	clicked, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerManual, arrived)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.expect(t, clicked, auth.OutcomeRotated, 2)
+}
+
 func TestTwoProcessesShareOneCall(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, options{lifetime: 3 * time.Second, idp: slow(300 * time.Millisecond)})

@@ -1,7 +1,9 @@
 package auth_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -245,6 +247,21 @@ func TestANewSignInOutlivesARenewalOfTheOld(t *testing.T) {
 			t.Errorf("full disk %v: %d revoked, %v", full, len(h.idp.Revoked()), err)
 		}
 	}
+}
+
+// unmindful is a vault that remembers nothing of what was used.
+type unmindful struct{ auth.Vault }
+
+func (unmindful) Use(context.Context, string, time.Time) (bool, error) { return false, errDiskFull }
+
+// A grant is not gone before it is known why: a renewal that is under way would revoke the tokens of the sign-in that took its place.
+func TestAGrantStaysUntilItIsKnownToBeReplaced(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return unmindful{v} }})
+	if err := h.grants.Forget(t.Context(), h.grant.ID); !errors.Is(err, errDiskFull) {
+		t.Errorf("%v", err)
+	}
+	h.stored(t)
 }
 
 // The tokens of a grant that has ended while the database took nothing are revoked, as those of one that is gone.
