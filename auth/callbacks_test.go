@@ -222,6 +222,31 @@ func TestWhatASlowCallbackKeepsIsThereForTheNext(t *testing.T) {
 	waitFor(t, "all of them", func() bool { return h.stored(t).Kept["n"] == 3.0 })
 }
 
+// Another process may have tried to renew the grant while the callback ran, in vain: what the callback keeps goes into what that left.
+func TestWhatACallbackKeepsGoesIntoWhatOthersLeft(t *testing.T) {
+	t.Parallel()
+	var h *house
+	callbacks := auth.DefaultCallbacks()
+	callbacks.Token = func(_ context.Context, event auth.TokenEvent) (map[string]any, error) {
+		if event.Account == nil {
+			h.idp.Change(func() { scriptedBy(says(http.StatusServiceUnavailable, ""))(h.idp) })
+			result, err := auth.NewRotator(h.config).Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now())
+			if err != nil || result.Outcome != auth.OutcomeKept {
+				t.Errorf("the other process: %s, %v", result.Outcome, err)
+			}
+		}
+		return map[string]any{"by": string(event.Trigger)}, nil
+	}
+	h = newHouse(t, options{callbacks: &callbacks})
+	h.renew(t)
+	if err := h.rotator.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if g := h.stored(t); g.Generation != 2 || g.Standing.Failures != 1 || g.Kept["by"] != "manual" {
+		t.Errorf("generation %d, %d failures, keeps %v", g.Generation, g.Standing.Failures, g.Kept)
+	}
+}
+
 // What a callback is given is its own, also below the top and also when nobody waits for it any more.
 func TestACallbackMayChangeWhatItIsGiven(t *testing.T) {
 	t.Parallel()

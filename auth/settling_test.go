@@ -73,6 +73,34 @@ func TestSettlingTakesNothingBack(t *testing.T) {
 	}
 }
 
+// What was found while the next renewal ran, which brought nothing, stays.
+func TestARenewalTakesNothingBackThatWasSettledMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	release := holdKeys(t, h)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	pending := h.stored(t).Pending
+	began, goOn := make(chan bool, 1), make(chan bool)
+	h.idp.Change(func() {
+		h.idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			began <- true
+			<-goOn
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+	})
+	done := make(chan auth.Result)
+	go func() { done <- h.renew(t) }()
+	<-began
+	release()
+	waitFor(t, "the id token is settled", func() bool { return h.stored(t).Pending == "" })
+	close(goOn)
+	h.expect(t, <-done, auth.OutcomeKept, 2)
+	if got := h.stored(t); got.Pending != "" || got.Tokens.ID != pending {
+		t.Errorf("%v is pending, the id token is %v", got.Pending, got.Tokens.ID)
+	}
+}
+
 // A renewal that brings no id token does not make the one before it any better.
 func TestAPendingIDTokenOutlivesTheNextRenewal(t *testing.T) {
 	t.Parallel()
@@ -185,6 +213,32 @@ func TestAGrantThatHasEndedIsNotRenewed(t *testing.T) {
 		t.Errorf("answered %s, stored %+v", result.Outcome, h.stored(t).Standing)
 	}
 	waitFor(t, "the tokens that came are revoked", func() bool { return len(h.idp.Revoked()) == 1 })
+}
+
+// Tokens of a later generation than the stored one, as after a database was restored, are not stored, and the lease is given back.
+func TestALateAnswerIsStoredOverTheGenerationThatItCameFrom(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	began, goOn := make(chan bool, 1), make(chan bool)
+	h.idp.Change(func() {
+		h.idp.Token = func(http.ResponseWriter, *http.Request, func() map[string]any) bool {
+			began <- true
+			<-goOn
+			return false
+		}
+	})
+	done := make(chan auth.Result)
+	go func() { done <- h.renew(t) }()
+	<-began
+	h.execute(t, `UPDATE grants SET generation = 1, lease_owner = '', lease_until = 0`)
+	close(goOn)
+	if result := <-done; result.Grant.Generation != 1 || h.stored(t).Generation != 1 {
+		t.Errorf("%s, generation %d, stored is %d", result.Outcome, result.Grant.Generation, h.stored(t).Generation)
+	}
+	if _, err := h.db.Lease(t.Context(), h.grant.ID, "other", auth.LeaseTTL); err != nil {
+		t.Errorf("the lease is not given back: %v", err)
+	}
 }
 
 // A refresh token that comes alone is revoked like any other, when the grant is gone by then.

@@ -312,7 +312,7 @@ func TestWithoutTheMarkNothingIsPresented(t *testing.T) {
 	if result.Failure.Code != auth.CodeStorage || h.idp.TokenCalls() != 0 {
 		t.Errorf("%s after %d token calls, want %s after none", result.Failure.Code, h.idp.TokenCalls(), auth.CodeStorage)
 	}
-	if _, err := h.db.Lease(t.Context(), h.grant.ID, "somebody else", time.Second); err != nil {
+	if _, err := h.db.Lease(t.Context(), h.grant.ID, "somebody else", auth.LeaseTTL); err != nil {
 		t.Errorf("the lease was not given back: %v", err)
 	}
 }
