@@ -228,6 +228,80 @@ func TestTheLimitOfOneAfterFailuresOfOthers(t *testing.T) {
 	}
 }
 
+// Calls that were under way together fail together, and say no more than one.
+func TestFailuresTogetherAreOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(16, time.Now)
+		began := time.Now()
+		time.Sleep(time.Second)
+		down := &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 502}}
+		for range 12 {
+			l.report(rand.Text(), began, down)
+		}
+		if _, until, ailing := l.ailing("due", 0); ailing || !until.IsZero() || l.allowed != 6 {
+			t.Errorf("it is ailing %v, rests to %v and has %d calls at once", ailing, until, l.allowed)
+		}
+	})
+}
+
+func TestWhatMeetsEverybodyIsAnAilment(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]*ProviderError{
+		"not reachable":        {Failure: Failure{Code: CodeUnreachable}},
+		"no answer":            {Delivery: DeliveryUnknown, Failure: Failure{Code: CodeTimeout}},
+		"an error of its own":  {Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 500}},
+		"too many requests":    {Delivery: DeliveryAnswered, Failure: Failure{Code: CodeRateLimited, Status: 429}},
+		"too slow":             {Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 408}},
+		"the client":           {Delivery: DeliveryAnswered, Failure: Failure{Code: "invalid_client", Status: 401}},
+		"what the client may":  {Delivery: DeliveryAnswered, Failure: Failure{Code: "unauthorized_client", Status: 400}},
+		"renewals of any kind": {Delivery: DeliveryAnswered, Failure: Failure{Code: "unsupported_grant_type", Status: 400}},
+		"another address":      {Delivery: DeliveryAnswered, Failure: Failure{Code: CodeRedirect, Status: 307}},
+		"the metadata":         {Delivery: DeliveryAnswered, Failure: Failure{Code: CodeDiscovery}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(16, time.Now)
+				for range ailsAfter {
+					time.Sleep(time.Second)
+					l.report(rand.Text(), time.Now(), refusal)
+				}
+				if why, until, ailing := l.ailing("due", 0); !ailing || !until.After(time.Now()) || why.Code != refusal.Failure.Code {
+					t.Errorf("it is ailing %v with %q, and rests to %v", ailing, why.Code, until)
+				}
+			})
+		})
+	}
+}
+
+// Who goes away in the moment in which their turn comes has it, and gives it back.
+func TestATurnThatComesTooLateIsGivenBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLane(1, time.Now)
+		if _, err := l.enter(t.Context(), newTurn("busy", true)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, goAway := context.WithCancel(t.Context())
+		go func() {
+			if leave, err := l.enter(ctx, newTurn("asked", true)); err == nil {
+				leave()
+			}
+		}()
+		synctest.Wait()
+		l.mu.Lock()
+		goAway() // it is awake now, and is given the place that comes free before it can say so
+		l.busy--
+		l.admit()
+		l.mu.Unlock()
+		synctest.Wait()
+		if _, ok := l.try("due", time.Minute); !ok {
+			t.Error("the place is lost")
+		}
+	})
+}
+
 func TestARefusalIsNoAilment(t *testing.T) {
 	t.Parallel()
 	l := newLane(16, time.Now)
