@@ -83,6 +83,10 @@ func TestAClockThatWasSetBack(t *testing.T) {
 	if policy.Due(g, back.Add(time.Minute)) {
 		t.Error("a try since the jump that waits for the expiry is put forward")
 	}
+	g.Tokens.IssuedAt, g.Standing.NextTry = start, back.Add(10*time.Second)
+	if policy.Due(g, back.Add(9*time.Second)) || !policy.Due(g, back.Add(10*time.Second)) {
+		t.Error("a token from the future is not tried again when its back-off ends")
+	}
 }
 
 func TestState(t *testing.T) {

@@ -78,6 +78,19 @@ func TestNoPartOfASecretIsAtTheEndOfATextThatIsCut(t *testing.T) {
 	}
 }
 
+func TestATextMayEndInTheMiddleOfAnEscape(t *testing.T) {
+	t.Parallel()
+	const whole = `x \u0041bcd%2Fef\/gh\u0041`
+	for end := range len(whole) {
+		if text := Redact(whole[:end], "no such"); text != whole[:end] {
+			t.Errorf("%q: %q", whole[:end], text)
+		}
+		if text := RedactCut(whole[:end], "no such"); !strings.HasPrefix(whole, text) {
+			t.Errorf("%q, cut: %q", whole[:end], text)
+		}
+	}
+}
+
 // Who wrote the text may have made it for this: no occurrence may cost what the whole text costs.
 func TestToRedactIsLinear(t *testing.T) {
 	for _, one := range []string{"%41bcd", "Abcd", "a+b%2F"} {
