@@ -19,9 +19,10 @@ type memory struct {
 	sessions map[string][]byte
 	marks    map[string]time.Time
 	stored   int
-	full     bool // takes no session
-	taken    bool // all marks are somebody else's
-	struck   bool // whoever has a mark has died
+	full     bool       // takes no session
+	taken    bool       // all marks are somebody else's
+	struck   bool       // whoever has a mark has died
+	keeping  chan error // if it is not nil, nothing is kept: it is told of the beginning, and why nobody waits any more
 }
 
 var errFull = errors.New("full")
@@ -57,14 +58,15 @@ func (s *memory) DeleteCtx(_ context.Context, hash string) error {
 	return nil
 }
 
-func (s *memory) Use(_ context.Context, mark string, until time.Time) (first bool, err error) {
+// Use implements session.Marks. Who is cut off learns nothing of what is done.
+func (s *memory) Use(ctx context.Context, mark string, until time.Time) (first bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.taken || time.Now().Before(s.marks[mark]) {
 		return false, nil
 	}
 	s.marks[mark] = until
-	return true, nil
+	return true, ctx.Err()
 }
 
 func (s *memory) Used(_ context.Context, mark string) (bool, error) {
@@ -73,7 +75,13 @@ func (s *memory) Used(_ context.Context, mark string) (bool, error) {
 	return time.Now().Before(s.marks[mark]), nil
 }
 
-func (s *memory) Keep(_ context.Context, mark string, until time.Time) (kept bool, err error) {
+func (s *memory) Keep(ctx context.Context, mark string, until time.Time) (kept bool, err error) {
+	if s.keeping != nil {
+		s.keeping <- nil
+		<-ctx.Done()
+		s.keeping <- ctx.Err()
+		return false, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if kept = !s.struck && time.Now().Before(s.marks[mark]); kept {
@@ -173,7 +181,7 @@ func TestTheTurnOfADeadProcessIsInheritedSoon(t *testing.T) {
 	t.Parallel()
 	s, ask := inMemory(t)
 	synctest.Test(t, func(t *testing.T) {
-		inTurn(t, ask, func(func()) {
+		inTurn(t, ask, func(dead func()) {
 			s.mu.Lock()
 			s.struck = true
 			s.mu.Unlock()
@@ -181,6 +189,9 @@ func TestTheTurnOfADeadProcessIsInheritedSoon(t *testing.T) {
 			inTurn(t, ask, func(end func()) {
 				if took := time.Since(began); took > 5*time.Second {
 					t.Errorf("the next waited for %v", took)
+				}
+				if dead(); s.turns() != 1 {
+					t.Error("who had it before, and was not dead after all, gives it up")
 				}
 				end()
 			})
@@ -207,6 +218,52 @@ func TestATurnThatRanOutIsSomebodyElses(t *testing.T) {
 			})
 		})
 	})
+}
+
+func TestTheEndOfATurnWaitsForNoExtension(t *testing.T) {
+	t.Parallel()
+	s, ask := inMemory(t)
+	s.keeping = make(chan error, 2)
+	inTurn(t, ask, func(end func()) {
+		<-s.keeping
+		end()
+		if err := <-s.keeping; !errors.Is(err, context.Canceled) || s.turns() != 0 {
+			t.Errorf("the extension ended with %v, %d turns are taken", err, s.turns())
+		}
+	})
+}
+
+// A browser that goes away while its request asks for a turn leaves nobody waiting for that.
+func TestATurnOfWhoeverHasGoneAwayIsGivenUp(t *testing.T) {
+	t.Parallel()
+	s, ask := inMemory(t)
+	ask(func(m *session.Manager, r *http.Request) {
+		ctx, goAway := context.WithCancel(r.Context())
+		goAway()
+		end, ok, err := m.Turn(ctx)
+		if ok {
+			end()
+		}
+		if n := s.turns(); n != 0 {
+			t.Errorf("%d turns are taken; %v", n, err)
+		}
+	})
+}
+
+// What could not be stored is not stored by the end of its request, when the browser has been told that it was not.
+func TestASignInThatIsNotBegunIsNotStored(t *testing.T) {
+	t.Parallel()
+	s, ask := inMemory(t)
+	ask(func(m *session.Manager, r *http.Request) {
+		s.full = true
+		if err := m.Await(r.Context(), "t", session.Pending{Provider: "work"}); !errors.Is(err, errFull) {
+			t.Errorf("%v", err)
+		}
+		s.full = false
+	})
+	if s.stored != 1 {
+		t.Errorf("stored %d times", s.stored)
+	}
 }
 
 // A session that could not be given another name has none, whatever becomes of it.
