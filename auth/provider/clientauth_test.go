@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
@@ -130,6 +131,52 @@ func TestOtherEndpointsAnnounceTheirOwnMethods(t *testing.T) {
 		return withPost(r)
 	}
 	everyCall(t, idp, nil)
+}
+
+// A code is presented with the other method where the provider may mean the first one, and the settings leave the choice.
+func TestWhichRefusalsOfACodeAreTriedWithTheOtherMethod(t *testing.T) {
+	t.Parallel()
+	configured := func(c *provider.Config) { c.ClientAuth = tokenendpoint.ClientSecretBasic }
+	for name, c := range map[string]struct {
+		code  string
+		edit  func(*provider.Config)
+		again bool
+	}{
+		"of the client":                   {"invalid_client", nil, true},
+		"of the request":                  {"invalid_request", nil, true},
+		"of the code":                     {"invalid_grant", nil, false},
+		"of the client, as configured":    {"invalid_client", configured, false},
+		"of the request, as configured":   {"invalid_request", configured, false},
+		"of nothing that the client does": {"server_error", nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			announces(map[string][]string{"token_endpoint_auth_methods_supported": {"client_secret_basic", "client_secret_post"}})(idp)
+			idp.Authenticate = withPost
+			var calls atomic.Int32
+			plain := idp.Config.Handler
+			idp.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/token" {
+					calls.Add(1)
+				}
+				if _, _, basic := r.BasicAuth(); basic {
+					w.WriteHeader(http.StatusBadRequest)
+					_ = json.NewEncoder(w).Encode(map[string]string{"error": c.code})
+					return
+				}
+				plain.ServeHTTP(w, r)
+			})
+			done, err := signIn(t, newOIDC(t, idp, c.edit), nil)
+			want := int32(1)
+			if c.again {
+				want = 2
+			}
+			if (err == nil) != c.again || calls.Load() != want || c.again && done.Answer.ClientAuth != string(tokenendpoint.ClientSecretPost) {
+				t.Errorf("%d calls, found %q, %v", calls.Load(), done.Answer.ClientAuth, err)
+			}
+		})
+	}
 }
 
 func TestARenewalIsTriedWithOneMethodOnly(t *testing.T) {

@@ -212,6 +212,25 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
+// An error that repeats a request_uri has pushed nothing.
+func TestOnlyASuccessPushesARequest(t *testing.T) {
+	t.Parallel()
+	for status, code := range map[int]string{
+		http.StatusOK: "", http.StatusCreated: "", http.StatusFound: "invalid_request", http.StatusBadRequest: "invalid_request",
+		http.StatusInternalServerError: "invalid_request",
+	} {
+		client := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			fmt.Fprint(w, `{"request_uri":"urn:x","error":"invalid_request"}`)
+		})
+		uri, err := client.Push(t.Context(), client.TokenURL, url.Values{"scope": {"openid"}})
+		var refusal *auth.ProviderError
+		if code == "" && (err != nil || uri != "urn:x") || code != "" && (!errors.As(err, &refusal) || refusal.Failure.Code != code || uri != "") {
+			t.Errorf("%d: %q, %v", status, uri, err)
+		}
+	}
+}
+
 func TestMembersAreExact(t *testing.T) {
 	t.Parallel()
 	answer, err := read(&response{status: 200, body: []byte(`{"Access_Token":"no","access_token":"yes","REFRESH_TOKEN":"no","refresh_expires_in":0,"x":{"access_token":"no"}}`)}, time.Now())
