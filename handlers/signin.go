@@ -129,7 +129,13 @@ func (a *app) goToProvider(c echo.Context, p provider.Provider, returnTo, prompt
 	}
 	err = a.Sessions.Await(ctx, state, session.Pending{Provider: p.Name(), Session: s.Marshal(), ReturnTo: returnTo, Prompt: prompt, Asked: asked})
 	switch {
-	case errors.Is(err, session.ErrEnded) && !asked && timesMore(c) < mostOnceMore:
+	case errors.Is(err, session.ErrEnded) && asked:
+		// It ended since this request gave it the name that the browser does not know yet, and would not know the answer.
+		if err := a.Sessions.End(ctx); err != nil && !errors.Is(err, session.ErrRenamed) {
+			return storageProblem(err)
+		}
+		return a.arrive(c, returnTo)
+	case errors.Is(err, session.ErrEnded) && timesMore(c) < mostOnceMore:
 		return sendOnceMore(c) // with the session that the browser has by then
 	case err != nil && !errors.Is(err, session.ErrEnded):
 		return storageProblem(err)

@@ -174,8 +174,9 @@ func (m *Manager) End(ctx context.Context) error {
 		return err
 	}
 	renamed, err := m.marks.Used(ctx, formerMark(known.Loaded))
+	known.Gone = renamed // else the browser is to forget it, kept or not
 	if err == nil && renamed {
-		known.Gone, err = true, ErrRenamed
+		err = ErrRenamed
 	}
 	return err
 }
