@@ -167,7 +167,7 @@ func (s *Grants) EndOldest(
 	if slices.ContainsFunc(list, func(g *Grant) bool { return g.ID == latest.ID }) {
 		return nil // the clock was set back: which are the oldest can be told when it is right again
 	}
-	n, err := s.endEach(ctx, list, endSession, s.revokeRefresh)
+	n, err := s.endEach(ctx, list, endSession, s.revokeQueued)
 	if n > 0 {
 		s.log.InfoContext(ctx, "the oldest sessions of a person ended: there were too many", "ended", n)
 	}
@@ -194,8 +194,17 @@ func (s *Grants) endEach(
 	return ended, nil
 }
 
-// revokeRefresh revokes a grant's refresh token beside the caller, who may have ended many.
+// revokeRefresh is revokeQueued of the refresh token alone: what else the provider gave it has ended itself.
 func (s *Grants) revokeRefresh(ctx context.Context, gone *Grant) {
+	s.queueRevocation(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
+}
+
+// revokeQueued revokes a grant's tokens beside the caller, who may have ended many.
+func (s *Grants) revokeQueued(ctx context.Context, gone *Grant) {
+	s.queueRevocation(ctx, gone, gone.Tokens)
+}
+
+func (s *Grants) queueRevocation(ctx context.Context, gone *Grant, tokens TokenSet) {
 	room := s.revokingAt(gone.Identity.Provider)
 	s.revoking.Go(func() {
 		select {
@@ -203,7 +212,7 @@ func (s *Grants) revokeRefresh(ctx context.Context, gone *Grant) {
 			defer func() { <-room }()
 		case <-s.quit: // those that wait go now, or nobody ever revokes them
 		}
-		s.Revoke(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
+		s.Revoke(ctx, gone, tokens)
 	})
 }
 
@@ -228,7 +237,7 @@ func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
 		case <-ctx.Done():
 		}
 	} else {
-		s.revokeRefresh(ctx, g)
+		s.revokeQueued(ctx, g)
 	}
 	return g, nil
 }

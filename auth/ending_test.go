@@ -134,3 +134,44 @@ func TestManyRevocationsQueueAndASignOutDoesNot(t *testing.T) {
 		})
 	}
 }
+
+// accessOnly is a vault of a person's grants at a provider that gives no refresh tokens.
+type accessOnly struct{ auth.Vault }
+
+func (accessOnly) Delete(_ context.Context, id string) (*auth.Grant, error) {
+	return &auth.Grant{ID: id, Identity: auth.Identity{Provider: "work"}, Tokens: auth.TokenSet{Access: "access"}}, nil
+}
+
+func (accessOnly) Beyond(context.Context, string, string, int, int) ([]*auth.Grant, error) {
+	return []*auth.Grant{{ID: "oldest"}}, nil
+}
+
+// Without a refresh token it is the access token that has to be revoked, however many sessions end and whoever has stopped waiting for that.
+func TestAccessTokensAreRevokedWhereThereAreNoOthers(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(ctx context.Context, grants *auth.Grants) error{
+		"in time": func(ctx context.Context, grants *auth.Grants) error { _, err := grants.End(ctx, "one"); return err },
+		"late": func(ctx context.Context, grants *auth.Grants) error {
+			late, cancel := context.WithCancel(ctx)
+			cancel()
+			_, err := grants.End(late, "one")
+			return err
+		},
+		"the oldest": func(ctx context.Context, grants *auth.Grants) error {
+			return grants.EndOldest(ctx, &auth.Grant{ID: "latest"}, 1, func(context.Context, string) error { return nil })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			revoked := make(chan auth.TokenSet, 2)
+			providers := revokers{"work": {revoke: func(_ context.Context, tokens auth.TokenSet) error { revoked <- tokens; return nil }}}
+			grants := auth.NewGrants(accessOnly{}, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
+			if err := errors.Join(end(t.Context(), grants), grants.Wait(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			if tokens := <-revoked; tokens.Access != "access" {
+				t.Errorf("revoked is %v", tokens)
+			}
+		})
+	}
+}
