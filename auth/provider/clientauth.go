@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"errors"
 	"slices"
 
 	"keyturn/auth"
@@ -68,4 +69,35 @@ func (p *OIDC) clientFor(m *metadata, found string, methods, algs []string) *tok
 // revoker is our client of the revocation endpoint.
 func (p *OIDC) revoker(m *metadata, tokens auth.TokenSet) *tokenendpoint.Client {
 	return p.clientFor(m, tokens.ClientAuth, m.RevocationAuthMethods, m.RevocationAuthAlgs)
+}
+
+// asEither makes a call as the client. A provider that announces Basic may still understand only the other method: that is found out
+// where no refresh token can be burned, and the method is to be remembered with the grant. method is empty for the one that is announced.
+func asEither[T any](p *OIDC, m *metadata, call func(*tokenendpoint.Client) (T, error)) (result T, method string, err error) {
+	post := tokenendpoint.ClientSecretPost
+	result, err = call(p.client(m, ""))
+	if !p.mayBe(post, m, err) {
+		return result, "", err
+	}
+	first := err
+	result, err = call(p.client(m, string(post)))
+	if codeOf(err) == invalidClient && codeOf(first) == "invalid_request" {
+		err = first // about the request, then, which only who knows the client looks at
+	}
+	return result, string(post), err
+}
+
+// codeOf is the code of the answer that an error is; empty when it is none.
+func codeOf(err error) string {
+	refusal := new(auth.ProviderError)
+	if !errors.As(err, &refusal) {
+		return ""
+	}
+	return refusal.Failure.Code
+}
+
+// mayBe says whether a refusal of Basic may mean that the provider understands only another of the methods that it announces.
+func (p *OIDC) mayBe(other tokenendpoint.AuthMethod, m *metadata, err error) bool {
+	return slices.Contains([]string{invalidClient, "invalid_request"}, codeOf(err)) && p.config.ClientAuth == "" &&
+		authMethod(p.config, m.TokenAuthMethods) == tokenendpoint.ClientSecretBasic && slices.Contains(m.TokenAuthMethods, string(other))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -220,5 +221,42 @@ func TestResourceAndTokenParamsAreSentWithEveryRequest(t *testing.T) {
 		if organization := request.Get("organization"); (n > 0) != (organization == "acme") {
 			t.Errorf("request %d: organization %q", n, organization)
 		}
+	}
+}
+
+// A provider that announces both methods and knows the client by Basic alone looks at what a request is like with Basic only. What it finds
+// there is what has to be mended, and not the other method.
+func TestTheFaultOfARequestIsToldAndNotThatOfTheOtherMethod(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/par", "/token"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			calls, plain := 0, idp.Config.Handler
+			idp.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != path {
+					plain.ServeHTTP(w, r)
+					return
+				}
+				calls++
+				status, code := http.StatusBadRequest, "invalid_request"
+				if r.Header.Get("Authorization") == "" {
+					status, code = http.StatusUnauthorized, "invalid_client"
+				}
+				w.WriteHeader(status)
+				_ = json.NewEncoder(w).Encode(map[string]string{"error": code})
+			})
+			idp.Document = func(d map[string]any) {
+				if path == "/par" {
+					d["pushed_authorization_request_endpoint"], d["require_pushed_authorization_requests"] = idp.URL+path, true
+				}
+				d["token_endpoint_auth_methods_supported"] = []string{"client_secret_basic", "client_secret_post"}
+			}
+			_, err := signIn(t, newOIDC(t, idp, nil), nil)
+			var failed *provider.SignInError
+			if !errors.As(err, &failed) || failed.Failure.Code != "invalid_request" || calls != 2 {
+				t.Errorf("after %d calls: %v", calls, err)
+			}
+		})
 	}
 }

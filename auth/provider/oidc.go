@@ -220,30 +220,19 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	return identity, nil
 }
 
-// exchange presents the code. A provider that announces Basic may still understand only the other method: that is found out
-// here, where no refresh token can be burned, and remembered with the grant.
+// exchange presents the code.
 func (p *OIDC) exchange(ctx context.Context, m *metadata, form url.Values) (auth.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
 	defer cancel()
-	answer, err := p.client(m, "").Exchange(ctx, form)
-	if moved(err) {
-		p.discovery.doubt(ctx)
-	}
-	post := tokenendpoint.ClientSecretPost
-	if !p.mayBe(post, m, err) {
+	answer, method, err := asEither(p, m, func(client *tokenendpoint.Client) (auth.Answer, error) {
+		answer, err := client.Exchange(ctx, form)
+		if moved(err) {
+			p.discovery.doubt(ctx)
+		}
 		return answer, err
-	}
-	answer, err = p.client(m, string(post)).Exchange(ctx, form)
-	answer.ClientAuth = string(post)
+	})
+	answer.ClientAuth = method
 	return answer, err
-}
-
-// mayBe says whether a refusal of Basic may mean that the provider understands only another of the methods that it announces.
-func (p *OIDC) mayBe(other tokenendpoint.AuthMethod, m *metadata, err error) bool {
-	refusal := new(auth.ProviderError)
-	return errors.As(err, &refusal) && slices.Contains([]string{"invalid_client", "invalid_request"}, refusal.Failure.Code) &&
-		p.config.ClientAuth == "" && authMethod(p.config, m.TokenAuthMethods) == tokenendpoint.ClientSecretBasic &&
-		slices.Contains(m.TokenAuthMethods, string(other))
 }
 
 // WantsConsent implements Provider.

@@ -36,10 +36,9 @@ func (p *OIDC) pushed(ctx context.Context, m *metadata, target string) (string, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
 	defer cancel()
-	requestURI, err := p.client(m, "").Push(ctx, m.PushURL, form)
-	if post := tokenendpoint.ClientSecretPost; p.mayBe(post, m, err) {
-		requestURI, err = p.client(m, string(post)).Push(ctx, m.PushURL, form)
-	}
+	requestURI, _, err := asEither(p, m, func(client *tokenendpoint.Client) (string, error) {
+		return client.Push(ctx, m.PushURL, form)
+	})
 	if err != nil {
 		failed := &SignInError{Code: CodePushRefused, Detail: err.Error()}
 		if refusal := new(auth.ProviderError); errors.As(err, &refusal) {
