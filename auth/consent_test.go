@@ -15,17 +15,19 @@ import (
 
 // shared is a vault of one person's grants, whose tokens are called as they are.
 type shared struct {
-	auth.Vault
+	debts
 	mu    sync.Mutex
 	left  []string
 	fault error // of reading
 }
 
-func (s *shared) Delete(_ context.Context, id string) (*auth.Grant, error) {
+func (s *shared) End(_ context.Context, id string, wait time.Duration) (*auth.Grant, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = slices.DeleteFunc(s.left, func(other string) bool { return other == id })
-	return s.grant(id), nil
+	g := s.grant(id)
+	s.add(g, wait)
+	return g, nil
 }
 
 func (s *shared) grant(id string) *auth.Grant {

@@ -7,22 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"time"
 )
 
-const (
-	// endBatch is how many grants to end are looked up at a time.
-	endBatch = 100
-	// revokeTimeout bounds one try to revoke the tokens of an ended grant at its provider.
-	revokeTimeout = 10 * time.Second
-	// revokeFor is how long a revocation is tried again after the first try, and maxRevoking how many wait for that at a time.
-	revokeFor   = 5 * time.Minute
-	maxRevoking = 1000
-	// revokingAtOnce is how many calls at once a provider gets for revocations that nobody waits for: as many as it has connections kept.
-	revokingAtOnce = 32
-)
+// endBatch is how many grants to end are looked up at a time.
+const endBatch = 100
 
 // ErrReplayed says that a logout token has been used before.
 var ErrReplayed = errors.New("the logout token was used before")
@@ -81,7 +71,7 @@ func (s *Grants) endSessions(
 		if err != nil || len(list) == 0 {
 			return ended, err
 		}
-		n, err := s.endEach(ctx, list, endSession, s.revokeRefresh)
+		n, err := s.endEach(ctx, list, endSession, s.endAtProvider)
 		ended += n
 		if err != nil {
 			return ended, err
@@ -89,13 +79,23 @@ func (s *Grants) endSessions(
 	}
 }
 
-// EndFor ends all grants of a person, and their sessions as EndAll does. Their tokens are the caller's to revoke: revoke is given
-// each grant as it was, and may hold up the next.
+// EndFor ends all grants of a person, and their sessions as EndAll does. revoke is given each as it was, and may hold up the next; with
+// nil, their tokens are left to run out. What it does not see to within a minute is for a process that runs.
 func (s *Grants) EndFor(
 	ctx context.Context, whose Person, endSession func(ctx context.Context, hash string) error, revoke func(ctx context.Context, gone *Grant),
 ) (ended int, err error) {
+	end := s.drop
+	if revoke != nil {
+		end = func(ctx context.Context, id string) (*Grant, error) {
+			g, err := s.end(ctx, id, time.Minute)
+			if g != nil {
+				revoke(ctx, g)
+			}
+			return g, err
+		}
+	}
 	err = s.Each(ctx, whose, func(list []*Grant) error {
-		n, err := s.endEach(ctx, list, endSession, revoke)
+		n, err := s.endEach(ctx, list, endSession, end)
 		ended += n
 		return err
 	})
@@ -167,198 +167,101 @@ func (s *Grants) EndOldest(
 	if slices.ContainsFunc(list, func(g *Grant) bool { return g.ID == latest.ID }) {
 		return nil // the clock was set back: which are the oldest can be told when it is right again
 	}
-	n, err := s.endEach(ctx, list, endSession, s.revokeQueued)
+	n, err := s.endEach(ctx, list, endSession, s.endQueued)
 	if n > 0 {
 		s.log.InfoContext(ctx, "the oldest sessions of a person ended: there were too many", "ended", n)
 	}
 	return err
 }
 
-// endEach ends grants and their sessions, and says how many grants there still were. revoke is given each of those.
+// endEach ends grants and their sessions, the grants by end, which returns nil for those that are gone already; and says how many there
+// still were.
 func (s *Grants) endEach(
-	ctx context.Context, list []*Grant, endSession func(ctx context.Context, hash string) error, revoke func(ctx context.Context, gone *Grant),
+	ctx context.Context, list []*Grant, endSession func(ctx context.Context, hash string) error,
+	end func(ctx context.Context, id string) (*Grant, error),
 ) (ended int, err error) {
 	for _, g := range list {
 		if err := endSession(ctx, g.SessionHash); err != nil {
 			return ended, fmt.Errorf("end session: %w", err)
 		}
-		gone, err := s.remove(ctx, g.ID)
+		gone, err := end(ctx, g.ID)
 		if err != nil {
 			return ended, err
 		}
 		if gone != nil {
 			ended++
-			revoke(ctx, gone)
 		}
 	}
 	return ended, nil
 }
 
-// revokeRefresh is revokeQueued of the refresh token alone: what else the provider gave it has ended itself.
-func (s *Grants) revokeRefresh(ctx context.Context, gone *Grant) {
-	s.queueRevocation(ctx, gone, TokenSet{Refresh: gone.Tokens.Refresh, ClientAuth: gone.Tokens.ClientAuth})
+// endQueued ends a grant of perhaps many; its tokens are revoked in their turn.
+func (s *Grants) endQueued(ctx context.Context, id string) (*Grant, error) {
+	g, err := s.end(ctx, id, 0)
+	s.soon()
+	return g, err
 }
 
-// revokeQueued revokes a grant's tokens beside the caller, who may have ended many.
-func (s *Grants) revokeQueued(ctx context.Context, gone *Grant) {
-	s.queueRevocation(ctx, gone, gone.Tokens)
-}
-
-func (s *Grants) queueRevocation(ctx context.Context, gone *Grant, tokens TokenSet) {
-	room := s.revokingAt(gone.Identity.Provider)
-	s.revoking.Go(func() {
-		select {
-		case room <- struct{}{}:
-			defer func() { <-room }()
-		case <-s.quit: // those that wait go now, or nobody ever revokes them
-		}
-		s.Revoke(ctx, gone, tokens)
-	})
-}
-
-// revokingAt holds one for each revocation that runs at a provider with nobody waiting for it.
-func (s *Grants) revokingAt(provider string) chan struct{} {
-	room, _ := s.rooms.LoadOrStore(provider, make(chan struct{}, revokingAtOnce))
-	return room.(chan struct{})
+// endAtProvider is endQueued for a grant that has ended at the provider: of its tokens only a refresh token may be good for anything still.
+func (s *Grants) endAtProvider(ctx context.Context, id string) (*Grant, error) {
+	g, err := s.end(ctx, id, 0)
+	if g != nil && g.Tokens.Access != "" && g.Tokens.Refresh == "" {
+		s.answered(ctx, Owed{Grant: g}, nil)
+	} else {
+		s.soon()
+	}
+	return g, err
 }
 
 // End deletes the grant, returns it as it was, and revokes its tokens at the provider. Deletion is what counts: it is
-// done when End returns, and a renewal that is under way finds nothing to write to. The revocation, which queues for none, is waited for
-// until ctx is done and goes on by itself after that; if ctx is done before, it queues. For a grant that is gone already End returns nil
-// and no error.
+// done when End returns, and a renewal that is under way finds nothing to write to. From then on the revocation is owed, whatever becomes
+// of this process. It queues for none and is waited for until ctx is done; if ctx is done before, it queues. For a grant that is gone
+// already End returns nil and no error.
 func (s *Grants) End(ctx context.Context, id string) (*Grant, error) {
-	g, err := s.remove(ctx, id)
+	if ctx.Err() != nil {
+		return s.endQueued(ctx, id)
+	}
+	g, err := s.end(ctx, id, owedHold)
 	if g == nil || err != nil {
 		return nil, err
 	}
-	if ctx.Err() == nil {
-		select {
-		case <-s.revokeBeside(ctx, g, g.Tokens):
-		case <-ctx.Done():
-		}
-	} else {
-		s.revokeQueued(ctx, g)
+	select {
+	case <-s.revokeBeside(ctx, g):
+	case <-ctx.Done():
 	}
 	return g, nil
 }
 
 // EndBeside is End, and waits for no revocation.
 func (s *Grants) EndBeside(ctx context.Context, id string) error {
-	g, err := s.remove(ctx, id)
+	g, err := s.end(ctx, id, owedHold)
 	if g != nil {
-		s.revokeBeside(ctx, g, g.Tokens)
+		s.revokeBeside(ctx, g)
 	}
 	return err
 }
 
-// remove deletes a grant and tells open pages; nil and no error when it is gone already.
-func (s *Grants) remove(ctx context.Context, id string) (*Grant, error) {
+// end deletes a grant whose tokens are to be revoked, which is owed: its turn comes in wait.
+func (s *Grants) end(ctx context.Context, id string, wait time.Duration) (*Grant, error) {
+	g, err := s.vault.End(context.WithoutCancel(ctx), id, wait)
+	return g, s.ended(ctx, id, err)
+}
+
+// drop deletes a grant whose tokens are left to run out.
+func (s *Grants) drop(ctx context.Context, id string) (*Grant, error) {
 	g, err := s.vault.Delete(context.WithoutCancel(ctx), id)
+	return g, s.ended(ctx, id, err)
+}
+
+// ended tells open pages that a grant was deleted. That it is gone already is no error.
+func (s *Grants) ended(ctx context.Context, id string, err error) error {
 	if errors.Is(err, ErrNotFound) {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("end grant: %w", err)
+		return fmt.Errorf("end grant: %w", err)
 	}
 	s.log.InfoContext(ctx, "grant ended", "grant", id)
 	s.events.End(id)
-	return g, nil
-}
-
-// revokeBeside revokes tokens beside the caller; the channel is closed after the first try.
-func (s *Grants) revokeBeside(ctx context.Context, g *Grant, tokens TokenSet) <-chan struct{} {
-	done := make(chan struct{})
-	s.revoking.Go(func() {
-		defer close(done)
-		s.Revoke(context.WithoutCancel(ctx), g, tokens)
-	})
-	return done
-}
-
-// Revoke revokes tokens of a grant that is gone at the provider, within a bound of its own. If the provider cannot be reached or
-// is not well, it is tried again in the background, for a few minutes and as long as the process lives. Any other failure is
-// logged: there is nobody left to whom it matters.
-func (s *Grants) Revoke(ctx context.Context, gone *Grant, tokens TokenSet) {
-	log := s.log.With("grant", gone.ID, "provider", gone.Identity.Provider)
-	provider, err := revoking(ctx, s.vault, s.providers, gone)
-	switch {
-	case errors.Is(err, errSpared):
-		log.InfoContext(ctx, "tokens of an ended grant are left to run out", "because", err)
-		return
-	case err != nil:
-		log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", err)
-		return
-	}
-	try := func() error { return tryRevoking(context.WithoutCancel(ctx), provider, tokens) }
-	if err = try(); err == nil {
-		return
-	}
-	room := false
-	if passes(err) {
-		select {
-		case s.waiting <- struct{}{}:
-			room = true
-		default:
-		}
-	}
-	if !room {
-		log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", err)
-		return
-	}
-	log.InfoContext(ctx, "tokens of an ended grant are not revoked yet; it is tried again", "error", err)
-	running := s.revokingAt(gone.Identity.Provider)
-	s.revoking.Go(func() {
-		defer func() { <-s.waiting }()
-		ctx := context.WithoutCancel(ctx)
-		began := time.Now()
-		for failures := 1; err != nil && passes(err) && time.Since(began) < revokeFor; failures++ {
-			if !s.again(failures, running) {
-				log.WarnContext(ctx, "tokens of an ended grant are not revoked: Keyturn ends")
-				return
-			}
-			err = try()
-			<-running
-		}
-		if err != nil {
-			log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", err)
-		}
-	})
-}
-
-// again waits for the time of another try, and for room among those that run; false, and no room taken: Keyturn ends.
-func (s *Grants) again(failures int, running chan<- struct{}) bool {
-	select {
-	case <-time.After(backoff(failures, 0)):
-	case <-s.quit:
-		return false
-	}
-	select {
-	case running <- struct{}{}:
-		return true
-	case <-s.quit:
-		return false
-	}
-}
-
-// tryRevoking tries once to revoke tokens, within a bound of its own.
-func tryRevoking(ctx context.Context, provider Provider, tokens TokenSet) error {
-	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
-	defer cancel()
-	return provider.Revoke(ctx, tokens)
-}
-
-// passes says whether a failed revocation may succeed later. To revoke twice does no harm (RFC 7009 section 2.2).
-func passes(err error) bool {
-	var refusal *ProviderError
-	if !errors.As(err, &refusal) || refusal.Delivery != DeliveryAnswered {
-		return true
-	}
-	status := refusal.Failure.Status
-	return status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
-}
-
-// Wait returns when no revocation runs any more, or ctx is done. Those that wait for another try give up.
-func (s *Grants) Wait(ctx context.Context) error {
-	s.stop.Do(func() { close(s.quit) })
-	return waitGroup(ctx, &s.revoking)
+	return nil
 }

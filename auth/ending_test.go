@@ -39,8 +39,9 @@ func TestAProviderThatHasAnothersNameIsNotTheOneThatIsConfigured(t *testing.T) {
 
 // many is a vault with as many grants of a person at each provider as are left to end.
 type many struct {
-	auth.Vault
+	debts
 	left map[string]int
+	bare bool // they have no refresh tokens
 }
 
 func (m *many) Concerned(_ context.Context, at auth.ProviderSession, limit int) (list []*auth.Grant, err error) {
@@ -53,43 +54,15 @@ func (m *many) Concerned(_ context.Context, at auth.ProviderSession, limit int) 
 func (m *many) Used(context.Context, string) (bool, error)           { return false, nil }
 func (m *many) Use(context.Context, string, time.Time) (bool, error) { return true, nil }
 
-func (m *many) Delete(_ context.Context, id string) (*auth.Grant, error) {
-	return &auth.Grant{Identity: auth.Identity{Provider: id}, Tokens: auth.TokenSet{Access: "a", Refresh: "r"}}, nil
-}
-
-// What waits for its turn when Keyturn ends is revoked then: nobody would ever do it.
-func TestRevocationsThatWaitAreMadeAtTheEnd(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var running crowd
-		var revoked atomic.Int32
-		providers := revokers{"work": {revoke: func(context.Context, auth.TokenSet) error {
-			defer running.enter()()
-			time.Sleep(7 * time.Second)
-			revoked.Add(1)
-			return nil
-		}}}
-		grants := auth.NewGrants(&many{left: map[string]int{"work": 1000}}, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
-		over := auth.Logout{Session: auth.ProviderSession{Provider: "work", Subject: "alice"}}
-		if _, err := grants.EndAll(t.Context(), over, func(context.Context, string) error { return nil }); err != nil {
-			t.Error(err)
-		}
-		late, cancel := context.WithCancel(t.Context())
-		cancel()
-		for range 100 { // of whoever has waited long enough already
-			if _, err := grants.End(late, "work"); err != nil {
-				t.Error(err)
-			}
-		}
-		time.Sleep(time.Second)
-		if most := running.most.Load(); most != 32 {
-			t.Errorf("%d at once", most)
-		}
-		began := time.Now()
-		if err := grants.Wait(t.Context()); err != nil || revoked.Load() != 1100 || time.Since(began) > 15*time.Second {
-			t.Errorf("%d revoked in %v; %v", revoked.Load(), time.Since(began), err)
-		}
-	})
+func (m *many) End(_ context.Context, provider string, wait time.Duration) (*auth.Grant, error) {
+	g := &auth.Grant{
+		ID: auth.NewGrantID(time.Now()), Identity: auth.Identity{Provider: provider}, Tokens: auth.TokenSet{Access: "a", Refresh: "r"},
+	}
+	if m.bare {
+		g.Tokens.Refresh = ""
+	}
+	m.add(g, wait)
+	return g, nil
 }
 
 // One logout token may end a thousand grants. Their provider is not asked for all at once, and nobody waits for them: not who says so, not
@@ -114,6 +87,7 @@ func TestManyRevocationsQueueAndASignOutDoesNot(t *testing.T) {
 				}}, "home": {revoke: func(context.Context, auth.TokenSet) error { elsewhere.Add(1); return nil }}}
 				vault := &many{left: map[string]int{"work": 1000, "home": 5}}
 				grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
+				end := runs(t, grants)
 				for _, name := range []string{"work", "home"} {
 					over := auth.Logout{Session: auth.ProviderSession{Provider: name, Subject: "alice"}}
 					if _, err := grants.EndAll(t.Context(), over, func(context.Context, string) error { return nil }); err != nil {
@@ -127,7 +101,7 @@ func TestManyRevocationsQueueAndASignOutDoesNot(t *testing.T) {
 					t.Errorf("a sign-out took %v, %d are revoked elsewhere; %v", time.Since(began), elsewhere.Load(), err)
 				}
 				time.Sleep(5 * time.Minute)
-				if err := grants.Wait(t.Context()); err != nil || revoked.Load() != 1001 || running.most.Load() > 33 {
+				if err := end(); err != nil || revoked.Load() != 1001 || running.most.Load() > 33 {
 					t.Errorf("%d revoked, %d at once; %v", revoked.Load(), running.most.Load(), err)
 				}
 			})
@@ -136,13 +110,17 @@ func TestManyRevocationsQueueAndASignOutDoesNot(t *testing.T) {
 }
 
 // accessOnly is a vault of a person's grants at a provider that gives no refresh tokens.
-type accessOnly struct{ auth.Vault }
-
-func (accessOnly) Delete(_ context.Context, id string) (*auth.Grant, error) {
-	return &auth.Grant{ID: id, Identity: auth.Identity{Provider: "work"}, Tokens: auth.TokenSet{Access: "access"}}, nil
+type accessOnly struct {
+	debts
 }
 
-func (accessOnly) Beyond(context.Context, string, string, int, int) ([]*auth.Grant, error) {
+func (a *accessOnly) End(_ context.Context, id string, wait time.Duration) (*auth.Grant, error) {
+	g := &auth.Grant{ID: id, Identity: auth.Identity{Provider: "work"}, Tokens: auth.TokenSet{Access: "access"}}
+	a.add(g, wait)
+	return g, nil
+}
+
+func (*accessOnly) Beyond(context.Context, string, string, int, int) ([]*auth.Grant, error) {
 	return []*auth.Grant{{ID: "oldest"}}, nil
 }
 
@@ -163,15 +141,34 @@ func TestAccessTokensAreRevokedWhereThereAreNoOthers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			revoked := make(chan auth.TokenSet, 2)
-			providers := revokers{"work": {revoke: func(_ context.Context, tokens auth.TokenSet) error { revoked <- tokens; return nil }}}
-			grants := auth.NewGrants(accessOnly{}, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
-			if err := errors.Join(end(t.Context(), grants), grants.Wait(t.Context())); err != nil {
-				t.Fatal(err)
-			}
-			if tokens := <-revoked; tokens.Access != "access" {
-				t.Errorf("revoked is %v", tokens)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				revoked := make(chan auth.TokenSet, 2)
+				providers := revokers{"work": {revoke: func(_ context.Context, tokens auth.TokenSet) error { revoked <- tokens; return nil }}}
+				grants := auth.NewGrants(&accessOnly{}, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
+				stop := runs(t, grants)
+				err := end(t.Context(), grants)
+				synctest.Wait()
+				if err = errors.Join(err, stop()); err != nil {
+					t.Fatal(err)
+				}
+				if tokens := <-revoked; tokens.Access != "access" {
+					t.Errorf("revoked is %v", tokens)
+				}
+			})
 		})
+	}
+}
+
+// Where the provider has ended a session, its access tokens have ended too (OpenID Connect Back-Channel Logout section 2.7).
+func TestWhatEndedAtItsProviderOwesNoAccessToken(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	providers := revokers{"work": {revoke: func(context.Context, auth.TokenSet) error { calls.Add(1); return nil }}}
+	vault := &many{left: map[string]int{"work": 3}, bare: true}
+	grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
+	over := auth.Logout{Session: auth.ProviderSession{Provider: "work", Subject: "alice"}}
+	ended, err := grants.EndAll(t.Context(), over, func(context.Context, string) error { return nil })
+	if err != nil || ended != 3 || vault.count() != 0 || calls.Load() != 0 {
+		t.Errorf("%d ended, %d are owed, %d were revoked; %v", ended, vault.count(), calls.Load(), err)
 	}
 }

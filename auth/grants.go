@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // SignedIn is what a finished sign-in brought.
@@ -28,17 +30,16 @@ type Grants struct {
 	now       func() time.Time
 	log       *slog.Logger
 	revoking  sync.WaitGroup
-	rooms     sync.Map      // of a chan struct{} by provider; see revokingAt
-	waiting   chan struct{} // holds one for each revocation that is to be tried again
-	quit      chan struct{}
-	stop      sync.Once
+	owing     sync.Map       // the providers at which Run has what is owed revoked
+	owed      chan struct{}  // has Run look now
+	unread    rate.Sometimes // complaints that what is owed cannot be read
 }
 
 // NewGrants returns a Grants over the vault.
 func NewGrants(vault Vault, providers Providers, callbacks Callbacks, events *Events, now func() time.Time, log *slog.Logger) *Grants {
 	return &Grants{
 		vault: vault, providers: providers, callbacks: callbacks, events: events, now: now, log: log,
-		waiting: make(chan struct{}, maxRevoking), quit: make(chan struct{}),
+		owed: make(chan struct{}, 1), unread: rate.Sometimes{Interval: time.Minute},
 	}
 }
 

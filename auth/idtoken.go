@@ -126,7 +126,7 @@ func (i Identity) differs(idToken Secret) bool {
 	return hasIssuer && CanonicalIssuer(issuer) != i.Issuer || hasSubject && subject != i.Subject
 }
 
-// endOther ends the grant of a renewal that brought the tokens of somebody else. They are never stored.
+// endOther ends the grant of a renewal that brought the tokens of somebody else. The grant never has them.
 func (r *Rotator) endOther(ctx context.Context, a attempt, g *Grant, record *Renewal) (Result, error) {
 	r.sayEnded(ctx, g)
 	foreign := g.Tokens
@@ -134,8 +134,13 @@ func (r *Rotator) endOther(ctx context.Context, a attempt, g *Grant, record *Ren
 	g.end(record.At.Add(record.Duration))
 	record.Outcome, record.Code = OutcomeRefused, CodeIdentityChanged
 	result, err := r.finish(ctx, g, record)
+	revoked := make(chan struct{})
+	r.Grants.revoking.Go(func() {
+		defer close(revoked)
+		r.Grants.Revoke(ctx, g, foreign)
+	})
 	select {
-	case <-r.Grants.revokeBeside(ctx, g, foreign):
+	case <-revoked:
 	case <-time.After(settleWait):
 	}
 	return result, err

@@ -36,6 +36,7 @@ type Revocations struct {
 type NotRevoked struct {
 	Provider string
 	Grants   int
+	Owed     int // of these grants; a process that runs tries to revoke their tokens again
 	Reason   error
 }
 
@@ -47,13 +48,20 @@ func NewRevocations(vault Vault, providers Providers, log *slog.Logger) *Revocat
 	}
 }
 
-// Begin revokes the tokens of a grant that is gone, beside the caller, whom it holds up while a hundred others run. What may pass is
-// tried again for a while, until ctx is done.
+// Begin revokes the tokens of a grant that is gone, which are owed, beside the caller, whom it holds up while a hundred others run. What
+// may pass is tried again for a while, until ctx is done, and is owed still after that.
 func (r *Revocations) Begin(ctx context.Context, gone *Grant) {
 	r.room <- struct{}{}
 	r.running.Go(func() {
 		defer func() { <-r.room }()
 		err := r.revoke(ctx, gone)
+		owed, note := passes(err), r.vault.Settle
+		if owed {
+			note = func(ctx context.Context, id string) error { return r.vault.PutOff(ctx, id, 0) }
+		}
+		if err := note(context.WithoutCancel(ctx), gone.ID); err != nil {
+			r.log.WarnContext(ctx, notNoted, "grant", gone.ID, "error", err)
+		}
 		if err == nil {
 			return
 		}
@@ -65,6 +73,9 @@ func (r *Revocations) Begin(ctx context.Context, gone *Grant) {
 			r.missing[name] = &NotRevoked{Provider: name}
 		}
 		r.missing[name].Grants++
+		if owed {
+			r.missing[name].Owed++
+		}
 		r.missing[name].Reason = err
 	})
 }
@@ -85,9 +96,9 @@ func (r *Revocations) Wait() []NotRevoked {
 var errSpared = errors.New("the provider would end the person's other sessions, too")
 
 // revoking returns the provider that is to revoke the tokens of a grant that is gone, or why they live on there: errSpared while a
-// revocation would cost the person another session. Without an access token the grant did not open, and nobody knows its tokens.
+// revocation would cost the person another session. Without tokens the grant did not open, and nobody knows them.
 func revoking(ctx context.Context, vault Vault, providers Providers, gone *Grant) (Provider, error) {
-	if gone.Tokens.Access == "" && !gone.Ended() {
+	if gone.Tokens.Access == "" && gone.Tokens.Refresh == "" && !gone.Ended() {
 		return nil, ErrUnreadable
 	}
 	provider, ok := providers.Of(gone.Identity)
@@ -121,7 +132,7 @@ func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
 	}
 	began := time.Now()
 	for failures := 1; ; failures++ {
-		err := tryRevoking(ctx, provider, gone.Tokens)
+		err := revokeOnce(ctx, provider, gone.Tokens)
 		again := err != nil && passes(err)
 		r.heard(name, !again)
 		left := revocationPatience - max(time.Since(began), r.silentFor(name))

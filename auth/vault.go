@@ -89,6 +89,19 @@ type Vault interface {
 	// Delete removes a grant, its lease and its history, and returns it as it was; ErrNotFound when it is gone. A grant
 	// that does not open is removed as well and comes back as much as is in the clear, without tokens.
 	Delete(ctx context.Context, id string) (*Grant, error)
+	// End is Delete, and leaves in the same transaction an owed revocation of the grant's tokens, whose turn comes in wait.
+	End(ctx context.Context, id string, wait time.Duration) (*Grant, error)
+	// Owe adds an owed revocation of the tokens of a grant that never was in the vault. Its turn comes in wait.
+	Owe(ctx context.Context, gone *Grant, wait time.Duration) error
+	// Owing lists the providers of owed revocations whose turn has come.
+	Owing(ctx context.Context) ([]string, error)
+	// TakeOwed returns owed revocations of a provider whose turn has come, the longest ago first, at most limit. They are the caller's
+	// to try until their next turn, which comes in wait.
+	TakeOwed(ctx context.Context, provider string, wait time.Duration, limit int) ([]Owed, error)
+	// PutOff has the next turn of an owed revocation come in wait. No error if it is owed no more.
+	PutOff(ctx context.Context, id string, wait time.Duration) error
+	// Settle drops an owed revocation. No error if it is owed no more.
+	Settle(ctx context.Context, id string) error
 	// History lists the newest renewals of a grant, newest first, at most limit, those older than the record before
 	// when before is not 0.
 	History(ctx context.Context, id string, before int64, limit int) ([]Renewal, error)
@@ -108,6 +121,12 @@ type Announcer interface {
 	// Listen calls changed with each grant that any process has renewed or ended, and missed when some of that may have gone
 	// by unheard: at the beginning, after a gap, and now and then. It returns when ctx is done.
 	Listen(ctx context.Context, changed func(grant string), missed func())
+}
+
+// Owed is a revocation of the tokens of a grant that is gone, which the provider has not answered for good.
+type Owed struct {
+	Grant *Grant        // as it was; its tokens, claims and issuer are not filled if it does not open
+	For   time.Duration // since it is owed, by the vault's clock
 }
 
 // Candidate is a grant that the Scheduler may hand to the Rotator.

@@ -112,7 +112,7 @@ func retireKeys(ctx context.Context, settings Settings, db database, keys *keyse
 	for _, key := range keys.Keys() {
 		if !key.Primary {
 			fmt.Fprintf(stdout, "Key %d stays: it seals %d grants, %d renewals that wait in the spool, and %d sign-ins under way. "+
-				"\"keyturn keys reseal\" seals grants anew; what waits is stored when the database is well; "+
+				"A grant that has ended counts until its tokens are revoked. \"keyturn keys reseal\" seals grants anew; what waits is stored when the database is well; "+
 				"a sign-in takes ten minutes at most.\n", key.ID, grants[key.ID], waiting[key.ID], signIns[key.ID])
 		}
 	}

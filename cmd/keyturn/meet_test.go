@@ -273,10 +273,16 @@ func TestSecretsStayInside(t *testing.T) {
 	for range 3 {
 		alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil)
 	}
+	idp.Change(func() {
+		idp.Revocation = func(w http.ResponseWriter) bool { w.WriteHeader(http.StatusServiceUnavailable); return true }
+	})
+	gone := p.person()
+	gone.do(t, "GET", "/auth/oidc", nil)
+	gone.do(t, "POST", "/auth/signout", url.Values{})
 	cookie := alice.Jar.Cookies(parsedURL(t, p.base))[0].Value
 	pending := parsedURL(t, p.person().staying().do(t, "GET", "/auth/oidc", nil).header.Get("Location")).Query()
 	secrets := append(idp.Issued(), cookie, scripted.ClientSecret, pending.Get("state"), pending.Get("nonce"))
-	if len(secrets) < 12 {
+	if len(secrets) < 15 {
 		t.Fatalf("only %d secrets", len(secrets))
 	}
 	places := map[string]string{"the log": p.log.String(), "the dashboard": alice.do(t, "GET", "/dashboard", nil).body, "the session": alice.do(t, "GET", "/api/session", nil).body}

@@ -65,6 +65,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	schedule, unschedule := context.WithCancel(context.WithoutCancel(ctx))
 	defer unschedule()
 	scheduling.Go(func() { s.schedule.Run(schedule) })
+	scheduling.Go(func() { s.grants.Run(schedule) })
 	scheduling.Go(func() { s.providers.Discover(schedule) })
 	fmt.Fprintf(stdout, "Keyturn is ready: open %s\n", base)
 	select {
@@ -95,8 +96,8 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 // reaches the handlers, which say so on a page, where the server itself would answer with a line of text.
 const maxHeader = 256 << 10
 
-// drain refuses new connections while requests and renewals finish; they wait for each other. What either of them ends is revoked
-// after that.
+// drain refuses new connections while requests and renewals finish; they wait for each other. Revocations that run finish after that, and
+// the others are owed.
 func (s *site) drain(ctx context.Context, public *http.Server) error {
 	var draining sync.WaitGroup
 	var closing, renewing error

@@ -62,7 +62,7 @@ func endSessions(ctx context.Context, settings Settings, db database, what comma
 	revocations := auth.NewRevocations(db, providers, log)
 	revoke := revocations.Begin
 	if what.withoutRevoking {
-		revoke = func(context.Context, *auth.Grant) {}
+		revoke = nil
 	} else if unknown, err := grants.Unconfigured(ctx, what.person); err != nil || len(unknown) > 0 {
 		return errors.Join(err, cannotRevoke(unknown))
 	}
@@ -86,11 +86,15 @@ func notRevoked(left []auth.NotRevoked, stdout io.Writer) error {
 	if len(left) == 0 {
 		return nil
 	}
-	total, why := 0, make([]string, len(left))
+	total, owed, why := 0, 0, make([]string, len(left))
 	for i, some := range left {
 		total += some.Grants
+		owed += some.Owed
 		why[i] = fmt.Sprintf("%d of provider %s: %s", some.Grants, some.Provider, printable(some.Reason.Error()))
 	}
 	fmt.Fprintf(stdout, "Not revoked: %d; %s.\n", total, strings.Join(why, "; "))
+	if owed > 0 {
+		fmt.Fprintf(stdout, "A server that runs tries again, for %d h: %d of them.\n", int(auth.OwedFor.Hours()), owed)
+	}
 	return errors.New("tokens of ended sessions are still good at their provider: end those people's sessions there as well")
 }

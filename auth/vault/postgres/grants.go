@@ -244,7 +244,12 @@ func (db *DB) rewritten(ctx context.Context, id string, err error) error {
 
 // Delete implements auth.Vault.
 func (db *DB) Delete(ctx context.Context, id string) (*auth.Grant, error) {
-	g, err := db.grant(ctx, `DELETE FROM grants WHERE id = $1 RETURNING `+grantColumns, id)
+	return db.remove(ctx, `DELETE FROM grants WHERE id = $1 RETURNING `+grantColumns, id)
+}
+
+// remove runs a statement that removes a grant, whose id is $1, and returns it.
+func (db *DB) remove(ctx context.Context, statement, id string, args ...any) (*auth.Grant, error) {
+	g, err := db.grant(ctx, statement, append([]any{id}, args...)...)
 	if errors.Is(err, auth.ErrUnreadable) {
 		err = nil
 	}

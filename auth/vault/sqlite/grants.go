@@ -213,11 +213,19 @@ func noRow(err error) error {
 }
 
 // Delete implements auth.Vault.
-func (db *DB) Delete(ctx context.Context, id string) (g *auth.Grant, err error) {
+func (db *DB) Delete(ctx context.Context, id string) (*auth.Grant, error) {
+	return db.remove(ctx, id, func(*writer) error { return nil })
+}
+
+// remove removes a grant after what is to be done before, in one transaction.
+func (db *DB) remove(ctx context.Context, id string, before func(tx *writer) error) (g *auth.Grant, err error) {
 	err = db.inTx(ctx, func(tx *writer) error {
 		g, err = db.readIn(tx, id)
 		if errors.Is(err, auth.ErrUnreadable) {
 			err = nil
+		}
+		if err == nil {
+			err = before(tx)
 		}
 		if err != nil {
 			return err

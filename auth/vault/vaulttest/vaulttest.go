@@ -318,6 +318,7 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 	keep(test)
 	unfelt(test)
 	stats(test)
+	owed(test)
 	t.Run("what is returned is the caller's own", func(t *testing.T) {
 		t.Parallel()
 		clock := NewClock()

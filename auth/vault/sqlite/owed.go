@@ -1,0 +1,90 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/vault"
+)
+
+// beside is the row that a write changes which concerns neither grants nor sessions.
+var beside key
+
+// turnHasCome is the condition that it is an owed revocation's turn at ?1. One whose turn is later than any could be was put off before
+// the clock was set back.
+const turnHasCome = `(next_try <= ?1 OR next_try > ?1 + ?2)`
+
+var lastTurn = auth.OwedFor.Microseconds()
+
+// End implements auth.Vault.
+func (db *DB) End(ctx context.Context, id string, wait time.Duration) (*auth.Grant, error) {
+	return db.remove(ctx, id, func(tx *writer) error {
+		now := db.Now()
+		_, err := tx.Exec(`INSERT INTO owed_revocations (`+vault.OwedColumns+`) SELECT id, provider, subject, sealed, ?, ? FROM grants WHERE id = ?`,
+			vault.Micros(now), vault.Micros(now.Add(wait)), id)
+		return err
+	})
+}
+
+// Owe implements auth.Vault.
+func (db *DB) Owe(ctx context.Context, gone *auth.Grant, wait time.Duration) error {
+	sealed, err := db.Sealer.Seal(gone)
+	if err != nil {
+		return err
+	}
+	return db.inTx(ctx, func(tx *writer) error {
+		now := db.Now()
+		_, err := tx.Exec(`INSERT INTO owed_revocations (`+vault.OwedColumns+`) VALUES (?,?,?,?,?,?)`, gone.ID, gone.Identity.Provider,
+			gone.Identity.Subject, sealed, vault.Micros(now), vault.Micros(now.Add(wait)))
+		return err
+	}, beside)
+}
+
+// Owing implements auth.Vault.
+func (db *DB) Owing(ctx context.Context) ([]string, error) {
+	return many(ctx, db, vault.ScanIDs, `SELECT DISTINCT provider FROM owed_revocations WHERE `+turnHasCome, vault.Micros(db.Now()), lastTurn)
+}
+
+// TakeOwed implements auth.Vault. With the machine goes who would try.
+func (db *DB) TakeOwed(ctx context.Context, provider string, wait time.Duration, limit int) (list []auth.Owed, err error) {
+	err = db.inLightTx(ctx, func(tx *writer) error {
+		list = nil
+		for now := db.Now(); len(list) < limit; {
+			owed, err := db.Sealer.ScanOwed(tx.QueryRow(`UPDATE owed_revocations SET next_try = ?3 WHERE id =
+				(SELECT id FROM owed_revocations WHERE provider = ?4 AND `+turnHasCome+` ORDER BY next_try LIMIT 1)
+				RETURNING id, provider, subject, sealed, ?1 - owed_since`,
+				vault.Micros(now), lastTurn, vault.Micros(now.Add(wait)), provider))
+			if errors.Is(err, sql.ErrNoRows) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			list = append(list, owed)
+		}
+		return nil
+	}, beside)
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// PutOff implements auth.Vault.
+func (db *DB) PutOff(ctx context.Context, id string, wait time.Duration) error {
+	return db.inLightTx(ctx, func(tx *writer) error {
+		_, err := tx.Exec(`UPDATE owed_revocations SET next_try = ? WHERE id = ?`, vault.Micros(db.Now().Add(wait)), id)
+		return err
+	}, beside)
+}
+
+// Settle implements auth.Vault. Should it be lost with the machine, the tokens are revoked twice.
+func (db *DB) Settle(ctx context.Context, id string) error {
+	return db.inLightTx(ctx, func(tx *writer) error {
+		_, err := tx.Exec(`DELETE FROM owed_revocations WHERE id = ?`, id)
+		return err
+	}, beside)
+}
