@@ -159,7 +159,8 @@ func TestAccessTokensAreRevokedWhereThereAreNoOthers(t *testing.T) {
 	}
 }
 
-// Where the provider has ended a session, its access tokens have ended too (OpenID Connect Back-Channel Logout section 2.7).
+// Where the provider itself has ended a session, only a refresh token may be good for anything still (OpenID Connect Back-Channel Logout
+// section 2.7).
 func TestWhatEndedAtItsProviderOwesNoAccessToken(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int32
