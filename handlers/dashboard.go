@@ -65,20 +65,23 @@ func sendPage(c echo.Context, page *keptAnswer) error {
 	return c.HTMLBlob(http.StatusOK, body)
 }
 
-// dashboardHTML renders the dashboard, also for others than this request. said is the answer to a click, before a page of the
-// history that is shown as well.
+// dashboardHTML renders the dashboard, also for others than this request. said is the answer to a click, before the renewal from which
+// the history goes on: it shows all that come first, too.
 func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, before string) ([]byte, error) {
 	ctx := context.WithoutCancel(c.Request().Context())
 	list, err := a.Rotator.History(ctx, view.Grant.ID, 0, auth.KeptRenewals)
 	if err != nil {
 		return nil, storageProblem(err)
 	}
-	history := a.historyOf(view.Grant, list, "")
-	if before != "" {
-		if history.Older, history.Before, err = a.olderHistory(c, view.Grant, before); err != nil {
-			return nil, err
-		}
+	id, err := renewalBefore(before)
+	if err != nil {
+		return nil, err
 	}
+	rows := historyRows
+	if id > 0 {
+		rows += reaching(list, id)
+	}
+	history := a.historyOf(view.Grant, list, rows)
 	_, inspects := a.inspector(view.Grant)
 	_, isJWT := auth.ParseJWT(view.Grant.Tokens.Access)
 	var html bytes.Buffer

@@ -15,16 +15,27 @@ import (
 // historyRows is how many renewals a page of the history shows.
 const historyRows = 20
 
-// historyOf is what of the renewals, newest first, a page shows whose oldest one is since; 0: all; empty: a new page. However far it
-// grows, it goes on where the older ones begin that the page has loaded, until those are kept no more.
-func (a *app) historyOf(g *auth.Grant, list []auth.Renewal, since string) views.History {
-	n := min(len(list), historyRows)
-	if oldest, err := strconv.ParseInt(since, 10, 64); err == nil {
-		n = 0
-		for n < len(list) && (list[n].ID >= oldest || list[n].ID == 0) { // 0: not stored yet
-			n++
-		}
+// reaching is how many renewals, newest first, there are down to one.
+func reaching(list []auth.Renewal, id int64) int {
+	n := 0
+	for n < len(list) && (list[n].ID >= id || list[n].ID == 0) { // 0: not stored yet
+		n++
 	}
+	return n
+}
+
+// rowsSince is how many renewals, newest first, a page shows whose oldest one is since; 0: all; empty: a new page. However far it grows,
+// it goes on where the older ones begin that the page has loaded, until those are kept no more.
+func rowsSince(list []auth.Renewal, since string) int {
+	if oldest, err := strconv.ParseInt(since, 10, 64); err == nil {
+		return reaching(list, oldest)
+	}
+	return historyRows
+}
+
+// historyOf is the first rows of the renewals, newest first.
+func (a *app) historyOf(g *auth.Grant, list []auth.Renewal, rows int) views.History {
+	n := min(len(list), rows)
 	h := views.History{Recent: a.historyRowsOf(g, list[:n]), Since: "0", Reset: n == auth.KeptRenewals}
 	if n > 0 {
 		h.Since = strconv.FormatInt(list[n-1].ID, 10)
@@ -47,6 +58,19 @@ func (a *app) historyRowsOf(g *auth.Grant, list []auth.Renewal) []views.HistoryR
 	return rows
 }
 
+// renewalBefore is the id that the parameter before holds; empty: 0.
+func renewalBefore(before string) (int64, error) {
+	if before == "" {
+		return 0, nil
+	}
+	id, err := strconv.ParseInt(before, 10, 64)
+	if err != nil || id <= 0 {
+		return 0, problem(http.StatusBadRequest, "bad_before", "The parameter before is not the id of a renewal.",
+			"Use the one that came with the renewals before, or leave it out.")
+	}
+	return id, nil
+}
+
 // olderHistory is the page of the history before a renewal, and before which there are more.
 func (a *app) olderHistory(c echo.Context, g *auth.Grant, before string) (rows []views.HistoryRow, next string, err error) {
 	list, more, err := a.historyPage(c, g.ID, before)
@@ -61,10 +85,9 @@ func (a *app) olderHistory(c echo.Context, g *auth.Grant, before string) (rows [
 
 // historyPage is one page of renewals, newest first, and whether there are older ones.
 func (a *app) historyPage(c echo.Context, grant, before string) (list []auth.Renewal, more bool, err error) {
-	id, err := strconv.ParseInt(before, 10, 64)
-	if before != "" && (err != nil || id <= 0) {
-		return nil, false, problem(http.StatusBadRequest, "bad_before", "The parameter before is not the id of a renewal.",
-			"Use the one that came with the renewals before, or leave it out.")
+	id, err := renewalBefore(before)
+	if err != nil {
+		return nil, false, err
 	}
 	list, err = a.Rotator.History(c.Request().Context(), grant, id, historyRows+1)
 	if err != nil {

@@ -291,6 +291,6 @@ func (a *app) renewedFragment(c echo.Context, view auth.View, said *views.Result
 	if err != nil {
 		return nil, err
 	}
-	history := a.historyOf(view.Grant, list, since)
+	history := a.historyOf(view.Grant, list, rowsSince(list, since))
 	return views.Renewed(a.tokenCard(view, said, history.Since), a.grantFacts(c, view, list), a.timeline(view, list), history, live), nil
 }

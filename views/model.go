@@ -124,8 +124,7 @@ type GrantFacts struct {
 // History is the renewals that a page shows.
 type History struct {
 	Recent []HistoryRow // newest first
-	Older  []HistoryRow // a further page, if one was asked for
-	Since  string       // id of the oldest recent one; 0: all
+	Since  string       // id of the oldest of them; 0: all
 	Before string       // id before which there are more; empty: there are none
 	Reset  bool         // older ones are kept no more
 }

@@ -691,7 +691,7 @@ func Renewed(t TokenCard, g GrantFacts, picture Timeline, h History, live bool) 
 			return templ_7745c5c3_Err
 		}
 		if h.Reset {
-			templ_7745c5c3_Err = historyOlder(nil, true).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = historyOlder(true).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -260,7 +260,7 @@ func TestWithoutJavaScriptEverythingIsAPage(t *testing.T) {
 	for range 21 {
 		p.signedInAs(t, b).do(t, "POST", "/api/renew-token", nil)
 	}
-	b.do(t, chromedp.Navigate(p.base+"/dashboard"), click(`#history-more a`), visible(`#history-older tbody tr`))
+	b.do(t, chromedp.Navigate(p.base+"/dashboard"), click(`#history-more a`), visible(`#history tbody tr:nth-child(21)`))
 }
 
 // observed counts layout shifts, and notes what else the page does.

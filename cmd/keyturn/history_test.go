@@ -1,15 +1,60 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
 
 	"keyturn/auth"
 	"keyturn/auth/provider/scripted"
 )
+
+// withRenewals is a tab at the dashboard after many renewals, whose provider's tokens live long, and a program with its cookies.
+func withRenewals(t *testing.T, l look, times int) (*tab, *person) {
+	t.Helper()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Class, idp.Lifetime = scripted.Static, 24*time.Hour })
+	b := openTab(t, l)
+	b.atScripted(t, p)
+	program := p.signedInAs(t, b)
+	for range times {
+		program.do(t, "POST", "/api/renew-token", nil)
+	}
+	b.do(t, chromedp.Reload(), visible(`#history tbody tr`))
+	return b, program
+}
+
+const shownGenerations = `[...document.querySelectorAll("#history tbody td:nth-child(4)")].map((cell) => Number(cell.textContent))`
+
+func TestWithoutJavaScriptTheHistoryLeavesNothingOut(t *testing.T) {
+	t.Parallel()
+	b, _ := withRenewals(t, look{noScript: true}, 50)
+	for _, oldest := range []int{32, 12, 2} {
+		shown := ask(t, b, chromedp.Evaluate[[]int](shownGenerations))
+		for i, generation := range shown {
+			if generation != 51-i {
+				t.Fatalf("row %d is generation %d of %v", i, generation, shown)
+			}
+		}
+		if last := shown[len(shown)-1]; last != oldest {
+			t.Fatalf("it ends with generation %d, want %d", last, oldest)
+		}
+		if oldest > 2 {
+			b.do(t, click(`#show-older`), visible(fmt.Sprintf(`#history tbody tr:nth-child(%d)`, min(51-oldest+1+20, 50))))
+			if y := ask(t, b, chromedp.Evaluate[float64](fmt.Sprintf(`document.querySelector("#history tbody tr:nth-child(%d)").getBoundingClientRect().top`, 51-oldest+1))); y < -1 || y > 900 {
+				t.Errorf("what one has read last is at %v", y)
+			}
+		}
+	}
+	if ask(t, b, chromedp.Evaluate[bool](`!!document.getElementById("show-older")`)) {
+		t.Error("there seem to be more")
+	}
+}
 
 var (
 	sinceField  = regexp.MustCompile(`name="since" value="(\d*)"`)
