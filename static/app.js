@@ -18,6 +18,7 @@
   let touchedAt = Date.now(); // when somebody last did something here
   let focused = ""; // id of what had the focus before a swap
   let around = ""; // id of the card that it is in
+  let olderRows = 0; // of the history, before a swap
   let moreOpen = false; // all sessions are shown, not the first few only
   let read = null; // how far the inspector was read before a renewal swaps it
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
@@ -236,6 +237,7 @@
   document.addEventListener("htmx:before:swap", () => {
     const active = document.activeElement;
     if (active && active !== document.body) [focused, around] = [active.id, active.closest(".card")?.id];
+    olderRows = byId("history-older")?.rows.length;
     moreOpen = !!document.querySelector(".more-sessions[open]");
     const panel = document.querySelector("#inspector-body .panel");
     if (reloading && panel) read = { tab: currentTab(), top: panel.scrollTop };
@@ -246,14 +248,15 @@
     return tab && tab.getAttribute("href");
   }
 
-  const heir = (id) => ({ "refresh-token": byId("sign-in-again"), "show-older": document.querySelector("#history-older .table:last-child") })[id];
+  const heir = (id) => ({ "refresh-token": byId("sign-in-again"), "show-older": byId("history-older")?.rows[olderRows] })[id];
 
   // What had the focus and is gone leaves it to what took its place, or to the heading that it was under.
   function focusAgain() {
     if ((focused || around) && document.activeElement === document.body) {
       let next = focused && (byId(focused) || heir(focused));
-      if (!next && around && (next = byId(around)?.querySelector("h2"))) next.tabIndex = -1;
-      if (next) next.focus({ preventScroll: true });
+      if (!next && around) next = byId(around)?.querySelector("h2");
+      if (next?.tabIndex < 0) next.tabIndex = -1; // so that it can have it
+      next?.focus({ preventScroll: true });
     }
     focused = around = "";
   }

@@ -29,6 +29,54 @@ func withRenewals(t *testing.T, l look, times int) (*tab, *person) {
 	return b, program
 }
 
+// The columns go on through all rows, whatever stands in them, and nothing runs into what is beside it.
+func TestTheHistoryIsOneTable(t *testing.T) {
+	looksOnly(t)
+	t.Parallel()
+	for name, l := range map[string]look{"with JavaScript": {}, "without": {noScript: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, _ := withRenewals(t, l, 41)
+			for _, rows := range []int{40, 41} {
+				b.do(t, click(`#show-older`))
+				eventually(t, fmt.Sprintf("%d rows", rows), func() bool {
+					return ask(t, b, chromedp.Evaluate[int](`document.querySelectorAll("#history tbody tr").length`)) == rows
+				})
+			}
+			if n := ask(t, b, chromedp.Evaluate[int](`document.querySelectorAll("#history :is(table, [role=region])").length`)); n != 2 {
+				t.Errorf("%d tables and regions", n)
+			}
+			for _, width := range []int64{1280, 700, 660} {
+				b.do(t, chromedp.EmulateViewport(width, 900))
+				if over := ask(t, b, chromedp.Evaluate[[]string](`[...document.querySelectorAll("#history :is(th, td)")].filter((cell) => {
+					const inside = document.createRange();
+					inside.selectNodeContents(cell);
+					return inside.getBoundingClientRect().right > cell.getBoundingClientRect().right - 4;
+				}).map((cell) => cell.textContent)`)); len(over) > 0 {
+					t.Errorf("at %d wide these stick out: %q", width, over)
+				}
+			}
+			b.do(t, chromedp.EmulateViewport(1280, 900))
+			if wide := ask(t, b, chromedp.Evaluate[int](`document.getElementById("renewals").scrollWidth - document.getElementById("renewals").clientWidth`)); wide > 0 {
+				t.Errorf("on a desktop the table is %d pixels wider than its place", wide)
+			}
+		})
+	}
+}
+
+// Who reads the history, scrolled aside, reads on when a renewal made elsewhere adds a row.
+func TestARenewalElsewhereLeavesTheHistoryWhereItIs(t *testing.T) {
+	t.Parallel()
+	b, program := withRenewals(t, look{width: 660, height: 900}, 1)
+	b.becomes(t, "it is live", isLive)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("renewals").focus(); document.getElementById("renewals").scrollLeft = 30`))
+	for n := range 3 {
+		program.do(t, "POST", "/api/renew-token", nil)
+		b.becomes(t, "a row more", fmt.Sprintf(`document.querySelectorAll("#history tbody tr").length === %d`, n+2))
+		b.becomes(t, "the focus and the place are kept", `document.activeElement.id === "renewals" && document.activeElement.scrollLeft === 30`)
+	}
+}
+
 const shownGenerations = `[...document.querySelectorAll("#history tbody td:nth-child(4)")].map((cell) => Number(cell.textContent))`
 
 func TestWithoutJavaScriptTheHistoryLeavesNothingOut(t *testing.T) {
