@@ -257,7 +257,7 @@ func mark() templ.Component {
 	})
 }
 
-// instant is a time; the script rewrites it in the reader's time zone.
+// instant is a time; the script rewrites it in the reader's time zone. Of today, the layout "time" has no day.
 func instant(t time.Time, layout string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -328,7 +328,7 @@ func instant(t time.Time, layout string) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if layout == "time" {
+			if layout == "time" && isToday(t) {
 				var templ_7745c5c3_Var19 string
 				templ_7745c5c3_Var19, templ_7745c5c3_Err = templ.JoinStringErrs(t.UTC().Format("15:04:05"))
 				if templ_7745c5c3_Err != nil {

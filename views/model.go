@@ -251,6 +251,10 @@ func dated(t time.Time) string {
 	return t.UTC().Format("2 Jan 15:04:05")
 }
 
+func isToday(t time.Time) bool {
+	return t.UTC().Format(time.DateOnly) == time.Now().UTC().Format(time.DateOnly)
+}
+
 func exact(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // exactOrEmpty is for data attributes that the script reads.

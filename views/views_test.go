@@ -144,6 +144,17 @@ func TestTimesFarOffHaveAYear(t *testing.T) {
 	}
 }
 
+// Without its day, the expiry of a token that lives for a day is when it was issued.
+func TestTimesOfAnotherDayHaveADay(t *testing.T) {
+	t.Parallel()
+	for away, day := range map[time.Duration]bool{0: false, 24 * time.Hour: true, -24 * time.Hour: true} {
+		at := time.Now().Add(away)
+		if got := strings.Contains(render(t, instant(at, "time")), at.UTC().Format("2 Jan 15:04:05")+" UTC</time>"); got != day {
+			t.Errorf("%v away: with a day %v", away, got)
+		}
+	}
+}
+
 func TestValuesAreShownAsTheyAre(t *testing.T) {
 	t.Parallel()
 	for _, row := range ClaimsOf(map[string]any{"groups": []any{"R&D", "a<b"}, "object": map[string]any{"a>b": nil}}, nil) {
