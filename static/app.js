@@ -315,9 +315,7 @@
     line.setAttribute("x2", x + "%");
     const used = picture.querySelector(".present .used"), valid = picture.querySelector(".present .valid");
     if (!used) return;
-    const passed = Math.max(0.25, Math.min(x - from, parseFloat(valid.getAttribute("width"))));
-    used.setAttribute("width", passed + "%");
-    picture.querySelector(".present text").setAttribute("visibility", passed < parseFloat(picture.dataset.room) ? "hidden" : "visible");
+    used.setAttribute("width", Math.max(0.25, Math.min(x - from, parseFloat(valid.getAttribute("width")))) + "%");
   }
 
   // The inspector: copied tokens are never on the page, revealed ones not for long

@@ -1,4 +1,4 @@
-// The bars of the timeline: what they stand for, and walking them by arrow keys.
+// The bars of the timeline: their numbers, what they stand for, and walking them by arrow keys.
 "use strict";
 (() => {
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
@@ -27,4 +27,21 @@
     target.setAttribute("tabindex", "0");
     target.focus();
   });
+
+  // A number stands on the part of its bar that is gone by, or not at all. That part grows, and windows change.
+  const widths = new ResizeObserver((entries) => {
+    for (const { target, contentRect } of entries) {
+      const number = target.nextElementSibling;
+      number.setAttribute("visibility", contentRect.width < number.getComputedTextLength() + 10 ? "hidden" : "visible");
+    }
+  });
+  function watch() {
+    widths.disconnect();
+    for (const used of document.querySelectorAll(".timeline .used:has(+ text)")) widths.observe(used);
+  }
+  const timeline = document.getElementById("timeline");
+  if (timeline) {
+    watch();
+    new MutationObserver(watch).observe(timeline, { childList: true }); // a renewal brings another picture
+  }
 })();

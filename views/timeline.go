@@ -199,13 +199,10 @@ func twoUnits(a int64, unitA string, b int64, unitB string) string {
 	return fmt.Sprintf("%d %s %d %s", a, unitA, b, unitB)
 }
 
-// numberRoom is how much of a bar has to be gone by for its number to have room, in percent of the picture.
-const numberRoom = 4
+// The picture's width in pixels where it is widest, and on a small phone.
+const widest, narrowest = 1000, 250
 
-// numberShown hides the number of the present bar while there is no room for it.
-func numberShown(used float64) string {
-	if used < numberRoom {
-		return "hidden"
-	}
-	return "visible"
+// hasRoom says whether a bar's number fits onto the part that is gone by, in a picture of so many pixels.
+func (b Bar) hasRoom(pixels float64) bool {
+	return b.used*pixels/100 >= 8.5*float64(len(number(b.Generation)))+10
 }
