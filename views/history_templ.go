@@ -43,7 +43,7 @@ func history(h History) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(h.Recent) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "<p class=\"empty\">This is generation 1. Each renewal adds a row here: click <strong>Refresh Token</strong> to see the first.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "<p class=\"empty\">Each renewal adds a row here: click <strong>Refresh Token</strong> to see the first.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

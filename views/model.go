@@ -257,12 +257,12 @@ func isToday(t time.Time) bool {
 
 func exact(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// exactOrEmpty is for data attributes that the script reads.
+// exactOrEmpty is for data attributes that the script reads, which knows milliseconds.
 func exactOrEmpty(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format(time.RFC3339Nano)
+	return t.UTC().Format("2006-01-02T15:04:05.999Z07:00")
 }
 
 // brief writes a duration with the unit that matters.

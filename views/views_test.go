@@ -151,7 +151,7 @@ func TestAFirstVisitIsExplained(t *testing.T) {
 	t.Parallel()
 	page := hostileDashboard("fresh")
 	page.History.Recent = nil
-	if html := render(t, Dashboard(page)); !strings.Contains(html, "This is generation 1") {
+	if html := render(t, Dashboard(page)); !strings.Contains(html, "Each renewal adds a row") {
 		t.Error("the empty history explains nothing")
 	}
 }
