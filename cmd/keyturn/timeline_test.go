@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
 	"keyturn/auth/provider/scripted"
@@ -44,4 +45,15 @@ func TestTheTimelineShowsNumbersWhereTheyHaveRoom(t *testing.T) {
 	if odd := ask(t, b, chromedp.Evaluate[string](`JSON.stringify(odd)`)); odd != "[]" {
 		t.Errorf("numbers are shown, or not, against their room: %s", odd)
 	}
+}
+
+// Browsers leave backgrounds out on paper unless a page says that it means them.
+func TestTheTimelineKeepsItsKeyOnPaper(t *testing.T) {
+	looksOnly(t)
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	b := openTab(t, look{})
+	b.atScripted(t, p)
+	protocol(t, b.Context, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+	b.becomes(t, "colours are printed", `[...document.querySelectorAll(".legend li")].every((word) => getComputedStyle(word, "::before").printColorAdjust === "exact")`)
 }
