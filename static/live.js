@@ -60,6 +60,30 @@
     if (!message.event && (clicked || !card || !newer(message.id, card.dataset.version))) event.detail.cancelled = true;
   });
 
+  // What the page swaps in by itself moves nothing that one is about to click: what is under the pointer stays where it is; on a page
+  // that was scrolled and has no pointer, the last that begins in view.
+  let held = [];
+  const top = (element) => element.getBoundingClientRect().top;
+  document.addEventListener("htmx:before:swap", (event) => {
+    held = [];
+    if (event.detail.ctx.sourceElement?.matches("form, a")) return;
+    held = [...document.querySelectorAll("main [id]:hover")];
+    if (!held.length && scrollY > 0) held = [...document.querySelectorAll("main .card, #history tr[id]")].filter((e) => top(e) < innerHeight).slice(-1);
+    held = held.map((element) => ({ id: element.id, top: top(element) }));
+    setTimeout(() => { held = []; }, 500); // should nothing come of it: nobody is to be scrolled back
+  });
+  function hold() {
+    const last = held.findLast(({ id }) => byId(id));
+    if (last) scrollBy({ top: top(byId(last.id)) - last.top, behavior: "instant" });
+  }
+
+  // Before it is painted, and once more when htmx is done.
+  new MutationObserver(hold).observe(document.body, { childList: true, subtree: true });
+  document.addEventListener("htmx:after:swap", () => {
+    hold();
+    held = [];
+  });
+
   // Who signs out here, or in again, is on the way to where that leads: to go elsewhere now would break it off.
   document.addEventListener("signedout", () => {
     over = true;

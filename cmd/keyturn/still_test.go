@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"keyturn/auth/provider/scripted"
+)
+
+// What is under the pointer stays there when a renewal that was made elsewhere adds to what is above it.
+func TestARenewalMadeElsewhereMovesNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		look   look
+		what   string
+		points bool
+	}{
+		"scrolled":             {look{width: 1280, height: 900}, "#sign-out-others", false},
+		"scrolled, low":        {look{width: 1280, height: 600}, "#sign-out-others", false},
+		"scrolled, on a phone": {look{width: 390, height: 844}, "#sign-out-others", false},
+		"under the pointer":    {look{width: 1280, height: 900}, "#history-title", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, p := atScripted(t, func(idp *scripted.Provider) { idp.Class = scripted.Static })
+			for range 3 {
+				p.person().do(t, "GET", "/auth/oidc", nil)
+			}
+			b := openTab(t, c.look)
+			b.atScripted(t, p)
+			b.becomes(t, "it is live, with sessions and an inspector", isLive+` && !!document.getElementById("sign-out-others") && !!document.getElementById("reveal")`)
+			elsewhere := p.signedInAs(t, b)
+			ask(t, b, chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`scrollTo(0, document.body.scrollHeight); window.where = () => document.querySelector(%q).getBoundingClientRect()`, c.what)))
+			if c.points {
+				at := ask(t, b, chromedp.Evaluate[[]float64](`[where().x + 5, where().y + 5]`))
+				b.do(t, chromedp.MouseEvent(chromedp.MouseMoved, at[0], at[1]))
+			}
+			ask(t, b, chromedp.Evaluate[chromedp.Void](`window.was = where().top; window.moved = 0;
+				(function frame() { moved = Math.max(moved, Math.abs(where().top - was)); requestAnimationFrame(frame); })()`))
+			for n := range 22 {
+				elsewhere.do(t, "POST", "/api/renew-token", nil)
+				if n < 3 || n > 18 {
+					b.becomes(t, "it shows", fmt.Sprintf(`%s === "%d"`, shownGeneration, n+2))
+				}
+			}
+			if moved := ask(t, b, chromedp.Evaluate[float64](`window.moved`)); moved > 5 { // each scroll is by whole pixels
+				t.Errorf("it moved by %v pixels", moved)
+			}
+		})
+	}
+}
