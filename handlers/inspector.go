@@ -184,7 +184,7 @@ func (a *app) introspectToken(c echo.Context) error {
 	said := views.Introspection{}
 	claims, err := inspector.Introspect(c.Request().Context(), view.Grant.Tokens, token)
 	if err != nil {
-		said.Error = a.unanswered(c, view.Grant, "introspection", err)
+		said.Error, _ = a.unanswered(c, view.Grant, "introspection", err)
 	} else {
 		said.Claims = views.ClaimsOf(claims, nil)
 	}
@@ -195,18 +195,24 @@ func (a *app) introspectToken(c echo.Context) error {
 	return a.showPanel(c, view, p)
 }
 
-// unanswered says why the provider did not answer a question about a token. What the call ran into is in the log.
-func (a *app) unanswered(c echo.Context, g *auth.Grant, what string, err error) string {
+// unanswered says why the provider did not answer a question about a token, and whose matter that is. What the call ran into is in the
+// log.
+func (a *app) unanswered(c echo.Context, g *auth.Grant, what string, err error) (words string, whose auth.Party) {
 	tokens := g.Tokens
 	a.Log.WarnContext(c.Request().Context(), "the provider did not answer", "provider", g.Identity.Provider, "what", what,
 		"error", cut(auth.Redact(err.Error(), tokens.Access, tokens.Refresh, tokens.ID), 300))
 	var refusal *auth.ProviderError
-	if errors.As(err, &refusal) {
-		if words := callWords(a.label(g), refusal.Failure); words != "" {
-			return words
-		}
+	if !errors.As(err, &refusal) {
+		refusal = &auth.ProviderError{}
 	}
-	return a.label(g) + " did not answer as it should: it cannot be reached, broke off, or answered with something else."
+	words, whose = callWords(a.label(g), refusal.Failure), auth.PartyProvider
+	if code := refusal.Failure.Code; settingsRefused(code) || code == auth.CodeMetadata {
+		whose = auth.PartyOperator
+	}
+	if words == "" {
+		words = a.label(g) + " answered with something that Keyturn cannot use."
+	}
+	return words, whose
 }
 
 // part is a part of the dashboard: alone for htmx, as a page of its own for a browser without JavaScript.

@@ -1,7 +1,7 @@
 package handlers
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,27 +25,30 @@ func (a *app) callUserInfo(c echo.Context) error {
 	if !ok {
 		return echo.ErrNotFound
 	}
-	shown := views.Exchange{Method: http.MethodGet, URL: "userinfo"}
 	if !view.Grant.Tokens.ValidAt(a.Now()) {
-		shown.Error = "The access token has expired and could not be renewed; it was not sent."
-		return a.part(c, view, "Try it", views.ExchangeAnswer(shown))
+		return a.part(c, view, "Try it", views.ExchangeAnswer(views.Exchange{
+			Method: http.MethodGet, URL: "userinfo", Failed: "Not sent", Error: "The access token has expired and could not be renewed.",
+		}))
 	}
 	answer, err := inspector.UserInfo(c.Request().Context(), view.Grant.Tokens)
+	shown := views.Exchange{Method: answer.Method, URL: cmp.Or(answer.URL, "userinfo"), Took: answer.Took}
 	switch {
 	case errors.Is(err, provider.ErrNotOffered):
-		shown.Error = a.label(view.Grant) + " has no userinfo endpoint."
+		shown.Took, shown.Failed, shown.Error = 0, "Not sent", a.label(view.Grant)+" has no userinfo endpoint."
 	case err != nil:
-		shown.Error = a.unanswered(c, view.Grant, "userinfo", err)
+		shown.Failed = "No answer"
+		words, whose := a.unanswered(c, view.Grant, "userinfo", err)
+		shown.Error, shown.Whose = words, string(whose)
 	case ofSomebodyElse(view.Grant.Identity, answer.Body):
 		a.Log.ErrorContext(c.Request().Context(), "security: userinfo is about somebody else", "grant", view.Grant.ID)
-		shown.Error = "The answer is about somebody else (its sub is not the one that signed in), and is not shown. " +
+		shown.Failed, shown.Whose = "Not shown", string(auth.PartyProvider)
+		shown.Error = "The answer is about somebody else: its sub is not the one that signed in. " +
 			"Nothing that uses this endpoint may use it either (OpenID Connect Core section 5.3.2)."
 	default:
-		shown = views.Exchange{
-			Method: answer.Method, URL: answer.URL, Status: answer.Status, StatusText: http.StatusText(answer.Status), Took: answer.Took,
-			Type: answer.Type, Challenge: cut(answer.Challenge, 1000), Reason: challengeWords(answer.Challenge),
-			Body: readable(answer.Type, answer.Body), Cut: answer.Cut,
-		}
+		shown.Status, shown.StatusText, shown.Type = answer.Status, http.StatusText(answer.Status), answer.Type
+		shown.Challenge, shown.Reason = cut(answer.Challenge, 1000), challengeWords(answer.Challenge)
+		shown.Body = readable(answer.Type, answer.Body, answer.Cut || answer.Broken)
+		shown.Size, shown.Cut, shown.Broken = answer.Size, answer.Cut, answer.Broken
 	}
 	return a.part(c, view, "Try it", views.ExchangeAnswer(shown))
 }
@@ -57,14 +60,58 @@ func ofSomebodyElse(signedIn auth.Identity, body string) bool {
 	return ok && signedIn.OpenID() && fmt.Sprint(subject) != signedIn.Subject
 }
 
-// readable is a body as people read it: JSON is indented.
-func readable(contentType, body string) string {
+// readable is a body as people read it: JSON is indented, also where it stops short.
+func readable(contentType, body string, short bool) string {
 	body = strings.ToValidUTF8(body, "\uFFFD")
-	var indented bytes.Buffer
-	if strings.Contains(contentType, "json") && json.Indent(&indented, []byte(body), "", "  ") == nil {
-		return indented.String()
+	if strings.Contains(contentType, "json") && (json.Valid([]byte(body)) || short && strings.ContainsAny(body[:min(len(body), 1)], "{[")) {
+		return indented(body)
 	}
 	return body
+}
+
+// deepest is how deep JSON is indented: each line of a body that is all brackets would be longer than the one before.
+const deepest = 40
+
+// indented is JSON, whole or as far as it goes, with a line for each member. What the lines hold stays as it is.
+func indented(body string) string {
+	var b strings.Builder
+	depth := 0
+	line := func() { b.WriteString("\n" + strings.Repeat("  ", max(0, min(depth, deepest)))) }
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; c {
+		case '"':
+			begin := i
+			for i++; i < len(body) && body[i] != '"'; i++ {
+				if body[i] == '\\' {
+					i++
+				}
+			}
+			b.WriteString(body[begin:min(i+1, len(body))])
+		case ' ', '\t', '\r', '\n':
+		case '{', '[':
+			b.WriteByte(c)
+			rest := strings.TrimLeft(body[i+1:], " \t\r\n")
+			if strings.HasPrefix(rest, "}") || strings.HasPrefix(rest, "]") {
+				b.WriteByte(rest[0])
+				i = len(body) - len(rest)
+				continue
+			}
+			depth++
+			line()
+		case '}', ']':
+			depth--
+			line()
+			b.WriteByte(c)
+		case ',':
+			b.WriteByte(c)
+			line()
+		case ':':
+			b.WriteString(": ")
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // challengeWords says what a WWW-Authenticate header means (RFC 6750 section 3, RFC 9449 section 7.1).

@@ -276,6 +276,9 @@
       const left = target.querySelectorAll(".sessions li").length;
       announce(left === 1 ? "Signed out. Only this session is left." : `Signed out. ${left} sessions are left.`);
     }
+    if (target && target.id === "try-it-answer") {
+      announce([...target.querySelectorAll(".http, .http + .none, .result")].map((part) => part.innerText).join(" ")); // the body may be long
+    }
     focusAgain();
   });
 

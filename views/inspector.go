@@ -265,11 +265,40 @@ type Exchange struct {
 	Challenge   string // WWW-Authenticate
 	Reason      string // the challenge in words
 	Body        string
-	Cut         bool
-	Error       string // there was no answer: why
-	At          time.Time
+	Size        int  // bytes of the body as it came
+	Cut, Broken bool // there was more; there is more, and it did not come
+
+	Failed string // in two words, where there is no answer to show
+	Error  string // why
+	Whose  string // whose matter that is; may be empty
 }
 
 func (e Exchange) status() string {
+	if e.Failed != "" {
+		return e.Failed
+	}
 	return strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, e.StatusText))
+}
+
+// took is how long the exchange took, and how much came.
+func (e Exchange) took() string {
+	words := "in " + brief(e.Took)
+	switch {
+	case e.Failed == "No answer":
+		return "after " + brief(e.Took)
+	case e.Cut:
+		return words + ", more than " + size(e.Size)
+	case e.Size > 0:
+		return words + ", " + size(e.Size)
+	default:
+		return words
+	}
+}
+
+// size writes a number of bytes.
+func size(n int) string {
+	if n < 1<<10 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%d KB", (n+1<<9)>>10)
 }

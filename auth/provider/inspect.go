@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
 )
 
 // Errors of an Inspector.
@@ -37,7 +40,8 @@ type Inspector interface {
 	// Introspect asks the provider what a token is (RFC 7662 section 2); ErrNotOffered without an endpoint.
 	Introspect(ctx context.Context, tokens auth.TokenSet, token auth.Secret) (map[string]any, error)
 	// UserInfo calls userinfo (OpenID Connect Core section 5.3) with the access token and returns the answer as it
-	// came, at most 64 KiB of it and without the token; ErrNotOffered without an endpoint.
+	// came, at most 64 KiB of it and without the token; ErrNotOffered without an endpoint. With an error there is what was called, and
+	// how long that took.
 	UserInfo(ctx context.Context, tokens auth.TokenSet) (HTTPAnswer, error)
 }
 
@@ -51,7 +55,9 @@ type HTTPAnswer struct {
 	Type        string // Content-Type
 	Challenge   string // WWW-Authenticate
 	Body        string
+	Size        int  // bytes of the body as it came
 	Cut         bool // there was more
+	Broken      bool // there is more, and it did not come
 	Took        time.Duration
 }
 
@@ -94,7 +100,7 @@ func (p *OIDC) CheckSignature(ctx context.Context, token auth.Secret) error {
 
 // Introspect implements Inspector.
 func (p *OIDC) Introspect(ctx context.Context, tokens auth.TokenSet, token auth.Secret) (map[string]any, error) {
-	m, err := p.metadata(ctx)
+	m, err := p.announced(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,42 +113,59 @@ func (p *OIDC) Introspect(ctx context.Context, tokens auth.TokenSet, token auth.
 	return client.Introspect(ctx, m.IntrospectionURL, token)
 }
 
-// UserInfo implements Inspector.
-func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (HTTPAnswer, error) {
+// announced is the metadata; its error is an *auth.ProviderError.
+func (p *OIDC) announced(ctx context.Context) (*metadata, error) {
 	m, err := p.metadata(ctx)
 	if err != nil {
-		return HTTPAnswer{}, err
+		return nil, &auth.ProviderError{Failure: auth.Failure{Code: discoveryCode(err), Detail: err.Error()}}
+	}
+	return m, nil
+}
+
+// UserInfo implements Inspector.
+func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (answer HTTPAnswer, err error) {
+	answer.Method = http.MethodGet
+	began := time.Now()
+	defer func() { answer.Took = time.Since(began) }()
+	m, err := p.announced(ctx)
+	if err != nil {
+		return answer, err
 	}
 	if m.UserInfoURL == "" {
-		return HTTPAnswer{}, ErrNotOffered
+		return answer, ErrNotOffered
 	}
+	answer.URL = m.UserInfoURL
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
+	var left atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn:      func(string) { left.Store(false) }, // it is sent again where a kept connection had ended
+		WroteHeaders: func() { left.Store(true) },
+	})
 	request, err := userInfoRequest(ctx, m, tokens.Access)
 	if err != nil {
-		return HTTPAnswer{}, err
+		return answer, err
 	}
-	began := time.Now()
+	began = time.Now()
 	response, err := p.tokens.Do(request)
 	if err != nil {
-		return HTTPAnswer{}, errors.New(reason(err))
+		return answer, tokenendpoint.TransportError(err, left.Load())
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxInspected+1))
 	if err != nil && len(body) == 0 {
-		return HTTPAnswer{}, errors.New("the answer broke off")
+		return answer, tokenendpoint.TransportError(err, true)
 	}
 	secrets, redact := []auth.Secret{tokens.Access, tokens.Refresh, tokens.ID}, auth.Redact
-	cut := len(body) > maxInspected || err != nil
-	if cut {
+	answer.Cut, answer.Broken = len(body) > maxInspected, err != nil
+	if answer.Cut || answer.Broken {
 		redact = auth.RedactCut
 	}
-	return HTTPAnswer{
-		Method: http.MethodGet, URL: m.UserInfoURL, Status: response.StatusCode, Type: short(response.Header.Get("Content-Type")),
-		Challenge: auth.Redact(response.Header.Get("WWW-Authenticate"), secrets...),
-		Body:      redact(string(body[:min(len(body), maxInspected)]), secrets...), Cut: cut,
-		Took: time.Since(began),
-	}, nil
+	answer.Size = min(len(body), maxInspected)
+	answer.Status, answer.Type = response.StatusCode, short(response.Header.Get("Content-Type"))
+	answer.Challenge = auth.Redact(response.Header.Get("WWW-Authenticate"), secrets...)
+	answer.Body = redact(string(body[:answer.Size]), secrets...)
+	return answer, nil
 }
 
 // reason is why a call failed, without the URL that net/http puts around it.

@@ -208,7 +208,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	}
 	answer, err := c.HTTP.Do(request)
 	if err != nil {
-		return nil, transportError(err, left.Load())
+		return nil, TransportError(err, left.Load())
 	}
 	defer answer.Body.Close()
 	body, err := readBody(answer.Body)
@@ -225,8 +225,8 @@ func readBody(sent io.Reader) ([]byte, error) {
 	return body, err
 }
 
-// transportError classifies an error of the HTTP client by whether the request had left.
-func transportError(err error, sent bool) *auth.ProviderError {
+// TransportError classifies an error of the HTTP client, or of the reading of an answer, by whether the request had left.
+func TransportError(err error, sent bool) *auth.ProviderError {
 	timedOut := errors.Is(err, context.DeadlineExceeded)
 	var netErr net.Error
 	if errors.As(err, &netErr) && netErr.Timeout() {

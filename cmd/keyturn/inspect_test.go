@@ -249,47 +249,6 @@ func TestWhatARenewalChangedIsMarked(t *testing.T) {
 	}
 }
 
-func TestTryItShowsTheAnswerAsItIs(t *testing.T) {
-	t.Parallel()
-	idp, p := atScripted(t, nil)
-	alice := p.person()
-	alice.do(t, "GET", "/auth/oidc", nil)
-	try := func() string {
-		t.Helper()
-		return alice.do(t, "POST", "/dashboard/userinfo", nil, "HX-Request", "true").body
-	}
-	if said := try(); !strings.Contains(said, "200 OK") || !strings.Contains(said, "&#34;locale&#34;: &#34;en&#34;") || !strings.Contains(said, idp.URL+"/userinfo") {
-		t.Error(said)
-	}
-	idp.Change(func() {
-		idp.UserInfo = func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("WWW-Authenticate", `DPoP algs="ES256", Bearer realm="x", error="insufficient_scope", scope="profile", error_description="Not \"enough\" <b>"`)
-			w.WriteHeader(http.StatusForbidden)
-			_, _ = w.Write([]byte("token was " + r.Header.Get("Authorization")))
-		}
-	})
-	said := try()
-	for _, text := range []string{"403 Forbidden", "does not allow this", "asks for the scope profile", "Not &#34;enough&#34; &lt;b&gt;", "WWW-Authenticate:", "[redacted]"} {
-		if !strings.Contains(said, text) {
-			t.Errorf("no %q in %s", text, said)
-		}
-	}
-	idp.Change(func() {
-		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
-			writeJSON(w, map[string]any{"sub": "mallory", "email": "mallory@example.com"})
-		}
-	})
-	if said := try(); !strings.Contains(said, "about somebody else") || strings.Contains(said, "mallory") {
-		t.Errorf("somebody else's: %s", said)
-	}
-	idp.Change(func() {
-		idp.UserInfo = func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
-	})
-	if said := try(); !strings.Contains(said, "No answer.") {
-		t.Error(said)
-	}
-}
-
 func TestAnotherPersonsSessionsCannotBeTouched(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)
