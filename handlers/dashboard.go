@@ -190,7 +190,7 @@ func promptFor(code string) string {
 func (a *app) grantFacts(c echo.Context, view auth.View, list []auth.Renewal) views.GrantFacts {
 	g := view.Grant
 	facts := views.GrantFacts{
-		SignedInAt: g.CreatedAt, SessionEndsAt: a.Sessions.EndsAt(c.Request().Context()),
+		SignedInAt: g.CreatedAt, SessionEndsAt: a.Sessions.EndsAt(c.Request().Context()), SessionIdle: a.SessionIdle,
 		Provider: a.label(g), Scope: strings.Fields(g.Tokens.Scope), NextRenewalAt: view.PlanAt,
 		RefreshExpiresAt: g.Tokens.RefreshExpiresAt, RefreshNeverExpires: g.Tokens.RefreshNeverExpires, Renewable: view.Renewable,
 	}

@@ -27,9 +27,10 @@ type Config struct {
 	Events       *auth.Events
 	Vault        auth.Vault
 	Callbacks    auth.Callbacks
-	BaseURL      string // scheme and host, without a slash at the end
-	ExposeTokens bool   // a signed-in person may fetch their own tokens
-	DevPrefix    string // path of the embedded provider; empty: it is off
+	BaseURL      string        // scheme and host, without a slash at the end
+	ExposeTokens bool          // a signed-in person may fetch their own tokens
+	SessionIdle  time.Duration // a session ends this long after its last request; zero: only at its end
+	DevPrefix    string        // path of the embedded provider; empty: it is off
 	DevProvider  http.Handler
 	Ready        func(context.Context) []string // what fails, by name; none: requests may come here
 	Now          func() time.Time

@@ -114,6 +114,7 @@ type StandingProblem struct {
 // GrantFacts is what is known about the sign-in.
 type GrantFacts struct {
 	SignedInAt, SessionEndsAt       time.Time
+	SessionIdle                     time.Duration // the session ends when it is unused for so long; zero: only at its end
 	Provider, Issuer                string
 	Scope                           []string
 	FormerScope                     []string // nil: as the scope is

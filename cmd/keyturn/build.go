@@ -100,6 +100,9 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 		TrustedProxies: settings.TrustedProxies, Limits: settings.Limits, SessionsPerPerson: settings.SessionsPerPerson,
 		SecurityContact: settings.SecurityContact,
 	}
+	if settings.SessionIdle < settings.SessionLifetime {
+		config.SessionIdle = settings.SessionIdle
+	}
 	if dev != nil {
 		config.DevPrefix, config.DevProvider = devPath, dev
 	}
