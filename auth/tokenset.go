@@ -41,6 +41,16 @@ func (t TokenSet) Lifetime() time.Duration { return t.ExpiresAt.Sub(t.IssuedAt) 
 // None says that the provider gave no token: there is the sign-in, which lasts until ExpiresAt, and nothing else.
 func (t TokenSet) None() bool { return t.Access == NoToken }
 
+// Guessed says that nothing tells when the access token expires, neither the provider nor the token: a lifetime is assumed.
+func (t TokenSet) Guessed() bool {
+	return t.Assumed && !t.None() && jwtLifetime(t.Access, t.IssuedAt) == 0
+}
+
+// Capped says that the access token itself tells of a later expiry than what is believed.
+func (t TokenSet) Capped() bool {
+	return t.Lifetime() == MaxLifetime && jwtLifetime(t.Access, t.IssuedAt) > MaxLifetime
+}
+
 // ValidAt says whether the access token may still be used at now.
 func (t TokenSet) ValidAt(now time.Time) bool { return t.Access != "" && now.Before(t.ExpiresAt) }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -137,6 +138,12 @@ func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.
 		State: string(view.State), Now: a.Now(), IssuedAt: g.Tokens.IssuedAt, ExpiresAt: g.Tokens.ExpiresAt, DueAt: view.RipeAt,
 		Generation: g.Generation, Renewable: view.Renewable, NextRenewalAt: view.PlanAt, Result: said, Renewing: view.Running,
 		AskAt: a.askAt(view), Version: versionOf(g), Since: since,
+	}
+	switch {
+	case g.Tokens.Guessed():
+		card.ExpiryNote = "assumed: the provider does not say"
+	case g.Tokens.Capped():
+		card.ExpiryNote = fmt.Sprintf("%.0f h at most: its own exp is later", auth.MaxLifetime.Hours())
 	}
 	switch failure := view.Problem; failure.Code {
 	case "":

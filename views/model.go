@@ -82,6 +82,7 @@ type TokenCard struct {
 	Now           time.Time
 	IssuedAt      time.Time
 	ExpiresAt     time.Time
+	ExpiryNote    string    // where the expiry is not what the provider says; may be empty
 	DueAt         time.Time // zero: never automatically
 	Generation    int64
 	Renewable     bool
