@@ -29,6 +29,22 @@ func (p Person) Shown() string {
 	return "somebody"
 }
 
+// Address is the email, unless that is what is shown.
+func (p Person) Address() string {
+	if p.Email == p.Shown() {
+		return ""
+	}
+	return strings.TrimSpace(p.Email)
+}
+
+// Whole tells apart those who have one name.
+func (p Person) Whole() string {
+	if p.Address() == "" {
+		return p.Shown()
+	}
+	return p.Shown() + ", " + p.Address()
+}
+
 // Initial stands in for a picture: those of foreign hosts are not loaded.
 func (p Person) Initial() string { return initialOf(p.Shown()) }
 

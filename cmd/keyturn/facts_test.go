@@ -61,3 +61,24 @@ func TestTheCardSaysWhatItsExpiryIsOf(t *testing.T) {
 		}
 	}
 }
+
+// Two accounts of one name are told apart, also by whoever signs one of them out.
+func TestTheDashboardSaysWhoseItIs(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	page := func(name, email string) string {
+		idp.Change(func() { idp.Claims = func(c map[string]any, _ bool) { c["name"], c["email"] = name, email } })
+		return p.person().do(t, "GET", "/auth/oidc", nil).body
+	}
+	for _, email := range []string{"ann@work.example", "ann@home.example"} {
+		shown := page("Ann Fake", email)
+		for _, want := range []string{"<bdi>" + email + "</bdi>", `class="quiet" title="Ann Fake, ` + email + `">Sign out`} {
+			if !strings.Contains(shown, want) {
+				t.Errorf("no %q in %s", want, shown)
+			}
+		}
+	}
+	if shown := page("", "ann@work.example"); strings.Contains(shown, "<dt>Email</dt>") {
+		t.Errorf("it is said twice: %s", shown)
+	}
+}
