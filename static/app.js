@@ -19,6 +19,7 @@
   let focused = ""; // id of what had the focus before a swap
   let around = ""; // id of the card that it is in
   let olderRows = 0; // of the history, before a swap
+  let beside = []; // ids of the buttons of sessions that follow it, nearest first, and then of those before it
   let moreOpen = false; // all sessions are shown, not the first few only
   let read = null; // how far the inspector was read before a renewal swaps it
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
@@ -236,7 +237,11 @@
 
   document.addEventListener("htmx:before:swap", () => {
     const active = document.activeElement;
-    if (active && active !== document.body) [focused, around] = [active.id, active.closest(".card")?.id];
+    if (active && active !== document.body) {
+      [focused, around] = [active.id, active.closest(".card")?.id];
+      const ids = [...document.querySelectorAll(".sessions button")].map((button) => button.id), i = ids.indexOf(focused);
+      beside = i < 0 ? [] : [...ids.slice(i + 1), ...ids.slice(0, i).reverse()];
+    }
     olderRows = byId("history-older")?.rows.length;
     moreOpen = !!document.querySelector(".more-sessions[open]");
     const panel = document.querySelector("#inspector-body .panel");
@@ -248,7 +253,7 @@
     return tab && tab.getAttribute("href");
   }
 
-  const heir = (id) => ({ "refresh-token": byId("sign-in-again"), "show-older": byId("history-older")?.rows[olderRows] })[id];
+  const heir = (id) => ({ "refresh-token": byId("sign-in-again"), "show-older": byId("history-older")?.rows[olderRows] })[id] ?? byId(beside.find(byId));
 
   // What had the focus and is gone leaves it to what took its place, or to the heading that it was under.
   function focusAgain() {

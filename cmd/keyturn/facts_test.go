@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp"
 )
 
 // Whoever leaves a page alone is signed out by the idle limit, long before the session's end.
@@ -13,7 +16,7 @@ func TestTheDashboardSaysWhenASessionEnds(t *testing.T) {
 	for want, args := range map[string][]string{
 		"</time>" + or + "8 h unused<":   nil,
 		"</time>" + or + "1 min unused<": {"--session-idle=1m"},
-		"</time></dd></dl>":               {"--session-idle=2h", "--session-lifetime=2h"},
+		"</time></dd></dl>":              {"--session-idle=2h", "--session-lifetime=2h"},
 	} {
 		_, p := atScripted(t, nil, args...)
 		if a := p.person().do(t, "GET", "/auth/oidc", nil); !strings.Contains(a.body, want) {
@@ -81,5 +84,27 @@ func TestTheDashboardSaysWhoseItIs(t *testing.T) {
 	}
 	if shown := page("", "ann@work.example"); strings.Contains(shown, "<dt>Email</dt>") {
 		t.Errorf("it is said twice: %s", shown)
+	}
+}
+
+// Whoever signs sessions out with the keyboard goes on with the next one, and hears which of them each button ends.
+func TestTheNextSessionInheritsTheFocus(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	for range 8 {
+		p.person().do(t, "GET", "/auth/oidc", nil, "User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:120.0) Gecko/20100101 Firefox/120.0")
+	}
+	b := openTab(t, look{})
+	b.atScripted(t, p)
+	b.becomes(t, "there are nine sessions", `document.querySelectorAll(".sessions li").length === 9`)
+	b.becomes(t, "each button has what it ends in its name", `[...document.querySelectorAll(".sessions button")].every((button) => {
+		const name = button.getAttribute("aria-labelledby").split(" ").map((id) => document.getElementById(id)).map((e) => e.getAttribute("aria-label") ?? e.textContent).join(" ");
+		return /^Sign out Firefox 120 on Linux signed in today \d\d:\d\d:\d\d$/.test(name.replace(/\s+/g, " ").trim());
+	})`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.querySelector(".more-sessions").open = true; window.ids = [...document.querySelectorAll(".sessions button")].map((button) => button.id)`))
+	for _, c := range []struct{ out, next int }{{3, 4}, {4, 5}, {7, 6}} {
+		ask(t, b, chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`document.getElementById(ids[%d]).focus()`, c.out)))
+		b.press(t)
+		b.becomes(t, "another one has the focus", fmt.Sprintf(`!document.getElementById(ids[%d]) && document.activeElement.id === ids[%d]`, c.out, c.next))
 	}
 }
