@@ -226,14 +226,14 @@ func exchangeWords(label string, f auth.Failure) string {
 	}
 }
 
-// brief writes a duration with the one unit that matters.
+// brief writes a duration with the one unit that matters; minutes only where half of one is little.
 func brief(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
 		return "under 1 ms"
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
-	case d < time.Minute:
+	case d < 2*time.Minute:
 		return fmt.Sprintf("%d s", int(d.Round(time.Second)/time.Second))
 	default:
 		return fmt.Sprintf("%d min", int(d.Round(time.Minute)/time.Minute))

@@ -199,10 +199,10 @@
   document.addEventListener("htmx:error", (event) => {
     const { ctx } = event.detail;
     if (click && ctx === click) say(lost + " Your token is as it was; try again in a moment.", false);
-    else if (ctx && event.target.closest?.(".card") && !event.target.closest("#token-card")) unreached();
+    else if (ctx && event.target.closest?.(".card") && !event.target.closest("#token-card")) notify(unreached);
   });
 
-  const lost = "Keyturn cannot be reached.";
+  const lost = "Keyturn cannot be reached.", unreached = lost + " Try again in a moment.";
 
   // What said so is over once it can be.
   function reached() {
@@ -211,12 +211,12 @@
 
   document.addEventListener("htmx:sse:after:connection", reached);
 
-  // What was asked for elsewhere on the page
-  function unreached() {
+  // What came of what was asked for elsewhere on the page
+  function notify(text) {
     const problem = document.createElement("div");
     problem.className = "problem";
     problem.setAttribute("role", "alert");
-    problem.textContent = lost + " Try again in a moment.";
+    problem.textContent = text;
     byId("notice")?.replaceChildren(problem);
   }
 
@@ -359,9 +359,9 @@
       await navigator.clipboard.writeText(await answer.text());
       button.textContent = "Copied";
       announce("Copied");
-    } catch {
+    } catch (error) {
       button.textContent = "Not copied";
-      announce("The token could not be copied. Reveal it and copy it by hand.");
+      notify(error instanceof TypeError ? unreached : "The token could not be copied. Reveal it and copy it by hand.");
     }
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });

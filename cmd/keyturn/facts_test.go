@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"keyturn/auth/provider/scripted"
 )
 
 // Whoever leaves a page alone is signed out by the idle limit, long before the session's end.
@@ -106,5 +109,37 @@ func TestTheNextSessionInheritsTheFocus(t *testing.T) {
 		ask(t, b, chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`document.getElementById(ids[%d]).focus()`, c.out)))
 		b.press(t)
 		b.becomes(t, "another one has the focus", fmt.Sprintf(`!document.getElementById(ids[%d]) && document.activeElement.id === ids[%d]`, c.out, c.next))
+	}
+}
+
+func TestWordsOfWaysBackAndOfWaits(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 10 * time.Second })
+	alice := p.person()
+	if a := alice.do(t, "GET", "/auth/signout", nil, "Accept", "text/html"); a.status != http.StatusMethodNotAllowed || strings.Contains(a.body, "header") || !strings.Contains(a.body, "Go back to the start page") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	alice.do(t, "GET", "/auth/oidc", nil)
+	idp.Change(func() {
+		idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			w.Header().Set("Retry-After", "115")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+	})
+	if a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true"); !strings.Contains(a.body, "Keyturn tries again in 115 s.") {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// Why there is nothing to paste is there to read for as long as one needs.
+func TestAFailedCopySaysWhy(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	b := openTab(t, look{script: `for (const f of ["write", "writeText"]) Clipboard.prototype[f] = () => Promise.reject(new DOMException("no", "NotAllowedError"))`})
+	b.atScripted(t, p)
+	b.do(t, click(`#copy`), visible(`#notice .problem`))
+	if said := b.text(t, "#notice"); !strings.Contains(said, "could not be copied. Reveal it") {
+		t.Errorf("it says %q", said)
 	}
 }
