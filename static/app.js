@@ -350,13 +350,26 @@
     byId("reveal").click();
   }
 
+  async function asked(path) {
+    const answer = await fetch(path, { method: "POST", headers: { Accept: "text/plain", ...shownGrant() }, cache: "no-store" });
+    if (!answer.ok) throw new Error(String(answer.status));
+    return answer.text();
+  }
+
+  // Safari takes only what is handed over while the click lasts, if it is there yet or not; older browsers only what is there.
+  async function copy(text) {
+    try {
+      await navigator.clipboard.write([new ClipboardItem({ "text/plain": text.then((t) => new Blob([t], { type: "text/plain" })) })]);
+    } catch {
+      await navigator.clipboard.writeText(await text);
+    }
+  }
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest ? event.target.closest("[data-copy]") : null;
     if (!button) return;
     try {
-      const answer = await fetch(button.dataset.copy, { method: "POST", headers: { Accept: "text/plain", ...shownGrant() }, cache: "no-store" });
-      if (!answer.ok) throw new Error(String(answer.status));
-      await navigator.clipboard.writeText(await answer.text());
+      await copy(asked(button.dataset.copy));
       button.textContent = "Copied";
       announce("Copied");
     } catch (error) {

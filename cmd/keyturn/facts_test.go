@@ -131,15 +131,3 @@ func TestWordsOfWaysBackAndOfWaits(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }
-
-// Why there is nothing to paste is there to read for as long as one needs.
-func TestAFailedCopySaysWhy(t *testing.T) {
-	t.Parallel()
-	_, p := atScripted(t, nil)
-	b := openTab(t, look{script: `for (const f of ["write", "writeText"]) Clipboard.prototype[f] = () => Promise.reject(new DOMException("no", "NotAllowedError"))`})
-	b.atScripted(t, p)
-	b.do(t, click(`#copy`), visible(`#notice .problem`))
-	if said := b.text(t, "#notice"); !strings.Contains(said, "could not be copied. Reveal it") {
-		t.Errorf("it says %q", said)
-	}
-}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// A browser may hold that a click is over when the token is there, or not know how to take what is not there yet.
+func TestBrowsersCopyInTheirWays(t *testing.T) {
+	t.Parallel()
+	for name, script := range map[string]string{
+		// While it lasts, there is no time for an answer.
+		"within the click": `let clicking = false;
+			addEventListener("click", () => { clicking = true; setTimeout(() => { clicking = false; }); }, true);
+			Clipboard.prototype.write = async ([item]) => {
+				if (!clicking) throw new DOMException("too late", "NotAllowedError");
+				window.copied = await (await item.getType("text/plain")).text();
+			};
+			Clipboard.prototype.writeText = async () => { throw new DOMException("too late", "NotAllowedError"); };`,
+		"text only": `delete window.ClipboardItem; Clipboard.prototype.writeText = async (text) => { window.copied = text; }`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startProgram(t)
+			b := openTab(t, look{script: script})
+			b.signIn(t, p.base)
+			b.do(t, click(`#copy`))
+			b.becomes(t, "it says so", `document.getElementById("copy").textContent === "Copied"`)
+			copied := ask(t, b, chromedp.Evaluate[string](`window.copied`))
+			if copied != tokensOf(t, p.signedInAs(t, b))["access"] {
+				t.Errorf("copied %d characters, want the token", len(copied))
+			}
+		})
+	}
+}
+
+// Why there is nothing to paste is there to read for as long as one needs.
+func TestAFailedCopySaysWhy(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	b := openTab(t, look{script: `for (const f of ["write", "writeText"]) Clipboard.prototype[f] = () => Promise.reject(new DOMException("no", "NotAllowedError"))`})
+	b.atScripted(t, p)
+	b.do(t, click(`#copy`), visible(`#notice .problem`))
+	if said := b.text(t, "#notice"); !strings.Contains(said, "could not be copied. Reveal it") {
+		t.Errorf("it says %q", said)
+	}
+}
