@@ -77,6 +77,21 @@ func TestARenewalElsewhereLeavesTheHistoryWhereItIs(t *testing.T) {
 	}
 }
 
+// What is kept no more goes from an open page, too.
+func TestOlderRenewalsGoWhenTheyAreKeptNoMore(t *testing.T) {
+	t.Parallel()
+	b, program := withRenewals(t, look{}, 30)
+	b.do(t, click(`#show-older`))
+	b.becomes(t, "all are there", shownGenerations+`.at(-1) === 2`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("live").remove()`)) // each renewal on its own would take long
+	for range auth.KeptRenewals {
+		program.do(t, "POST", "/api/renew-token", nil)
+	}
+	b.do(t, click(`#refresh-token`))
+	b.becomes(t, "those that are kept, each once", fmt.Sprintf(`((shown) => shown.length === %d && shown.every((generation, i) => generation === %d - i))(%s)`,
+		auth.KeptRenewals, 32+auth.KeptRenewals, shownGenerations))
+}
+
 const shownGenerations = `[...document.querySelectorAll("#history tbody td:nth-child(4)")].map((cell) => Number(cell.textContent))`
 
 func TestWithoutJavaScriptTheHistoryLeavesNothingOut(t *testing.T) {
