@@ -58,7 +58,7 @@ func sendPage(c echo.Context, page *keptAnswer) error {
 		return err
 	}
 	h := c.Response().Header()
-	h.Add(echo.HeaderVary, echo.HeaderAcceptEncoding)
+	h.Set(echo.HeaderVary, "Cookie, "+echo.HeaderAcceptEncoding)
 	h.Set(echo.HeaderContentLength, strconv.Itoa(len(body)))
 	if zips {
 		h.Set(echo.HeaderContentEncoding, "gzip")
