@@ -64,7 +64,7 @@ func (s *Grants) revokeOwed(ctx context.Context, provider string) {
 		for _, owed := range list {
 			running.Go(func() {
 				ctx := context.WithoutCancel(ctx)
-				if s.answered(ctx, owed, tryRevoking(ctx, s.vault, s.providers, owed.Grant)) {
+				if s.answered(ctx, owed, tryRevoking(ctx, s.vault, s.providers, owed)) {
 					over.Add(1)
 				}
 			})
@@ -123,12 +123,12 @@ func putOff(owed time.Duration, why error) time.Duration {
 }
 
 // tryRevoking tries once to revoke the tokens of a grant that is gone, within a bound of its own.
-func tryRevoking(ctx context.Context, vault Vault, providers Providers, gone *Grant) error {
-	provider, err := revoking(ctx, vault, providers, gone)
+func tryRevoking(ctx context.Context, vault Vault, providers Providers, owed Owed) error {
+	provider, err := revoking(ctx, vault, providers, owed)
 	if err != nil {
 		return err
 	}
-	return revokeOnce(ctx, provider, gone.Tokens)
+	return revokeOnce(ctx, provider, owed.Grant.Tokens)
 }
 
 func revokeOnce(ctx context.Context, provider Provider, tokens TokenSet) error {
@@ -155,7 +155,7 @@ func (s *Grants) revokeBeside(ctx context.Context, gone *Grant) <-chan struct{} 
 	tried := make(chan struct{})
 	s.revoking.Go(func() {
 		ctx := context.WithoutCancel(ctx)
-		err := tryRevoking(ctx, s.vault, s.providers, gone)
+		err := tryRevoking(ctx, s.vault, s.providers, Owed{Grant: gone})
 		close(tried) // what follows nobody needs to wait for
 		s.answered(ctx, Owed{Grant: gone}, err)
 	})
@@ -172,7 +172,7 @@ func (s *Grants) Revoke(ctx context.Context, over *Grant, tokens TokenSet) {
 		s.log.WarnContext(ctx, "an owed revocation could not be stored", "grant", owed.Grant.ID, "error", err)
 		owed.For = OwedFor
 	}
-	s.answered(ctx, owed, tryRevoking(ctx, s.vault, s.providers, owed.Grant))
+	s.answered(ctx, owed, tryRevoking(ctx, s.vault, s.providers, owed))
 }
 
 // Wait returns when no revocation runs any more, or ctx is done. Run has to have ended; what is owed then is for the next process.
