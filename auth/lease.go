@@ -10,7 +10,7 @@ import (
 const (
 	// LeaseTTL is how soon after its holder's death a grant is free again, at the latest. A running call extends its
 	// lease well before.
-	LeaseTTL    = 6 * time.Second
+	LeaseTTL    = 5 * time.Second
 	leaseExtend = 2 * time.Second
 	leaseAgain  = 100 * time.Millisecond // after an extension that failed
 	// storageWait bounds the wait for a database before a renewal begins. Nothing is lost by giving up then.

@@ -67,6 +67,7 @@ type DB struct {
 	unowned rate.Sometimes // complaints that the next process cannot know of this one's death
 	heir    string         // owns the leases that this process has inherited
 	steady  vault.Steadiness
+	chance  time.Duration // firstChance, but for tests whose clock stands still
 	opened  vault.Opened
 	finder  finder
 	grantOf *lru.Cache[string, string] // grants by the hash of their session
@@ -86,6 +87,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners), heir: rand.Text()}
 	db.unowned.Interval = time.Minute
 	db.steady.Wait(afterStart)
+	db.chance = firstChance
 	db.opened = vault.NewOpened()
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
@@ -95,22 +96,26 @@ func (db *DB) claimOwner(owner string) {
 // leaseWait is how long a lease may wait for others' locks, or for a server that stands still. Meanwhile its holder could not extend it.
 const leaseWait = time.Second
 
+// firstChance is how long the holder of a lease that ran out has, once the database takes writes, to extend it, or to store what it has: it
+// tries both more often than that.
+const firstChance = time.Second
+
 // Lease implements auth.Vault. Leases run by the database's clock. One that ran out is taken from its holder only when this
 // process has had the database for a while, and its clock has not been set: after that the holder, who could not extend it, gets to
 // store first. What this process has inherited is its own to take.
 func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
 	db.claimOwner(owner)
+	if err := db.yield(ctx, id, owner); err != nil {
+		return nil, err
+	}
 	shown, err := db.heed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	began := time.Now()
+	// A lease that ends later than any lease could was taken before the clock was set back.
 	var g *auth.Grant
-	err = db.use(ctx, func(ctx context.Context) error {
-		both := &pgx.Batch{} // is one transaction
-		both.Queue(`SELECT set_config('lock_timeout', $1, true)`, fmt.Sprint(leaseWait.Milliseconds()))
-		// A lease that ends later than any lease could was taken before the clock was set back.
-		both.Queue(`UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
+	err = db.promptly(ctx, func(b *pgx.Batch) {
+		b.Queue(`UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3
 			WHERE id = $1 AND (lease_owner IN ('', $2, $5) OR $4 AND clock_timestamp() < $6
 				AND (lease_until <= keyturn_now() OR lease_until > keyturn_now() + 2 * $3))
 			RETURNING `+grantColumns, id, owner, ttl.Microseconds(), db.steady.Steady(), db.heir, shown.Add(leaseWait)).QueryRow(
@@ -118,11 +123,7 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*
 				g, err = db.scan(row, nil)
 				return err
 			})
-		return db.pool.SendBatch(ctx, both).Close()
 	})
-	if time.Since(began) > leaseWait {
-		db.steady.Wait(vault.AfterOutage)
-	}
 	if !errors.Is(err, auth.ErrNotFound) {
 		return g, err
 	}
@@ -130,6 +131,46 @@ func (db *DB) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*
 		return nil, err
 	}
 	return nil, auth.ErrLeased
+}
+
+// yield lets the holder of a lease that ran out have its chance, from when the database has taken a write.
+func (db *DB) yield(ctx context.Context, id, owner string) error {
+	if !db.steady.Steady() {
+		return nil
+	}
+	var overdue bool
+	err := db.promptly(ctx, func(b *pgx.Batch) {
+		b.Queue(`UPDATE grants SET lease_until = lease_until
+			WHERE id = $1 AND lease_owner NOT IN ('', $2, $3) AND lease_until <= keyturn_now()`, id, owner, db.heir).Exec(
+			func(tag pgconn.CommandTag) error {
+				overdue = tag.RowsAffected() > 0
+				return nil
+			})
+	})
+	if err != nil || !overdue {
+		return err
+	}
+	select {
+	case <-time.After(db.chance):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// promptly runs a statement that waits for others' locks for leaseWait at most. When it does, or takes as long otherwise, that is an outage.
+func (db *DB) promptly(ctx context.Context, queue func(*pgx.Batch)) error {
+	began := time.Now()
+	err := db.use(ctx, func(ctx context.Context) error {
+		both := &pgx.Batch{} // is one transaction
+		both.Queue(`SELECT set_config('lock_timeout', $1, true)`, fmt.Sprint(leaseWait.Milliseconds()))
+		queue(both)
+		return db.pool.SendBatch(ctx, both).Close()
+	})
+	if time.Since(began) > leaseWait {
+		db.steady.Wait(vault.AfterOutage)
+	}
+	return err
 }
 
 // Claim implements auth.Vault.

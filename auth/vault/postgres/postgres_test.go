@@ -52,7 +52,7 @@ func open(t testing.TB, clock *vaulttest.Clock) testDB {
 	t.Helper()
 	keys := vaulttest.Keyset(t)
 	db := connect(t, pgtest.Database(t), keys)
-	db.Now = clock.Now
+	db.Now, db.chance = clock.Now, 0
 	db.calm()
 	show := func(now time.Time) {
 		if _, err := db.exec(t.Context(), `UPDATE test_clock SET now = $1`, now.UnixMicro()); err != nil {

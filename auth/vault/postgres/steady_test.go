@@ -81,6 +81,47 @@ func TestBehindALockALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 	}
 }
 
+// A lock may end in the very moment in which somebody waits for it, or before. What its holder tries again and again comes first.
+func TestAfterALockTheHolderComesFirst(t *testing.T) {
+	t.Parallel()
+	database, keys := pgtest.Database(t), vaulttest.Keyset(t)
+	holder, other := connect(t, database, keys), connect(t, database, keys)
+	operator := operatorOf(t, database)
+	for _, waits := range []time.Duration{300 * time.Millisecond, 0} {
+		g := create(t, holder)
+		if _, err := holder.Lease(t.Context(), g.ID, "holder", time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+		other.calm()
+		tx, err := operator.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), `LOCK TABLE grants IN SHARE MODE`); err != nil {
+			t.Fatal(err)
+		}
+		maintained := make(chan error, 1)
+		lifted := make(chan struct{})
+		time.AfterFunc(waits, func() {
+			maintained <- tx.Commit(t.Context())
+			close(lifted)
+			time.Sleep(200 * time.Millisecond) // between two tries
+			if err := holder.Extend(t.Context(), g.ID, "holder", auth.LeaseTTL); err != nil {
+				t.Error(err)
+			}
+		})
+		if waits == 0 {
+			<-lifted
+		}
+		if _, err := other.Lease(t.Context(), g.ID, "other", auth.LeaseTTL); !errors.Is(err, auth.ErrLeased) {
+			t.Errorf("after %v of waiting: %v", waits, err)
+		}
+		if err := <-maintained; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Who has nothing to write looks whether others could.
 func TestADatabaseThatOnlyReadsIsNoticedWithoutAWrite(t *testing.T) {
 	t.Parallel()
