@@ -96,7 +96,11 @@ func (s *Grants) answered(ctx context.Context, owed Owed, result error) (over bo
 	switch over = !passes(result) || owed.For >= OwedFor; {
 	case result == nil:
 	case errors.Is(result, errSpared):
-		log.InfoContext(ctx, "tokens of an ended grant are left to run out", "because", result)
+		level := slog.LevelInfo
+		if owed.For > owedEvery {
+			level = slog.LevelWarn // somebody was told that it is tried again
+		}
+		log.Log(ctx, level, "tokens of an ended grant are left to run out", "because", result)
 	case over:
 		log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", result)
 	default:
@@ -137,7 +141,8 @@ func revokeOnce(ctx context.Context, provider Provider, tokens TokenSet) error {
 	return provider.Revoke(ctx, tokens)
 }
 
-// passes says whether a failed revocation may succeed later. To revoke twice does no harm (RFC 7009 section 2.2).
+// passes says whether a failed revocation may succeed later: also what refuses the client, until the operator has mended it. To revoke twice
+// does no harm (RFC 7009 section 2.2).
 func passes(err error) bool {
 	if err == nil || errors.Is(err, errSpared) {
 		return false
@@ -146,8 +151,12 @@ func passes(err error) bool {
 	if !errors.As(err, &refusal) || refusal.Delivery != DeliveryAnswered {
 		return true
 	}
-	status := refusal.Failure.Status
-	return status >= http.StatusInternalServerError || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
+	switch status := refusal.Failure.Status; status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests, http.StatusRequestTimeout:
+		return true
+	default:
+		return status >= http.StatusInternalServerError || RefusesClient(refusal.Failure.Code)
+	}
 }
 
 // revokeBeside revokes the tokens of a grant that has just ended, which are owed, beside the caller; the channel is closed after the try.

@@ -177,12 +177,13 @@ func TestWhatIsOwedIsTriedForADay(t *testing.T) {
 		over   time.Duration // when nothing is owed any more, at the latest
 		told   bool
 	}{
-		"an hour's outage":     {until: time.Hour, answer: unwell(http.StatusServiceUnavailable), over: 2 * time.Hour},
-		"an outage for good":   {until: 9 * auth.OwedFor, answer: unwell(http.StatusServiceUnavailable), over: auth.OwedFor + time.Hour, told: true},
-		"a refusal":            {until: 9 * auth.OwedFor, answer: unwell(http.StatusBadRequest), over: time.Minute, told: true},
-		"not set for a while":  {until: time.Hour, absent: true, over: 2 * time.Hour},
-		"not set any more":     {until: 9 * auth.OwedFor, absent: true, over: auth.OwedFor + time.Hour, told: true},
-		"well from the outset": {over: time.Second},
+		"an hour's outage":      {until: time.Hour, answer: unwell(http.StatusServiceUnavailable), over: 2 * time.Hour},
+		"an outage for good":    {until: 9 * auth.OwedFor, answer: unwell(http.StatusServiceUnavailable), over: auth.OwedFor + time.Hour, told: true},
+		"a secret that changes": {until: time.Hour, answer: unwell(http.StatusUnauthorized), over: 2 * time.Hour},
+		"a refusal":             {until: 9 * auth.OwedFor, answer: unwell(http.StatusBadRequest), over: time.Minute, told: true},
+		"not set for a while":   {until: time.Hour, absent: true, over: 2 * time.Hour},
+		"not set any more":      {until: 9 * auth.OwedFor, absent: true, over: auth.OwedFor + time.Hour, told: true},
+		"well from the outset":  {over: time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
