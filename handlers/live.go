@@ -24,6 +24,8 @@ const (
 	heartbeat = 15 * time.Second
 	// leastBeat is how long a stream waits at least until it looks again, where the clocks say that its session ends now.
 	leastBeat = time.Second
+	// pagePace is how long a page is left with what it was told: it takes a while to show all of it, and the next has all that came since.
+	pagePace = 200 * time.Millisecond
 	// streamWrite bounds the writing of one event: a reader that is stuck is let go.
 	streamWrite = 10 * time.Second
 )
@@ -46,7 +48,8 @@ func (a *app) events(c echo.Context) error {
 	defer watch.Close()
 	s := &stream{app: a, c: c, control: http.NewResponseController(c.Response()), grant: view.Grant.ID}
 	if isHTMX(c) {
-		s.say, s.alive = s.page, event("alive", "", "now") // for the script, which does not see comments
+		s.say, s.pace = s.page, pagePace
+		s.alive = event("alive", "", "now") // for the script, which does not see comments
 		if s.known = c.Request().Header.Get("Last-Event-ID"); s.known == "" {
 			s.known = c.QueryParam("version")
 		}
@@ -76,6 +79,7 @@ type stream struct {
 	grant   string
 	say     func(ctx context.Context) error
 	alive   string // what shows that it lives
+	pace    time.Duration
 	known   string // version that the other side knows
 	last    int64  // newest renewal that a program has been told of
 	warning string // that it was told of with it
@@ -93,6 +97,7 @@ func (s *stream) run(watch *auth.Watch) {
 	if err == nil {
 		err = s.say(ctx)
 	}
+	changed, paced := watch.Changed, (<-chan time.Time)(nil)
 	for err == nil {
 		select {
 		case <-ctx.Done():
@@ -101,8 +106,13 @@ func (s *stream) run(watch *auth.Watch) {
 			return
 		case <-watch.Ended:
 			err = s.signedOut()
-		case <-watch.Changed:
+		case <-changed:
 			err = s.say(ctx)
+			if s.pace > 0 {
+				changed, paced = nil, time.After(s.pace)
+			}
+		case <-paced:
+			changed, paced = watch.Changed, nil
 		case <-beat.C:
 			var next time.Duration
 			next, err = s.beat(ctx)

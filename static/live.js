@@ -64,26 +64,34 @@
 
   // What the page swaps in by itself moves nothing that one is about to click: what is under the pointer stays where it is; on a page
   // that was scrolled and has no pointer, the last that begins in view.
-  let held = [];
+  let held = [], touched = false;
+  for (const moved of ["pointerdown", "pointermove"]) addEventListener(moved, (event) => { touched = event.pointerType === "touch"; });
   const top = (element) => element.getBoundingClientRect().top;
   document.addEventListener("htmx:before:swap", (event) => {
     held = [];
     if (event.detail.ctx.sourceElement?.matches("form, a")) return;
-    held = [...document.querySelectorAll("main [id]:hover")];
+    held = touched ? [] : [...document.querySelectorAll("main [id]:hover")]; // what was tapped stays hovered
+    if (held.at(-1)?.matches("#history-recent, :has(#history-recent)")) held = []; // it grows below its top
     if (!held.length && scrollY > 0) held = [...document.querySelectorAll("main .card, #history tr[id]")].filter((e) => top(e) < innerHeight).slice(-1);
     held = held.map((element) => ({ id: element.id, top: top(element) }));
-    setTimeout(() => { held = []; }, 500); // should nothing come of it: nobody is to be scrolled back
+    setTimeout(() => { held = []; }, 500); // should nothing come of it
   });
-  function hold() {
-    const last = held.findLast(({ id }) => byId(id));
-    if (last) scrollBy({ top: top(byId(last.id)) - last.top, behavior: "instant" });
-  }
 
-  // Before it is painted, and once more when htmx is done.
-  new MutationObserver(hold).observe(document.body, { childList: true, subtree: true });
-  document.addEventListener("htmx:after:swap", () => {
-    hold();
+  // Before it is painted, and only then: whoever scrolls meanwhile is not to be scrolled back.
+  new MutationObserver(() => {
+    const last = held.findLast(({ id }) => byId(id));
     held = [];
+    if (last) scrollBy({ top: top(byId(last.id)) - last.top, behavior: "instant" });
+  }).observe(document.body, { childList: true, subtree: true });
+
+  // A renewal that came while the inspector was on its way has not been asked for. The replica that answers may lag.
+  let late = ["", 0];
+  document.addEventListener("htmx:after:swap", ({ detail }) => {
+    if (detail.ctx.target?.id !== "inspector-body") return;
+    const now = byId("token-card")?.dataset.generation, shown = document.querySelector("#inspector-body .panel")?.dataset.generation;
+    if (!(Number(shown) < Number(now))) return;
+    late = [now, late[0] === now ? late[1] + 1 : 0];
+    if (late[1] < 5) setTimeout(() => document.body.dispatchEvent(new Event("renewed")), 300 * late[1]);
   });
 
   // Who signs out here, or in again, is on the way to where that leads: to go elsewhere now would break it off.

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"keyturn/auth/provider/scripted"
+)
+
+const inspectedKind = `document.querySelector("#inspector-body .panel")?.dataset.kind`
+
+// Who chooses a token while a renewal has the inspector come anew has chosen it: Copy and Reveal are of that one.
+func TestTheInspectorStaysWithTheTokenThatIsChosen(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openTab(t, look{script: `const near = window.fetch;
+		window.fetch = async (...call) => { const answer = await near(...call); await new Promise((go) => setTimeout(go, 400)); return answer; };`})
+	b.signIn(t, p.base)
+	b.becomes(t, "it is live, with an inspector", isLive+` && !!document.getElementById("reveal")`)
+	for n := range 3 {
+		ask(t, b, chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`window.seen = []; document.getElementById("inspect-access").click();
+			setTimeout(() => document.getElementById("refresh-token").click(), 1200);
+			setTimeout(() => document.getElementById("inspect-id").click(), %d)`, 1350+100*n)))
+		b.becomes(t, "the renewal shows", fmt.Sprintf(`%s === "%d"`, shownGeneration, n+2))
+		b.becomes(t, "the chosen token, of the new generation", fmt.Sprintf(`%s === "id" && document.querySelector("#inspector-body .panel").dataset.generation === "%d"`, inspectedKind, n+2))
+		b.becomes(t, "a second passes", `(window.since ??= Date.now()) && Date.now() - window.since > 1000`)
+		if kind := ask(t, b, chromedp.Evaluate[string](inspectedKind+`+ String(delete window.since).slice(4)`)); kind != "id" {
+			t.Errorf("the inspector shows the %s token", kind)
+		}
+	}
+}
+
+// A renewal that comes while the inspector is on its way, with nobody to hear it, is not lost.
+func TestTheInspectorCatchesUp(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Class = scripted.Static })
+	b := openTab(t, look{})
+	b.atScripted(t, p)
+	b.becomes(t, "it is live, with an inspector", isLive+` && !!document.getElementById("reveal")`)
+	elsewhere := p.signedInAs(t, b)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.body.addEventListener("renewed", (event) => event.stopImmediatePropagation(), { capture: true, once: true })`))
+	if a := elsewhere.do(t, "POST", "/api/renew-token", nil); a.status != http.StatusOK {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	const generation = `document.querySelector("#inspector-body .panel").dataset.generation`
+	b.becomes(t, "the card shows it, and the inspector has not heard", shownGeneration+` === "2" && `+generation+` === "1"`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.dispatchEvent(new CustomEvent("htmx:after:swap", {
+		detail: { ctx: { target: document.getElementById("inspector-body"), request: { method: "GET" } } } }))`))
+	b.becomes(t, "the inspector is up to date", generation+` === "2"`)
+}
