@@ -64,7 +64,7 @@ func (s *Grants) revokeOwed(ctx context.Context, provider string) {
 		for _, owed := range list {
 			running.Go(func() {
 				ctx := context.WithoutCancel(ctx)
-				if s.answered(ctx, owed, tryRevoking(ctx, s.vault, s.providers, owed)) {
+				if s.answered(ctx, owed, tryRevoking(ctx, s.vault, s.providers, owed.Grant)) {
 					over.Add(1)
 				}
 			})
@@ -96,11 +96,7 @@ func (s *Grants) answered(ctx context.Context, owed Owed, result error) (over bo
 	switch over = !passes(result) || owed.For >= OwedFor; {
 	case result == nil:
 	case errors.Is(result, errSpared):
-		level := slog.LevelInfo
-		if owed.For > owedEvery {
-			level = slog.LevelWarn // somebody was told that it is tried again
-		}
-		log.Log(ctx, level, "tokens of an ended grant are left to run out", "because", result)
+		log.InfoContext(ctx, "tokens of an ended grant are left to run out", "because", result)
 	case over:
 		log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", result)
 	default:
@@ -127,12 +123,12 @@ func putOff(owed time.Duration, why error) time.Duration {
 }
 
 // tryRevoking tries once to revoke the tokens of a grant that is gone, within a bound of its own.
-func tryRevoking(ctx context.Context, vault Vault, providers Providers, owed Owed) error {
-	provider, err := revoking(ctx, vault, providers, owed)
+func tryRevoking(ctx context.Context, vault Vault, providers Providers, gone *Grant) error {
+	provider, err := revoking(ctx, vault, providers, gone)
 	if err != nil {
 		return err
 	}
-	return revokeOnce(ctx, provider, owed.Grant.Tokens)
+	return revokeOnce(ctx, provider, gone.Tokens)
 }
 
 func revokeOnce(ctx context.Context, provider Provider, tokens TokenSet) error {
@@ -164,7 +160,7 @@ func (s *Grants) revokeBeside(ctx context.Context, gone *Grant) <-chan struct{} 
 	tried := make(chan struct{})
 	s.revoking.Go(func() {
 		ctx := context.WithoutCancel(ctx)
-		err := tryRevoking(ctx, s.vault, s.providers, Owed{Grant: gone})
+		err := tryRevoking(ctx, s.vault, s.providers, gone)
 		close(tried) // what follows nobody needs to wait for
 		s.answered(ctx, Owed{Grant: gone}, err)
 	})
@@ -181,7 +177,7 @@ func (s *Grants) Revoke(ctx context.Context, over *Grant, tokens TokenSet) {
 		s.log.WarnContext(ctx, "an owed revocation could not be stored", "grant", owed.Grant.ID, "error", err)
 		owed.For = OwedFor
 	}
-	s.answered(ctx, owed, tryRevoking(ctx, s.vault, s.providers, owed))
+	s.answered(ctx, owed, tryRevoking(ctx, s.vault, s.providers, owed.Grant))
 }
 
 // Wait returns when no revocation runs any more, or ctx is done. Run has to have ended; what is owed then is for the next process.

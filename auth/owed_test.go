@@ -20,12 +20,9 @@ import (
 // debts is of a test's own vault what keeps owed revocations, as the engines do.
 type debts struct {
 	auth.Vault
-	lock   sync.Mutex
-	owed   map[string]*debt
-	others []*auth.Grant // of the person
+	lock sync.Mutex
+	owed map[string]*debt
 }
-
-func (d *debts) Person(context.Context, string, string) ([]*auth.Grant, error) { return d.others, nil }
 
 type debt struct {
 	gone        *auth.Grant
@@ -216,42 +213,6 @@ func TestWhatIsOwedIsTriedForADay(t *testing.T) {
 				told := strings.Contains(log.String(), "level=WARN msg=\"tokens of an ended grant could not be revoked\"")
 				if err := end(); err != nil || vault.count() != 0 || told != c.told || (revoked.Load() == 1) == c.told || tries.Load() > 2000 {
 					t.Errorf("%d are owed, %d revoked after %d tries; told: %v; %v", vault.count(), revoked.Load(), tries.Load(), told, err)
-				}
-			})
-		})
-	}
-}
-
-// To many providers a sign-in goes on with the grant of the one before it. Who has signed in again does not lose that to what is owed of the
-// former.
-func TestALateRevocationCostsNoNewerSession(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		signsIn time.Duration // after the other's end
-		revoked int32
-	}{"signed in since": {time.Minute, 0}, "signed in before": {-time.Minute, 1}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				began := time.Now()
-				var revoked atomic.Int32
-				providers := revokers{"work": {revoke: func(context.Context, auth.TokenSet) error {
-					if time.Since(began) < 5*time.Minute {
-						return unwell(http.StatusServiceUnavailable)
-					}
-					revoked.Add(1)
-					return nil
-				}}}
-				vault := &many{}
-				vault.others = []*auth.Grant{{ID: "another", CreatedAt: began.Add(c.signsIn)}}
-				grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
-				end := runs(t, grants)
-				if _, err := grants.End(t.Context(), "work"); err != nil {
-					t.Error(err)
-				}
-				time.Sleep(time.Hour)
-				if err := end(); err != nil || vault.count() != 0 || revoked.Load() != c.revoked {
-					t.Errorf("%d are owed, %d revoked; %v", vault.count(), revoked.Load(), err)
 				}
 			})
 		})

@@ -93,12 +93,11 @@ func (r *Revocations) Wait() []NotRevoked {
 }
 
 // errSpared is why tokens of a grant that is gone are left to run out.
-var errSpared = errors.New("the provider may end the person's other sessions, too")
+var errSpared = errors.New("the provider would end the person's other sessions, too")
 
-// revoking returns the provider that is to revoke the tokens of a grant that is gone, or why they live on there: errSpared where a
-// revocation may cost the person another session. Without tokens the grant did not open, and nobody knows them.
-func revoking(ctx context.Context, vault Vault, providers Providers, owed Owed) (Provider, error) {
-	gone := owed.Grant
+// revoking returns the provider that is to revoke the tokens of a grant that is gone, or why they live on there: errSpared while a
+// revocation would cost the person another session. Without tokens the grant did not open, and nobody knows them.
+func revoking(ctx context.Context, vault Vault, providers Providers, gone *Grant) (Provider, error) {
 	if gone.Tokens.Access == "" && gone.Tokens.Refresh == "" && !gone.Ended() {
 		return nil, ErrUnreadable
 	}
@@ -106,18 +105,14 @@ func revoking(ctx context.Context, vault Vault, providers Providers, owed Owed) 
 	if !ok {
 		return nil, errors.New("the provider is not configured")
 	}
-	late := owed.For > owedEvery
-	if late || provider.RevokesConsent() {
+	if provider.RevokesConsent() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storageWait)
 		defer cancel()
 		others, err := vault.Person(ctx, gone.Identity.Provider, gone.Identity.Subject)
 		if err != nil {
 			return nil, fmt.Errorf("look for the person's other sessions: %w", err)
 		}
-		// To many providers a sign-in goes on with the grant of the one before it.
-		ended := time.Now().Add(-owed.For)
-		since := func(other *Grant) bool { return other.CreatedAt.After(ended) }
-		if provider.RevokesConsent() && len(others) > 0 || late && slices.ContainsFunc(others, since) {
+		if len(others) > 0 {
 			return nil, errSpared
 		}
 	}
@@ -126,7 +121,7 @@ func revoking(ctx context.Context, vault Vault, providers Providers, owed Owed) 
 
 func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
 	name := gone.Identity.Provider
-	provider, err := revoking(ctx, r.vault, r.providers, Owed{Grant: gone})
+	provider, err := revoking(ctx, r.vault, r.providers, gone)
 	switch {
 	case errors.Is(err, errSpared): // the last of them revokes
 		return nil

@@ -94,7 +94,7 @@ func notRevoked(left []auth.NotRevoked, stdout io.Writer) error {
 	}
 	fmt.Fprintf(stdout, "Not revoked: %d; %s.\n", total, strings.Join(why, "; "))
 	if owed > 0 {
-		fmt.Fprintf(stdout, "A server that runs tries again, for %d h or until the person signs in again: %d of them.\n", int(auth.OwedFor.Hours()), owed)
+		fmt.Fprintf(stdout, "A server that runs tries again, for %d h: %d of them.\n", int(auth.OwedFor.Hours()), owed)
 	}
 	return errors.New("tokens of ended sessions are still good at their provider: end those people's sessions there as well")
 }
