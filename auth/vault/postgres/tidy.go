@@ -92,8 +92,8 @@ func (db *DB) SealedBefore(ctx context.Context, before string) (s vault.Sealed, 
 	return s, err
 }
 
-// Reseal seals every grant anew with the primary key, those that have ended with a revocation owed as well, and returns how many, and how many no key opens. A grant
-// that changes meanwhile keeps what was written then.
+// Reseal seals every grant anew with the primary key, those that have ended with a revocation owed as well, and returns how many, and how
+// many no key opens. A grant that changes meanwhile keeps what was written then.
 func (db *DB) Reseal(ctx context.Context) (resealed, unreadable int, err error) {
 	next := func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) }
 	swap := func(id string, old, anew []byte) (int64, error) {
