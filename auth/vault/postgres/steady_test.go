@@ -18,6 +18,31 @@ import (
 	"keyturn/auth/vault/vaulttest"
 )
 
+// ranOut is a grant whose holder has let its lease run out, as far as the other knows without a reason.
+func ranOut(t *testing.T, holder, other *DB) *auth.Grant {
+	t.Helper()
+	g := create(t, holder)
+	if _, err := holder.Lease(t.Context(), g.ID, "holder", time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond)
+	other.calm()
+	return g
+}
+
+// locked is a transaction of somebody else's that holds a lock.
+func locked(t *testing.T, operator *pgx.Conn, lock string) pgx.Tx {
+	t.Helper()
+	tx, err := operator.Begin(t.Context())
+	if err == nil {
+		_, err = tx.Exec(t.Context(), lock)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
 // A database that answers, and takes no writes, keeps holders from extending their leases as well as one that is gone.
 func TestAfterWritesFailedALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 	t.Parallel()
@@ -27,12 +52,7 @@ func TestAfterWritesFailedALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 		"25006": true, "53100": true, "55P03": true, "57014": true, "58030": true, // read-only, full, locked, too slow, a disk that fails
 		"22012": false, // a division by zero
 	} {
-		g := create(t, holder)
-		if _, err := holder.Lease(t.Context(), g.ID, "holder", time.Millisecond); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-		other.calm()
+		g := ranOut(t, holder, other)
 		if _, err := other.exec(t.Context(), fmt.Sprintf(`DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '%s'; END $$`, code)); err == nil {
 			t.Fatal("nothing failed")
 		}
@@ -51,19 +71,8 @@ func TestBehindALockALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 	for _, lock := range []string{
 		`LOCK TABLE grants IN SHARE MODE`, `LOCK TABLE grants IN ACCESS EXCLUSIVE MODE`, `SELECT * FROM grants FOR UPDATE`,
 	} {
-		g := create(t, holder)
-		if _, err := holder.Lease(t.Context(), g.ID, "holder", time.Millisecond); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
-		other.calm()
-		tx, err := operator.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tx.Exec(t.Context(), lock); err != nil {
-			t.Fatal(err)
-		}
+		g := ranOut(t, holder, other)
+		tx := locked(t, operator, lock)
 		maintained := make(chan error)
 		time.AfterFunc(1500*time.Millisecond, func() { maintained <- tx.Commit(t.Context()) })
 		if _, err := other.Lease(t.Context(), g.ID, "other", time.Second); err == nil {
@@ -88,18 +97,8 @@ func TestAfterALockTheHolderComesFirst(t *testing.T) {
 	holder, other := connect(t, database, keys), connect(t, database, keys)
 	operator := operatorOf(t, database)
 	for _, waits := range []time.Duration{300 * time.Millisecond, 0} {
-		g := create(t, holder)
-		if _, err := holder.Lease(t.Context(), g.ID, "holder", time.Millisecond); err != nil {
-			t.Fatal(err)
-		}
-		other.calm()
-		tx, err := operator.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tx.Exec(t.Context(), `LOCK TABLE grants IN SHARE MODE`); err != nil {
-			t.Fatal(err)
-		}
+		g := ranOut(t, holder, other)
+		tx := locked(t, operator, `LOCK TABLE grants IN SHARE MODE`)
 		maintained := make(chan error, 1)
 		lifted := make(chan struct{})
 		time.AfterFunc(waits, func() {
