@@ -106,7 +106,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	if no := r.prepare(&attempt{before: g, trigger: trigger, began: r.Now()}); no != nil {
 		// Before anything is written, since the Scheduler comes by again and again, and whatever is the matter with the provider.
 		f.result = Result{View: View{Grant: g}, Outcome: no.outcome, Failure: no.why}
-		f.idle = no.outcome == "" || no.outcome == OutcomeKept && !trigger.Forced()
+		f.idle = f.untried(trigger)
 		return
 	}
 	if leave == nil {
@@ -211,5 +211,10 @@ func (f *flight) unended() Failure {
 // stays ends a flight that tried nothing.
 func (f *flight) stays(g *Grant, trigger Trigger, why Failure) {
 	f.result = Result{View: View{Grant: g}, Outcome: OutcomeKept, Failure: why}
-	f.idle = !trigger.Forced()
+	f.idle = f.untried(trigger)
+}
+
+// untried says whether the result is of nothing that was tried. A wish for renewal in any case has been tried by what kept it.
+func (f *flight) untried(trigger Trigger) bool {
+	return f.result.Outcome == "" || f.result.Outcome == OutcomeKept && !trigger.Forced() && !f.calling.Load()
 }

@@ -69,8 +69,7 @@ func (r *Rotator) claim(ctx context.Context, a *attempt) error {
 func (r *Rotator) renew(ctx context.Context, a attempt) {
 	f := a.flight
 	f.result, f.err = r.attempt(ctx, a)
-	untried := f.result.Outcome == "" || f.result.Outcome == OutcomeKept && !a.trigger.Forced() && !f.calling.Load()
-	f.idle = f.err == nil && untried
+	f.idle = f.err == nil && f.untried(a.trigger)
 }
 
 func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
