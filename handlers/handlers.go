@@ -70,7 +70,7 @@ func New(config Config) http.Handler {
 	inTurn := a.Sessions.InTurn(signedIn)
 	return a.headers(a.arrival(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
-		a.Sessions.OneOf(r)
+		a.Sessions.ChooseSession(r)
 		switch {
 		case strings.HasPrefix(path, "/static/"), a.isDevProvider(path), isHealth(path), strings.HasPrefix(path, "/.well-known/"), path == "/robots.txt":
 			e.ServeHTTP(w, r)

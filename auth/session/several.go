@@ -8,9 +8,9 @@ import (
 // mostNamed is how many sessions a request may name. Each that is looked up costs a read.
 const mostNamed = 4
 
-// OneOf leaves to a request that names several sessions the one that lives; the first if there is none. Cookies know no ports, and over http
+// ChooseSession leaves to a request that names several sessions the one that lives; the first if there is none. Cookies know no ports, and over http
 // a neighbour may set one of the same name for a path, which a browser then sends before the session's own (RFC 6265 section 5.4).
-func (m *Manager) OneOf(r *http.Request) {
+func (m *Manager) ChooseSession(r *http.Request) {
 	name, named := m.scs.Cookie.Name, 0
 	for _, line := range r.Header["Cookie"] {
 		named += strings.Count(line, name+"=")
