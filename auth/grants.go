@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // SignedIn is what a finished sign-in brought.
@@ -30,16 +28,16 @@ type Grants struct {
 	now       func() time.Time
 	log       *slog.Logger
 	revoking  sync.WaitGroup
-	owing     sync.Map       // the providers at which Run has what is owed revoked
-	owed      chan struct{}  // has Run look now
-	unread    rate.Sometimes // complaints that what is owed cannot be read
+	owing     sync.Map      // the providers at which Run has what is owed revoked
+	owed      chan struct{} // has Run look now
+	unread    Complaint     // that what is owed cannot be read
 }
 
 // NewGrants returns a Grants over the vault.
 func NewGrants(vault Vault, providers Providers, callbacks Callbacks, events *Events, now func() time.Time, log *slog.Logger) *Grants {
 	return &Grants{
 		vault: vault, providers: providers, callbacks: callbacks, events: events, now: now, log: log,
-		owed: make(chan struct{}, 1), unread: rate.Sometimes{Interval: time.Minute},
+		owed: make(chan struct{}, 1), unread: Complaint{Every: time.Minute},
 	}
 }
 

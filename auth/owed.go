@@ -77,7 +77,9 @@ func (s *Grants) revokeOwed(ctx context.Context, provider string) {
 // complain says, now and then, that what is owed cannot be looked at.
 func (s *Grants) complain(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil {
-		s.unread.Do(func() { s.log.WarnContext(ctx, "owed revocations cannot be read; it is tried again", "error", err) })
+		s.unread.Make(func(times int) {
+			s.log.WarnContext(ctx, "owed revocations cannot be read; it is tried again", "times", times, "error", err)
+		})
 	}
 }
 
