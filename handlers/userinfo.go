@@ -48,16 +48,34 @@ func (a *app) callUserInfo(c echo.Context) error {
 		shown.Status, shown.StatusText, shown.Type = answer.Status, http.StatusText(answer.Status), answer.Type
 		shown.Challenge, shown.Reason = cut(answer.Challenge, 1000), challengeWords(answer.Challenge)
 		shown.Body = readable(answer.Type, answer.Body, answer.Cut || answer.Broken)
-		shown.Size, shown.Cut, shown.Broken = answer.Size, answer.Cut, answer.Broken
+		shown.Size, shown.Cut, shown.Broken, shown.Late = answer.Size, answer.Cut, answer.Broken, answer.Late
+		if shown.Reason == "" && namesNobody(view.Grant.Identity, answer) {
+			shown.Reason = "The answer names no sub, as it must: its claims are not used (OpenID Connect Core section 5.3.2)."
+		}
 	}
 	return a.part(c, view, "Try it", views.ExchangeAnswer(shown))
 }
 
 // ofSomebodyElse says that an answer names another person than the one who signed in at an OpenID provider.
 func ofSomebodyElse(signedIn auth.Identity, body string) bool {
-	claims, _ := auth.ParseClaims(body)
-	subject, ok := claims["sub"]
+	subject, ok := claimsIn(body)["sub"]
 	return ok && signedIn.OpenID() && fmt.Sprint(subject) != signedIn.Subject
+}
+
+// namesNobody says that an answer has claims, whole, of nobody knows whom, and is an OpenID provider's.
+func namesNobody(signedIn auth.Identity, answer provider.HTTPAnswer) bool {
+	claims := claimsIn(answer.Body)
+	_, ok := claims["sub"]
+	return answer.Status == http.StatusOK && signedIn.OpenID() && claims != nil && !ok
+}
+
+// claimsIn is what an answer claims, plain or signed (OpenID Connect Core section 5.3.2); who signed it, if anybody, is not looked at.
+func claimsIn(body string) map[string]any {
+	if jwt, ok := auth.ParseJWT(auth.Secret(strings.TrimSpace(body))); ok {
+		return jwt.Claims
+	}
+	claims, _ := auth.ParseClaims(body)
+	return claims
 }
 
 // readable is a body as people read it: JSON is indented, also where it stops short.

@@ -267,6 +267,7 @@ type Exchange struct {
 	Body        string
 	Size        int  // bytes of the body as it came
 	Cut, Broken bool // there was more; there is more, and it did not come
+	Late        bool // nor was it waited for any longer
 
 	Failed string // in two words, where there is no answer to show
 	Error  string // why

@@ -58,6 +58,7 @@ type HTTPAnswer struct {
 	Size        int  // bytes of the body as it came
 	Cut         bool // there was more
 	Broken      bool // there is more, and it did not come
+	Late        bool // nor was it waited for any longer
 	Took        time.Duration
 }
 
@@ -157,7 +158,7 @@ func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (answer HTTPA
 		return answer, tokenendpoint.TransportError(err, true)
 	}
 	secrets, redact := []auth.Secret{tokens.Access, tokens.Refresh, tokens.ID}, auth.Redact
-	answer.Cut, answer.Broken = len(body) > maxInspected, err != nil
+	answer.Cut, answer.Broken, answer.Late = len(body) > maxInspected, err != nil, errors.Is(err, context.DeadlineExceeded)
 	if answer.Cut || answer.Broken {
 		redact = auth.RedactCut
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"testing"
@@ -33,17 +34,22 @@ func TestTryItShowsTheAnswerAsItIs(t *testing.T) {
 		}
 	}
 	idp.Change(func() {
-		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
-			writeJSON(w, map[string]any{"sub": "mallory", "email": "mallory@example.com"})
-		}
+		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{"locale": "en"}) }
 	})
-	said = try()
-	if strings.Contains(said, "No answer") || strings.Contains(said, "mallory") {
-		t.Errorf("somebody else's: %s", said)
+	if said := try(); !strings.Contains(said, "names no sub, as it must") || !strings.Contains(said, "&#34;locale&#34;") {
+		t.Errorf("nobody's: %s", said)
 	}
-	for _, text := range []string{">Not shown<", "The provider&#39;s matter.", "about somebody else", ">in ", idp.URL + "/userinfo"} {
-		if !strings.Contains(said, text) {
-			t.Errorf("somebody else's: no %q in %s", text, said)
+	mallory := `{"sub":"mallory","email":"mallory@example.com"}`
+	for form, body := range map[string]string{"plain": mallory, "signed": base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(mallory)) + ".AAAA"} {
+		idp.Change(func() { idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) } })
+		said = try()
+		if strings.Contains(said, "No answer") || strings.Contains(said, body[:20]) {
+			t.Errorf("somebody else's, %s: %s", form, said)
+		}
+		for _, text := range []string{">Not shown<", "The provider&#39;s matter.", "about somebody else", ">in ", idp.URL + "/userinfo"} {
+			if !strings.Contains(said, text) {
+				t.Errorf("somebody else's, %s: no %q in %s", form, text, said)
+			}
 		}
 	}
 }
@@ -76,6 +82,22 @@ func TestTryItSaysWhyThereIsNoAnswer(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the rest of it hangs", func(t *testing.T) {
+		t.Parallel()
+		idp, p := atScripted(t, nil)
+		alice := p.person()
+		alice.do(t, "GET", "/auth/oidc", nil)
+		idp.Change(func() {
+			idp.UserInfo = func(w http.ResponseWriter, r *http.Request) {
+				_, _ = w.Write([]byte(`{"sub": "al`))
+				_ = http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}
+		})
+		if said := alice.do(t, "POST", "/dashboard/userinfo", nil, "HX-Request", "true").body; !strings.Contains(said, "after 11 bytes, did not come in time") {
+			t.Error(said)
+		}
+	})
 	t.Run("it cannot be reached", func(t *testing.T) {
 		t.Parallel()
 		idp, p := atScripted(t, nil)
