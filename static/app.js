@@ -352,7 +352,7 @@
 
   async function asked(path) {
     const answer = await fetch(path, { method: "POST", headers: { Accept: "text/plain", ...shownGrant() }, cache: "no-store" });
-    if (!answer.ok) throw new Error(String(answer.status));
+    if (!answer.ok) throw new Error(answer.status < 500 ? "The page is no longer current. Reload it." : "Keyturn cannot do that now. Try again in a moment.");
     return answer.text();
   }
 
@@ -374,7 +374,8 @@
       announce("Copied");
     } catch (error) {
       button.textContent = "Not copied";
-      notify(error instanceof TypeError ? unreached : "The token could not be copied. Reveal it and copy it by hand.");
+      const byHand = error instanceof DOMException && "The token could not be copied. Reveal it and copy it by hand.";
+      notify(byHand || (error instanceof TypeError ? unreached : error.message));
     }
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });

@@ -39,11 +39,26 @@ func TestBrowsersCopyInTheirWays(t *testing.T) {
 // Why there is nothing to paste is there to read for as long as one needs.
 func TestAFailedCopySaysWhy(t *testing.T) {
 	t.Parallel()
-	_, p := atScripted(t, nil)
-	b := openTab(t, look{script: `for (const f of ["write", "writeText"]) Clipboard.prototype[f] = () => Promise.reject(new DOMException("no", "NotAllowedError"))`})
-	b.atScripted(t, p)
-	b.do(t, click(`#copy`), visible(`#notice .problem`))
-	if said := b.text(t, "#notice"); !strings.Contains(said, "could not be copied. Reveal it") {
-		t.Errorf("it says %q", said)
+	answers := func(status string) string {
+		return `const was = fetch; window.fetch = async (url, ...rest) => String(url).endsWith("/reveal") ? new Response("", { status: ` + status + ` }) : was(url, ...rest)`
+	}
+	for name, c := range map[string]struct{ script, want string }{
+		"the browser": {
+			`for (const f of ["write", "writeText"]) Clipboard.prototype[f] = () => Promise.reject(new DOMException("no", "NotAllowedError"))`,
+			"could not be copied. Reveal it",
+		},
+		"the session is over":  {answers("401"), "no longer current. Reload it"},
+		"the database is away": {answers("503"), "cannot do that now. Try again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, p := atScripted(t, nil)
+			b := openTab(t, look{script: c.script})
+			b.atScripted(t, p)
+			b.do(t, click(`#copy`), visible(`#notice .problem`))
+			if said := b.text(t, "#notice"); !strings.Contains(said, c.want) {
+				t.Errorf("it says %q", said)
+			}
+		})
 	}
 }
