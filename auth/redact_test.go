@@ -1,0 +1,76 @@
+package auth
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestSecretsAreRedacted(t *testing.T) {
+	t.Parallel()
+	for said, secret := range map[string]Secret{
+		"a=1&refresh_token=RT%2F%2b%3D..%3D%3D&b=2": "RT/+=..==", "p%40ss+word%25": "p@ss word%", "(%61%62%63%64)": "abcd", "%25%32x%25": "%2x%",
+		`{"echo":"Bearer ab\/cd\u002bef=="}`: "ab/cd+ef==", `{"echo":"a\"b\\c\\"}`: `a"b\c\`,
+	} {
+		if text := Redact(said, secret); strings.Contains(text, "%") || !strings.Contains(text, "[redacted]") {
+			t.Errorf("%s: %s", said, text)
+		}
+	}
+	if said := "a%20word+that is%2"; Redact(said, "word%", "is%2F") != said {
+		t.Errorf("what is no secret: %s", Redact(said, "word%", "is%2F"))
+	}
+	if text := Redact("you sent eyJ-the-secret!", "eyJ-the-secret", ""); text != "you sent [redacted]!" {
+		t.Errorf("%q", text)
+	}
+	if text := Redact("abc abcd+abcdefgh+xcdef", "abc", "abcd", "abcdefgh", "xcde", "cdef"); text != "abc [redacted]+[redacted]+[redacted]" {
+		t.Errorf("short ones, and such as overlap: %q", text)
+	}
+}
+
+func TestNoPartOfASecretIsAtTheEndOfATextThatIsCut(t *testing.T) {
+	t.Parallel()
+	const secret = "to/ken+and more"
+	for said, want := range map[string]string{
+		"x " + secret: "x [redacted]", "x to/ken+an": "x [redacted]", "x to%2Fken%2Ban": "x [redacted]", "x to%2Fken%2": "x [redacted]",
+		"x to%2": "x to", "x to/": "x to/", "x too/ken": "x too/ken", "": "",
+		`x to\/ken\`: "x [redacted]", `x to\/ken\u`: "x [redacted]", `x to\/ken\u00`: "x [redacted]", `x to\/ken\u002`: "x [redacted]",
+		`x \\`: `x \\`, `x \\\`: `x \\`,
+	} {
+		if text := RedactCut(said, secret, ""); text != want {
+			t.Errorf("%q: %q, want %q", said, text, want)
+		}
+	}
+	for _, c := range []struct {
+		text, secret string
+		want         int
+	}{{"abcab", "abcabd", 5}, {"ababab", "abababc", 6}, {"xababa", "ababc", 0}, {"xabaab", "abaabaab", 5}, {"aaaaaaa", "aaaaa", 5}, {"b", "aaaa", 0}} {
+		if got := unfinished(c.text, c.secret); got != c.want {
+			t.Errorf("%q ends with %d bytes of %q, want %d", c.text, got, c.secret, c.want)
+		}
+	}
+}
+
+func TestATextMayEndInTheMiddleOfAnEscape(t *testing.T) {
+	t.Parallel()
+	const whole = `x \u0041bcd%2Fef\/gh\u0041`
+	for end := range len(whole) {
+		if text := Redact(whole[:end], "no such"); text != whole[:end] {
+			t.Errorf("%q: %q", whole[:end], text)
+		}
+		if text := RedactCut(whole[:end], "no such"); !strings.HasPrefix(whole, text) {
+			t.Errorf("%q, cut: %q", whole[:end], text)
+		}
+	}
+}
+
+// Who wrote the text may have made it for this: no occurrence may cost what the whole text costs.
+func TestToRedactIsLinear(t *testing.T) {
+	for _, one := range []string{"%41bcd", "Abcd", "a+b%2F"} {
+		allocs := func(n int) float64 {
+			text := strings.Repeat(one, n)
+			return testing.AllocsPerRun(3, func() { _ = Redact(text, "Abcd", "a b/") })
+		}
+		if few, many := allocs(1), allocs(2000); many > few+100 {
+			t.Errorf("%s: 2000 of them are %v allocations, one is %v", one, many, few)
+		}
+	}
+}
