@@ -6,7 +6,10 @@ import (
 	"iter"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -16,13 +19,13 @@ const (
 )
 
 // Redact replaces every occurrence of the secrets in text that came from elsewhere, such as an error description, also where they are
-// percent-encoded, as in a form, or escaped, as in JSON. What is shorter than 4 bytes is left. It takes time linear in the text, which may be long,
-// and made to be slow.
+// percent-encoded, as in a form, escaped, as in JSON, or have characters in them that nobody sees. What is shorter than 4 bytes is left. It takes
+// time linear in the text, which may be long, and made to be slow.
 func Redact(text string, secrets ...Secret) string {
 	var found []span
 	var plain string
 	var at []int
-	if strings.ContainsAny(text, `%+\`) {
+	if strings.ContainsAny(text, `%+\`) || strings.ContainsFunc(text, hidden) {
 		plain, at = decoded(text)
 	}
 	for _, s := range secrets {
@@ -32,8 +35,12 @@ func Redact(text string, secrets ...Secret) string {
 		for i := range occurrences(text, string(s)) {
 			found = append(found, span{i, i + len(s)})
 		}
-		for i := range occurrences(plain, unplussed(s)) {
-			found = append(found, span{at[i], at[i+len(s)]})
+		within := bare(s)
+		if len(within) < shortest {
+			continue
+		}
+		for i := range occurrences(plain, within) {
+			found = append(found, span{at[i], at[i+len(within)]})
 		}
 	}
 	slices.SortFunc(found, func(a, b span) int { return cmp.Or(a.from-b.from, a.to-b.to) })
@@ -57,7 +64,7 @@ func RedactCut(text string, secrets ...Secret) string {
 	plain, at := decoded(text)
 	end := len(text)
 	for _, s := range secrets {
-		end = min(end, len(text)-unfinished(text, string(s)), at[len(plain)-unfinished(plain, unplussed(s))])
+		end = min(end, len(text)-unfinished(text, string(s)), at[len(plain)-unfinished(plain, bare(s))])
 	}
 	if end == len(text) {
 		return text
@@ -113,32 +120,72 @@ func occurrences(text, part string) iter.Seq[int] {
 	}
 }
 
-// unplussed is a secret as decoded has it.
-func unplussed(s Secret) string { return strings.ReplaceAll(string(s), "+", " ") }
+// hidden says that a character is not seen, or not as itself: it controls, formats or varies others, or is none.
+func hidden(c rune) bool {
+	return c == utf8.RuneError || unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp,
+		unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
+}
 
-// decoded is a text without percent-encoding and the escapes of JSON that a token may have, and where each of its bytes, and its end, is
-// in text. A plus sign, which may be either, is a space.
+// bare is a secret as decoded has it.
+func bare(s Secret) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case hidden(c):
+			return -1
+		case c == '+':
+			return ' '
+		}
+		return c
+	}, string(s))
+}
+
+// decoded is a text without percent-encoding, the escapes of JSON and hidden characters, and where each of its bytes, and its end, is in
+// text. A plus sign, which may be either, is a space.
 func decoded(text string) (plain string, at []int) {
 	bytes, at := make([]byte, 0, len(text)), make([]int, 0, len(text)+1)
-	for i := 0; i < len(text); i++ {
-		at = append(at, i)
-		one := [1]byte{text[i]}
+	for i := 0; i < len(text); {
+		size, from := 1, len(bytes)
 		switch {
 		case text[i] == '\\' && i+1 < len(text) && strings.IndexByte(`/"\`, text[i+1]) >= 0:
-			one[0], i = text[i+1], i+1
-		case strings.HasPrefix(text[i:], `\u00`) && i+5 < len(text):
-			if _, err := hex.Decode(one[:], []byte(text[i+4:i+6])); err == nil {
-				i += 5
+			bytes, size = append(bytes, text[i+1]), 2
+		case strings.HasPrefix(text[i:], `\u`) && i+5 < len(text):
+			if c, err := strconv.ParseUint(text[i+2:i+6], 16, 16); err == nil {
+				bytes, size = utf8.AppendRune(bytes, rune(c)), 6
 			}
 		case text[i] == '%' && i+2 < len(text):
+			var one [1]byte
 			if _, err := hex.Decode(one[:], []byte(text[i+1:i+3])); err == nil {
-				i += 2
+				bytes, size = append(bytes, one[0]), 3
 			}
 		}
-		if one[0] == '+' {
-			one[0] = ' '
+		if size == 1 {
+			bytes = append(bytes, text[i])
 		}
-		bytes = append(bytes, one[0])
+		for range bytes[from:] {
+			at = append(at, i)
+		}
+		i += size
 	}
-	return string(bytes), append(at, len(text))
+	plain, at = seen(bytes, at)
+	return plain, append(at, len(text))
+}
+
+// seen leaves out what is hidden, of a text and of where its bytes are.
+func seen(text []byte, at []int) (string, []int) {
+	kept := 0
+	for i := 0; i < len(text); {
+		c, size := utf8.DecodeRune(text[i:])
+		if !hidden(c) {
+			copy(at[kept:], at[i:i+size])
+			kept += copy(text[kept:], text[i:i+size])
+		}
+		i += size
+	}
+	text = text[:kept]
+	for i, b := range text {
+		if b == '+' {
+			text[i] = ' '
+		}
+	}
+	return string(text), at[:kept]
 }
