@@ -52,3 +52,37 @@ func plain(value any) any {
 	}
 	return value
 }
+
+// WithoutSecrets leaves out of claims what has a secret in it, in names as in values: HubSpot's profile repeats the access token, and
+// links to a picture may need one. Lists keep the places of what is left.
+func WithoutSecrets(claims map[string]any, secrets ...Secret) map[string]any {
+	if claims == nil {
+		return nil
+	}
+	kept := map[string]any{}
+	for name, value := range claims {
+		if value, keep := withoutSecrets(value, secrets); keep && !Holds(name, secrets...) {
+			kept[name] = value
+		}
+	}
+	return kept
+}
+
+// withoutSecrets is a value of claims without secrets; nil, and keep is false, of text that has one.
+func withoutSecrets(value any, secrets []Secret) (clean any, keep bool) {
+	switch v := value.(type) {
+	case map[string]any:
+		return WithoutSecrets(v, secrets...), true
+	case []any:
+		kept := make([]any, len(v))
+		for i, one := range v {
+			kept[i], _ = withoutSecrets(one, secrets)
+		}
+		return kept, true
+	case string:
+		if Holds(v, secrets...) {
+			return nil, false
+		}
+	}
+	return value, true
+}

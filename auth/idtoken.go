@@ -166,7 +166,7 @@ func (r *Rotator) verifyAtOnce(ctx context.Context, provider Provider, g *Grant)
 // verified says that the pending id token is good.
 func (g *Grant) verified(claims map[string]any) {
 	g.Tokens.ID, g.Pending, g.PendingFor = g.Pending, "", ""
-	g.Identity = g.Identity.updated(claims)
+	g.Identity = g.Identity.updated(WithoutSecrets(claims, g.Tokens.Secrets()...))
 }
 
 // checkPending repeats, beside the request, a verification for which the keys were out of reach.

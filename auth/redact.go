@@ -16,6 +16,8 @@ const (
 	redacted = "[redacted]"
 	// shortest is how long a secret is, in bytes, that is looked for: a shorter one would be found everywhere.
 	shortest = 4
+	// telling is how long one is that no other text has in it.
+	telling = 16
 )
 
 // Redact replaces every occurrence of the secrets in text that came from elsewhere, such as an error description, also where they are
@@ -55,6 +57,14 @@ func Redact(text string, secrets ...Secret) string {
 	}
 	kept.WriteString(text[done:])
 	return kept.String()
+}
+
+// Holds says whether a text that is shown otherwise as it is has one of the secrets in it, in a way that Redact finds. One of fewer than 16
+// bytes, which a word may have in it by chance, has to be the whole text.
+func Holds(text string, secrets ...Secret) bool {
+	return text != "" && slices.ContainsFunc(secrets, func(s Secret) bool {
+		return text == string(s) || len(s) >= telling && Redact(text, s) != text
+	})
 }
 
 // RedactCut is Redact of a text that breaks off, perhaps within a secret: what its end has of the beginning of one goes, too.

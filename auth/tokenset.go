@@ -38,6 +38,9 @@ type TokenSet struct {
 // Lifetime is how long the access token lives from issue to expiry.
 func (t TokenSet) Lifetime() time.Duration { return t.ExpiresAt.Sub(t.IssuedAt) }
 
+// Secrets are the tokens.
+func (t TokenSet) Secrets() []Secret { return []Secret{t.Access, t.Refresh, t.ID} }
+
 // None says that the provider gave no token: there is the sign-in, which lasts until ExpiresAt, and nothing else.
 func (t TokenSet) None() bool { return t.Access == NoToken }
 
@@ -74,6 +77,9 @@ type Answer struct {
 
 	ClientAuth string // as in TokenSet
 }
+
+// Secrets are the tokens.
+func (a Answer) Secrets() []Secret { return []Secret{a.Access, a.Refresh, a.ID} }
 
 // TokenSet turns an answer into the token set that follows previous, which is zero at sign-in. What the answer
 // leaves out stays as it was: refresh token and scope (RFC 6749 section 6). The id token is left as it was as well,

@@ -186,7 +186,7 @@ func (a *app) introspectToken(c echo.Context) error {
 	if err != nil {
 		said.Error, _ = a.unanswered(c, view.Grant, "introspection", err)
 	} else {
-		said.Claims = views.ClaimsOf(claims, nil)
+		said.Claims = views.ClaimsOf(auth.WithoutSecrets(claims, view.Grant.Tokens.Secrets()...), nil)
 	}
 	if isHTMX(c) {
 		return a.render(c, http.StatusOK, views.IntrospectionAnswer(said, a.Now()))
@@ -198,9 +198,8 @@ func (a *app) introspectToken(c echo.Context) error {
 // unanswered says why the provider did not answer a question about a token, and whose matter that is. What the call ran into is in the
 // log.
 func (a *app) unanswered(c echo.Context, g *auth.Grant, what string, err error) (words string, whose auth.Party) {
-	tokens := g.Tokens
 	a.Log.WarnContext(c.Request().Context(), "the provider did not answer", "provider", g.Identity.Provider, "what", what,
-		"error", cut(auth.Redact(err.Error(), tokens.Access, tokens.Refresh, tokens.ID), 300))
+		"error", cut(auth.Redact(err.Error(), g.Tokens.Secrets()...), 300))
 	var refusal *auth.ProviderError
 	if !errors.As(err, &refusal) {
 		refusal = &auth.ProviderError{}

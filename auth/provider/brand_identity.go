@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,50 +27,20 @@ func (b *brand) signedIn(user goth.User, answer auth.Answer) (auth.SignedIn, err
 	if subject == "" || subject == "0" { // a profile without a number is 0 in goth, for everybody
 		return auth.SignedIn{}, signInError("no_subject", "the provider did not say who signed in")
 	}
+	secrets := answer.Secrets()
 	identity := auth.Identity{
-		Provider: b.config.Name, Issuer: b.entry.origin(b.config), Subject: subject, Name: orElse(strings.TrimSpace(user.Name), user.NickName),
-		Claims: scrubbed(user.RawData, answer.Access, answer.Refresh),
+		Provider: b.config.Name, Issuer: b.entry.origin(b.config), Subject: subject, Claims: auth.WithoutSecrets(user.RawData, secrets...),
 	}
-	if strings.Contains(user.Email, "@") && !b.entry.noEmail {
+	if name := orElse(strings.TrimSpace(user.Name), user.NickName); !auth.Holds(name, secrets...) {
+		identity.Name = name
+	}
+	if strings.Contains(user.Email, "@") && !b.entry.noEmail && !auth.Holds(user.Email, secrets...) {
 		identity.Email = user.Email
 	}
-	if u, err := url.Parse(user.AvatarURL); err == nil && u.Scheme == "https" {
+	if u, err := url.Parse(user.AvatarURL); err == nil && u.Scheme == "https" && !auth.Holds(user.AvatarURL, secrets...) {
 		identity.Picture = user.AvatarURL
 	}
 	return auth.SignedIn{Answer: answer, Identity: identity}, nil
-}
-
-// scrubbed leaves the tokens out of claims: HubSpot's profile repeats the access token.
-func scrubbed(claims map[string]any, secrets ...auth.Secret) map[string]any {
-	if claims == nil {
-		return nil
-	}
-	kept := map[string]any{}
-	for name, value := range claims {
-		if value, keep := scrub(value, secrets); keep {
-			kept[name] = value
-		}
-	}
-	return kept
-}
-
-// scrub is a value of claims without tokens; nil, and keep is false, of one that is a token.
-func scrub(value any, secrets []auth.Secret) (clean any, keep bool) {
-	switch v := value.(type) {
-	case map[string]any:
-		return scrubbed(v, secrets...), true
-	case []any:
-		kept := make([]any, len(v)) // the others keep their places
-		for i, one := range v {
-			kept[i], _ = scrub(one, secrets)
-		}
-		return kept, true
-	case string:
-		if v != "" && slices.Contains(secrets, auth.Secret(v)) {
-			return nil, false
-		}
-	}
-	return value, true
 }
 
 // errorCode is what of an error of goth's may be shown: its text can hold whole answers, tokens included.
@@ -170,7 +139,7 @@ func (b *brand) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool)
 	if endpoint == nil {
 		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeNotRenewable}}
 	}
-	answer, err := b.client(endpoint, nil).Exchange(ctx, renewalForm(b.config, tokens, withScope))
+	answer, err := b.client(endpoint, nil).Exchange(ctx, renewalForm(b.config, tokens, withScope), tokens.Secrets()...)
 	answer.ID = ""
 	return answer, err
 }

@@ -157,7 +157,7 @@ func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (answer HTTPA
 	if err != nil && len(body) == 0 {
 		return answer, tokenendpoint.TransportError(err, true)
 	}
-	secrets, redact := []auth.Secret{tokens.Access, tokens.Refresh, tokens.ID}, auth.Redact
+	secrets, redact := tokens.Secrets(), auth.Redact
 	answer.Cut, answer.Broken, answer.Late = len(body) > maxInspected, err != nil, errors.Is(err, context.DeadlineExceeded)
 	if answer.Cut || answer.Broken {
 		redact = auth.RedactCut
@@ -169,8 +169,8 @@ func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (answer HTTPA
 	return answer, nil
 }
 
-// reason is why a call failed, without the URL that net/http puts around it.
-func reason(err error) string {
+// reason is why a call failed, without the URL that net/http puts around it, and without what went out in secret.
+func reason(err error, secrets ...auth.Secret) string {
 	var outer *url.Error
 	if errors.As(err, &outer) {
 		err = outer.Err
@@ -178,5 +178,5 @@ func reason(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "it took too long"
 	}
-	return short(err.Error())
+	return short(auth.Redact(err.Error(), secrets...)) // not the other way round: half a secret is not found
 }

@@ -209,7 +209,7 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	if err != nil {
 		return auth.Identity{}, err
 	}
-	claims = scrubbed(claims, answer.Access, answer.Refresh, answer.ID)
+	claims = auth.WithoutSecrets(claims, answer.Secrets()...)
 	identity := auth.Identity{
 		Provider: p.config.Name, Issuer: v.token.Issuer, Subject: v.token.Subject, Name: textOf(claims, "name"),
 		Email: textOf(claims, "email"), Picture: textOf(claims, "picture"), Claims: claims,
@@ -249,7 +249,7 @@ func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) 
 		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: discoveryCode(err), Detail: short(err.Error())}}
 	}
 	form := renewalForm(p.config, tokens, withScope)
-	answer, err := p.client(m, tokens.ClientAuth).Exchange(ctx, form)
+	answer, err := p.client(m, tokens.ClientAuth).Exchange(ctx, form, tokens.Secrets()...)
 	if moved(err) {
 		p.discovery.doubt(ctx)
 	}

@@ -48,7 +48,7 @@ func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, access auth.Secret)
 	}
 	response, err := p.documents.Do(request)
 	if err != nil {
-		return nil, errors.New(reason(err))
+		return nil, errors.New(reason(err, access))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)

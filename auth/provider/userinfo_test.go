@@ -18,7 +18,8 @@ func TestClaimsAreAboutThePersonOnly(t *testing.T) {
 		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 		_ = json.NewEncoder(w).Encode(map[string]any{
 			"sub": "alice", "sid": "theirs", "access_token": token, "deep": map[string]any{"token": token, "kept": ""},
-			"list": []any{token, "kept", []any{token, map[string]any{"token": token}}},
+			"list": []any{token, "kept", []any{token, map[string]any{"token": token}}}, "of " + token: "kept",
+			"picture": "https://cdn.example/a.png?access_token=" + token, "nickname": "Bearer " + token,
 		})
 	}
 	done, err := signIn(t, newOIDC(t, idp, nil), nil)
@@ -30,7 +31,8 @@ func TestClaimsAreAboutThePersonOnly(t *testing.T) {
 	if err != nil || string(told) != `{"deep":{"kept":""},"list":[null,"kept",[null,{}]]}` || claims["sid"] != nil {
 		t.Errorf("%s of %v, %v", told, claims, err)
 	}
-	if all, err := json.Marshal(claims); err != nil || strings.Contains(string(all), done.Answer.Access.Reveal()) {
+	if all, err := json.Marshal(done.Identity); err != nil || strings.Contains(string(all), done.Answer.Access.Reveal()) ||
+		done.Identity.Email == "" {
 		t.Errorf("the access token is among them: %s, %v", all, err)
 	}
 }

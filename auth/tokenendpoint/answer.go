@@ -29,6 +29,10 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 		Lifetime: params.seconds("expires_in"),
 	}
 	answer.RefreshLifetime, answer.RefreshNeverExpires = params.refreshLifetime()
+	r.secrets = append(r.secrets, answer.Secrets()...)
+	if auth.Holds(answer.Scope, r.secrets...) {
+		answer.Scope = auth.Redact(answer.Scope, r.secrets...)
+	}
 	failure := auth.Failure{Status: r.status}
 	failure.Code, failure.Detail = params.refusal()
 	refuse := func(delivery auth.Delivery, code string) (auth.Answer, error) {

@@ -74,12 +74,13 @@ func NewHTTPClient(timeout time.Duration) *http.Client {
 }
 
 // Exchange posts one token request and reads the answer. There is no second try of any kind. The error is an
-// *auth.ProviderError; neither it nor a log line ever holds what was sent.
-func (c *Client) Exchange(ctx context.Context, form url.Values) (auth.Answer, error) {
+// *auth.ProviderError; neither it nor a log line ever holds what was sent, nor others that the provider knows.
+func (c *Client) Exchange(ctx context.Context, form url.Values, others ...auth.Secret) (auth.Answer, error) {
 	began := c.Now()
 	var answer auth.Answer
 	response, err := c.post(ctx, c.TokenURL, form)
 	if err == nil {
+		response.secrets = append(response.secrets, others...)
 		answer, err = read(response, c.Now())
 		answer.RequestedAt = began
 	}
@@ -146,21 +147,18 @@ func (c *Client) Introspect(ctx context.Context, endpoint string, token auth.Sec
 
 // response is an answer read to its end, or as far as it came.
 type response struct {
-	status int
-	header http.Header
-	body   []byte
-	err    error         // the body was cut off or too long
-	sent   []auth.Secret // with the request; an answer may have them in it
+	status  int
+	header  http.Header
+	body    []byte
+	err     error         // the body was cut off or too long
+	secrets []auth.Secret // what went out, what came in, and others that may be in the provider's words
 }
 
-// redact leaves of a provider's words what may be kept: nothing of what went out or came in secret.
+// redact leaves of a provider's words what may be kept: nothing secret.
 func (r *response) redact(refusal *auth.ProviderError) {
 	var secrets []auth.Secret
 	if r != nil {
-		secrets = r.sent
-	}
-	if salvage := refusal.Salvage; salvage != nil {
-		secrets = append(secrets, salvage.Access, salvage.Refresh, salvage.ID)
+		secrets = r.secrets
 	}
 	// Not the other way round: of a secret that is cut nobody can tell any more that it is one.
 	refusal.Failure.Code = clean(auth.Redact(refusal.Failure.Code, secrets...))
@@ -212,7 +210,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	}
 	defer answer.Body.Close()
 	body, err := readBody(answer.Body)
-	return &response{status: answer.StatusCode, header: answer.Header, body: body, err: err, sent: sent}, nil
+	return &response{status: answer.StatusCode, header: answer.Header, body: body, err: err, secrets: sent}, nil
 }
 
 // readBody reads a body to its end, or as far as it came; the error says that it was cut off or too long. Whatever is odd about it, it may
