@@ -10,11 +10,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"keyturn/auth"
@@ -184,12 +182,12 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 		form.Set("client_assertion", assertion.Reveal())
 	case ClientSecretBasic, NoAuthentication:
 	}
-	var left atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { left.Store(true) }})
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	var sending sending
+	request, err := http.NewRequestWithContext(sending.watched(ctx), http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeUnreachable, Detail: "the endpoint's URL is unusable"}}
 	}
+	sending.once(request)
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("Accept-Encoding", "identity") // without it any coding would do (RFC 9110 section 12.5.3)
@@ -206,7 +204,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	}
 	answer, err := c.HTTP.Do(request)
 	if err != nil {
-		return nil, TransportError(err, left.Load())
+		return nil, TransportError(err, sending.left.Load())
 	}
 	defer answer.Body.Close()
 	body, err := readBody(answer.Body)
