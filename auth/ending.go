@@ -18,7 +18,8 @@ const endBatch = 100
 var ErrReplayed = errors.New("the logout token was used before")
 
 // ProviderSession is what a provider means when it says that somebody's session there is over: one session of its own (SID), or
-// all of a person's (Subject); with both, that session if it is that person's.
+// all of a person's (Subject); with both, that session if it is that person's, and those of the person's that the provider has not
+// named to us, any of which may be that session (OpenID Connect Back-Channel Logout 1.0 section 2.7).
 type ProviderSession struct {
 	Provider string // configured name
 	SID      string // may be empty

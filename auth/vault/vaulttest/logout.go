@@ -22,15 +22,17 @@ func logout(test func(name string, run func(t *testing.T, f fixture))) {
 		}
 		one, two := add("work", "alice", "s1"), add("work", "alice", "s2")
 		bob, elsewhere := add("work", "bob", "s1"), add("other", "alice", "s1")
+		unnamed := f.grant.ID
 		for _, c := range []struct {
 			name string
 			at   auth.ProviderSession
 			want []string
 		}{
 			{"sid", auth.ProviderSession{Provider: "work", SID: "s1"}, []string{one, bob}},
-			{"sid and sub", auth.ProviderSession{Provider: "work", SID: "s1", Subject: "alice"}, []string{one}},
+			{"sid and sub", auth.ProviderSession{Provider: "work", SID: "s1", Subject: "alice"}, []string{one, unnamed}},
+			{"unknown sid and sub", auth.ProviderSession{Provider: "work", SID: "s3", Subject: "alice"}, []string{unnamed}},
 			{"sid of somebody else", auth.ProviderSession{Provider: "work", SID: "s2", Subject: "bob"}, nil},
-			{"sub", auth.ProviderSession{Provider: "work", Subject: "alice"}, []string{f.grant.ID, one, two}},
+			{"sub", auth.ProviderSession{Provider: "work", Subject: "alice"}, []string{unnamed, one, two}},
 			{"another provider", auth.ProviderSession{Provider: "other", SID: "s1"}, []string{elsewhere}},
 			{"unknown", auth.ProviderSession{Provider: "work", SID: "s3"}, nil},
 			{"neither", auth.ProviderSession{Provider: "work"}, nil},
