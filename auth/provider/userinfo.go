@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 
 	"keyturn/auth"
 )
@@ -55,7 +56,9 @@ func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, access auth.Secret)
 	if err != nil || response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the answer has status %d, or broke off", response.StatusCode)
 	}
-	if mediaType, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err == nil && mediaType == "application/jwt" {
+	mediaType, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	signed := err == nil && mediaType == "application/jwt"
+	if signed {
 		if body, err = m.keys.VerifySignature(ctx, string(body)); err != nil {
 			return nil, fmt.Errorf("the signed answer: %w", err)
 		}
@@ -64,7 +67,25 @@ func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, access auth.Secret)
 	if json.Unmarshal(body, &object) != nil || object == nil {
 		return nil, errors.New("the answer is no JSON object")
 	}
-	return object, exactMembers(body)
+	if err := exactMembers(body); err != nil || !signed {
+		return object, err
+	}
+	return object, p.isForUs(object, m.Issuer)
+}
+
+// isForUs refuses the claims of a signed answer that name another issuer or audience, or whose time is over. Those that are not there are
+// let pass: OpenID Connect Core 5.3.2 asks for iss and aud, and providers leave them out.
+func (p *OIDC) isForUs(claims map[string]any, issuer string) error {
+	expiry, isTime := claims["exp"].(float64)
+	switch {
+	case names(claims, "iss") && auth.CanonicalIssuer(textOf(claims, "iss")) != issuer:
+		return errors.New("the signed answer is of another issuer")
+	case names(claims, "aud") && !slices.Contains(audience(claims["aud"]), p.config.ClientID):
+		return errors.New("the signed answer is for another client")
+	case names(claims, "exp") && (!isTime || expiry < float64(p.options.Now().Add(-clockSkew).Unix())):
+		return errors.New("the signed answer has expired")
+	}
+	return nil
 }
 
 // userInfoRequest carries the access token in the header, the one way that every endpoint must know (RFC 6750 section 2.1).

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"keyturn/auth"
 	"keyturn/auth/provider/scripted"
@@ -34,6 +35,42 @@ func TestClaimsAreAboutThePersonOnly(t *testing.T) {
 	if all, err := json.Marshal(done.Identity); err != nil || strings.Contains(string(all), done.Answer.Access.Reveal()) ||
 		done.Identity.Email == "" {
 		t.Errorf("the access token is among them: %s, %v", all, err)
+	}
+}
+
+// OpenID Connect Core 5.3.2. What is wrong with a signed answer costs its claims, and not the sign-in.
+func TestSignedUserInfoIsForUs(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	ago := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
+	for name, c := range map[string]struct {
+		claims map[string]any
+		used   bool
+	}{
+		"neither iss nor aud":            {map[string]any{}, true},
+		"ours":                           {map[string]any{"iss": idp.URL, "aud": scripted.ClientID, "exp": ago(-time.Minute)}, true},
+		"for others as well":             {map[string]any{"aud": []string{"other", scripted.ClientID}}, true},
+		"expired by a clock that is off": {map[string]any{"exp": ago(time.Minute)}, true},
+		"expired":                        {map[string]any{"exp": ago(time.Hour)}, false},
+		"exp is a word":                  {map[string]any{"exp": "soon"}, false},
+		"another issuer":                 {map[string]any{"iss": "https://evil.example"}, false},
+		"an empty issuer":                {map[string]any{"iss": ""}, false},
+		"another client":                 {map[string]any{"aud": "other"}, false},
+		"other clients":                  {map[string]any{"aud": []string{"other", "third"}}, false},
+		"no client":                      {map[string]any{"aud": nil}, false},
+	} {
+		c.claims["sub"], c.claims["locale"] = "alice", "de"
+		signed := idp.Sign(c.claims)
+		idp.Change(func() {
+			idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/jwt; charset=utf-8")
+				_, _ = w.Write([]byte(signed))
+			}
+		})
+		done, err := signIn(t, newOIDC(t, idp, nil), nil)
+		if used := done.Identity.Claims["locale"] == "de"; err != nil || done.Identity.Name != "Alice" || used != c.used {
+			t.Errorf("%s: its claims are used: %v, %v", name, used, err)
+		}
 	}
 }
 
