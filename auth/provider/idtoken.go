@@ -68,7 +68,7 @@ func (m *metadata) verify(
 		return verified{}, errors.New("id token's azp is not this client")
 	case !hasAZP && len(token.Audience) > 1:
 		return verified{}, errors.New("id token has several audiences and no azp")
-	case token.AccessTokenHash != "" && token.VerifyAccessToken(accessToken.Reveal()) != nil:
+	case names(v.claims, "at_hash") && (token.AccessTokenHash == "" || token.VerifyAccessToken(accessToken.Reveal()) != nil):
 		return verified{}, errors.New("id token's at_hash is not of the access token")
 	}
 	return v, nil
