@@ -123,6 +123,29 @@ func TestHostileIDTokensAreRefused(t *testing.T) {
 	})
 }
 
+// RFC 8725 section 3.11.
+func TestATokenOfAnotherKindIsNoIDToken(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	for typ, taken := range map[string]bool{
+		"": true, "JWT": true, "jwt": true, "application/jwt": true, "ID": true, "id_token": true, "JOSE": true, "id_token+jwt": true,
+		"at+jwt": false, "AT+JWT": false, "application/at+jwt": false, "logout+jwt": false, "secevent+jwt": false, "anything+jwt": false, "+jwt": false,
+	} {
+		idp.Change(func() {
+			idp.IDToken = func(signed string) string { return idp.SignPayload(typ, payloadOf(signed)) }
+		})
+		p := newOIDC(t, idp, nil)
+		done, err := signIn(t, p, nil)
+		var refusal *provider.SignInError
+		if refused := errors.As(err, &refusal) && refusal.Code == "invalid_id_token"; refused == taken || (err == nil) != taken {
+			t.Errorf("a sign-in with %q: %v", typ, err)
+		}
+		if (done.Identity.Subject != "") != taken {
+			t.Errorf("%q signs in %+v", typ, done.Identity)
+		}
+	}
+}
+
 // Keys that cannot be read are no reason to call an id token forged.
 func TestKeysOutOfReachAtSignIn(t *testing.T) {
 	t.Parallel()

@@ -54,6 +54,8 @@ func (m *metadata) verify(
 	_, hasIssuedAt := v.claims["iat"].(float64)
 	expiry, hasExpiry := v.claims["exp"].(float64)
 	switch {
+	case ofAnotherKind(idToken):
+		return verified{}, errors.New("id token's typ is of another kind of token")
 	case token.Subject == "":
 		return verified{}, errors.New("id token has no sub")
 	case len(token.Subject) > 255 || strings.ContainsFunc(token.Subject, unicode.IsControl):
@@ -72,6 +74,22 @@ func (m *metadata) verify(
 		return verified{}, errors.New("id token's at_hash is not of the access token")
 	}
 	return v, nil
+}
+
+// ofAnotherKind says that a JWT's header names another kind of token than an id token (RFC 8725 section 3.11). That has no typ of its own,
+// and providers write all sorts of words; but what ends as the names of kinds do is one.
+func ofAnotherKind(idToken auth.Secret) bool {
+	jwt, _ := auth.ParseJWT(idToken)
+	typ, _ := typeOf(jwt.Header)
+	kind, named := strings.CutSuffix(typ, "+jwt")
+	return named && !slices.Contains([]string{"id", "id_token", "id-token", "idtoken"}, kind)
+}
+
+// typeOf is a JWT header's typ in small letters, without the prefix that RFC 7515 section 4.1.9 recommends to leave out.
+func typeOf(header map[string]any) (typ string, present bool) {
+	value, present := header["typ"]
+	text, _ := value.(string)
+	return strings.TrimPrefix(strings.ToLower(text), "application/"), present
 }
 
 // exactMembers refuses claims that say one thing twice, or a protocol's claim in other letters: who reads which of them is

@@ -93,10 +93,7 @@ func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, err
 // checkLogoutType refuses JWTs that say they are something else: section 2.4 recommends logout+jwt, and many providers write JWT
 // or nothing.
 func checkLogoutType(header map[string]any) error {
-	typ, present := header["typ"]
-	text, _ := typ.(string)
-	text = strings.TrimPrefix(strings.ToLower(text), "application/")
-	if present && text != "jwt" && text != "logout+jwt" {
+	if typ, present := typeOf(header); present && typ != "jwt" && typ != "logout+jwt" {
 		return errors.New("the logout token's typ is of another kind of token")
 	}
 	return nil
