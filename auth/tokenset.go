@@ -32,7 +32,7 @@ type TokenSet struct {
 	RefreshExpiresAt    time.Time // zero: unknown, or never when RefreshNeverExpires
 	RefreshNeverExpires bool
 
-	ClientAuth string // token_endpoint_auth_method that the sign-in found to work; empty: as configured or discovered
+	ClientAuth string // tokenendpoint.AuthMethod that the sign-in found to work; empty: as configured or discovered
 }
 
 // Lifetime is how long the access token lives from issue to expiry.

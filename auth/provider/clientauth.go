@@ -52,9 +52,11 @@ func (p *OIDC) clientFor(m *metadata, found string, methods, algs []string) *tok
 	}
 	method := authMethod(p.config, methods)
 	// What was found counts as long as the settings leave the choice, and the endpoint announces nothing else.
-	if found != "" && p.config.ClientAuth == "" && p.config.ClientSecret != "" && p.config.ClientKey == nil &&
-		(len(methods) == 0 || slices.Contains(methods, found)) {
-		method = tokenendpoint.AuthMethod(found)
+	switch way := tokenendpoint.AuthMethod(found); {
+	case way == tokenendpoint.PrivateKeyJWTForIssuer && method == tokenendpoint.PrivateKeyJWT,
+		found != "" && p.config.ClientAuth == "" && p.config.ClientSecret != "" && p.config.ClientKey == nil &&
+			(len(methods) == 0 || slices.Contains(methods, found)):
+		method = way
 	}
 	secret := p.config.ClientSecret
 	if p.config.mintSecret != nil {
@@ -62,7 +64,7 @@ func (p *OIDC) clientFor(m *metadata, found string, methods, algs []string) *tok
 	}
 	return &tokenendpoint.Client{
 		HTTP: p.tokens, TokenURL: m.TokenURL, ClientID: p.config.ClientID, ClientSecret: secret,
-		AuthMethod: method, Key: p.config.ClientKey, KeyAlgs: algs, Now: p.options.Now,
+		AuthMethod: method, Issuer: m.Issuer, Key: p.config.ClientKey, KeyAlgs: algs, Now: p.options.Now,
 	}
 }
 
@@ -71,20 +73,21 @@ func (p *OIDC) revoker(m *metadata, tokens auth.TokenSet) *tokenendpoint.Client 
 	return p.clientFor(m, tokens.ClientAuth, m.RevocationAuthMethods, m.RevocationAuthAlgs)
 }
 
-// asEither makes a call as the client. A provider that announces Basic may still understand only the other method: that is found out
-// where no refresh token can be burned, and the method is to be remembered with the grant. method is empty for the one that is announced.
+// asEither makes a call as the client. A provider that announces Basic may still understand only the other method, and one that takes
+// assertions may want to be named by its issuer in them: that is found out where no refresh token can be burned, and the method is to be
+// remembered with the grant. method is empty for the one that is announced.
 func asEither[T any](p *OIDC, m *metadata, call func(*tokenendpoint.Client) (T, error)) (result T, method string, err error) {
-	post := tokenendpoint.ClientSecretPost
 	result, err = call(p.client(m, ""))
-	if !p.mayBe(post, m, err) {
+	other := p.otherThan(m, err)
+	if other == "" {
 		return result, "", err
 	}
 	first := err
-	result, err = call(p.client(m, string(post)))
+	result, err = call(p.client(m, string(other)))
 	if codeOf(err) == invalidClient && codeOf(first) == "invalid_request" {
 		err = first // about the request, then, which only who knows the client looks at
 	}
-	return result, string(post), err
+	return result, string(other), err
 }
 
 // codeOf is the code of the answer that an error is; empty when it is none.
@@ -96,8 +99,15 @@ func codeOf(err error) string {
 	return refusal.Failure.Code
 }
 
-// mayBe says whether a refusal of Basic may mean that the provider understands only another of the methods that it announces.
-func (p *OIDC) mayBe(other tokenendpoint.AuthMethod, m *metadata, err error) bool {
-	return slices.Contains([]string{invalidClient, "invalid_request"}, codeOf(err)) && p.config.ClientAuth == "" &&
-		authMethod(p.config, m.TokenAuthMethods) == tokenendpoint.ClientSecretBasic && slices.Contains(m.TokenAuthMethods, string(other))
+// otherThan is the method that the provider may understand if not the one that it refused so; empty when it meant something else.
+func (p *OIDC) otherThan(m *metadata, refusal error) tokenendpoint.AuthMethod {
+	code, post := codeOf(refusal), tokenendpoint.ClientSecretPost
+	switch method := authMethod(p.config, m.TokenAuthMethods); {
+	case method == tokenendpoint.PrivateKeyJWT && code == invalidClient:
+		return tokenendpoint.PrivateKeyJWTForIssuer
+	case method == tokenendpoint.ClientSecretBasic && p.config.ClientAuth == "" && slices.Contains(m.TokenAuthMethods, string(post)) &&
+		slices.Contains([]string{invalidClient, "invalid_request"}, code):
+		return post
+	}
+	return ""
 }

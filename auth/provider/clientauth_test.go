@@ -101,21 +101,52 @@ func TestClientAuthentication(t *testing.T) {
 			everyCall(t, idp, c.edit)
 		})
 	}
-	t.Run("private_key_jwt", func(t *testing.T) {
-		t.Parallel()
-		idp := scripted.New(t)
-		announces(map[string][]string{"token_endpoint_auth_methods_supported": {"private_key_jwt"}})(idp)
-		idp.Authenticate = scripted.Assertion(key.Public(), jose.ES256, idp.URL+"/token")
-		jwk, err := jose.JSONWebKey{Key: key, KeyID: "k1", Algorithm: "ES256"}.MarshalJSON()
-		if err != nil {
-			t.Fatal(err)
-		}
-		signing, err := tokenendpoint.ParseKey(jwk, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		everyCall(t, idp, func(c *provider.Config) { c.ClientSecret, c.ClientKey = "", signing })
-	})
+	for _, c := range []struct {
+		name, audience string
+		refused        int32
+		edit           func(*provider.Config)
+	}{
+		{"private_key_jwt", "/token", 0, nil},
+		{"private_key_jwt for the issuer", "", 1, nil},
+		{"private_key_jwt for the issuer, as configured", "", 1, func(c *provider.Config) { c.ClientAuth = tokenendpoint.PrivateKeyJWT }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			announces(map[string][]string{"token_endpoint_auth_methods_supported": {"private_key_jwt"}})(idp)
+			accepts, refused := scripted.Assertion(key.Public(), jose.ES256, idp.URL+c.audience), atomic.Int32{}
+			idp.Authenticate = func(r *http.Request) bool {
+				ok := accepts(r)
+				if !ok {
+					refused.Add(1)
+				}
+				return ok
+			}
+			everyCall(t, idp, func(config *provider.Config) {
+				config.ClientSecret, config.ClientKey = "", signingKey(t, key)
+				if c.edit != nil {
+					c.edit(config)
+				}
+			})
+			// Only the code is presented again: what is found is remembered with the grant.
+			if n := refused.Load(); n != c.refused {
+				t.Errorf("%d calls were refused, want %d", n, c.refused)
+			}
+		})
+	}
+}
+
+func signingKey(t *testing.T, private *ecdsa.PrivateKey) *tokenendpoint.Key {
+	t.Helper()
+	jwk, err := jose.JSONWebKey{Key: private, KeyID: "k1", Algorithm: "ES256"}.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := tokenendpoint.ParseKey(jwk, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 func TestOtherEndpointsAnnounceTheirOwnMethods(t *testing.T) {

@@ -32,6 +32,10 @@ const (
 	ClientSecretPost  AuthMethod = "client_secret_post"
 	PrivateKeyJWT     AuthMethod = "private_key_jwt"
 	NoAuthentication  AuthMethod = "none" // a public client: client_id in the body
+
+	// PrivateKeyJWTForIssuer is PrivateKeyJWT with assertions that name the provider by its issuer, as FAPI 2.0 Security Profile, section
+	// 5.3.3, and draft-ietf-oauth-rfc7523bis want them. No metadata has this name.
+	PrivateKeyJWTForIssuer AuthMethod = "private_key_jwt:issuer"
 )
 
 // Client calls one provider's endpoints as one OAuth client. It is safe for concurrent use.
@@ -41,7 +45,8 @@ type Client struct {
 	ClientID     string
 	ClientSecret auth.Secret
 	AuthMethod   AuthMethod
-	Key          *Key     // for PrivateKeyJWT
+	Issuer       string   // for PrivateKeyJWTForIssuer
+	Key          *Key     // for both
 	KeyAlgs      []string // signatures that the endpoint takes, as it announces them (RFC 7518 section 3.1); nil: any
 	Now          func() time.Time
 }
@@ -173,7 +178,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	switch c.AuthMethod {
 	case ClientSecretPost:
 		form.Set("client_secret", c.ClientSecret.Reveal())
-	case PrivateKeyJWT:
+	case PrivateKeyJWT, PrivateKeyJWTForIssuer:
 		assertion, err := c.Key.assert(c.ClientID, c.audience(endpoint), c.KeyAlgs, c.Now())
 		if err != nil {
 			return nil, &auth.ProviderError{Failure: auth.Failure{Code: "invalid_client", Detail: err.Error()}}

@@ -146,13 +146,17 @@ func (k *Key) assert(clientID, audience string, announced []string, now time.Tim
 	return auth.Secret(text), nil
 }
 
-// audience names the provider in an assertion for endpoint: by the token endpoint's URL, which RFC 7523 section 3 proposes, or
-// by endpoint's own if that is on another host. So no host ever gets an assertion that is good at another one.
+// audience names the provider in an assertion for endpoint: by the token endpoint's URL, which RFC 7523 section 3 proposes, or by its
+// issuer, as the method is; or by endpoint's own URL if that is on another host. So no host ever gets an assertion that is good at
+// another one.
 func (c *Client) audience(endpoint string) string {
 	token, err := url.Parse(c.TokenURL)
 	called, err2 := url.Parse(endpoint)
 	if err != nil || err2 != nil || token.Scheme != called.Scheme || token.Host != called.Host {
 		return endpoint
+	}
+	if c.AuthMethod == PrivateKeyJWTForIssuer {
+		return c.Issuer
 	}
 	return c.TokenURL
 }

@@ -121,6 +121,10 @@ func TestAnAssertionIsForOneHost(t *testing.T) {
 		if got := c.audience(endpoint); got != want {
 			t.Errorf("for %s: %s", endpoint, got)
 		}
+		named := Client{TokenURL: c.TokenURL, Issuer: "https://id.example", AuthMethod: PrivateKeyJWTForIssuer}
+		if got := named.audience(endpoint); got != strings.ReplaceAll(want, c.TokenURL, named.Issuer) {
+			t.Errorf("for %s of an issuer: %s", endpoint, got)
+		}
 	}
 	key := clientKey(t)
 	if _, err := key.assert("me", "you", []string{"RS256"}, time.Now()); err == nil {
