@@ -69,6 +69,7 @@ type Answer struct {
 	ID          Secret
 	Type        string
 	Scope       string        // empty: absent
+	Anew        bool          // granted for no earlier token, whose scope therefore says nothing of this one's
 	Lifetime    time.Duration // of the access token; 0: absent, unreadable or absurd
 	RequestedAt time.Time     // when the request began, which is the safe side of "issued at"
 
@@ -82,7 +83,7 @@ type Answer struct {
 func (a Answer) Secrets() []Secret { return []Secret{a.Access, a.Refresh, a.ID} }
 
 // TokenSet turns an answer into the token set that follows previous, which is zero at sign-in. What the answer
-// leaves out stays as it was: refresh token and scope (RFC 6749 section 6). The id token is left as it was as well,
+// leaves out stays as it was: refresh token and, unless it is granted anew, scope (RFC 6749 section 6). The id token is left as it was as well,
 // because a new one counts only after its verification. assumed is the lifetime of an access token that does not
 // say; 0 means DefaultAssumedLifetime.
 func (a Answer) TokenSet(previous TokenSet, assumed time.Duration) TokenSet {
@@ -105,7 +106,7 @@ func (a Answer) TokenSet(previous TokenSet, assumed time.Duration) TokenSet {
 	if next.Type == "" {
 		next.Type = "Bearer"
 	}
-	if next.Scope == "" {
+	if next.Scope == "" && !a.Anew {
 		next.Scope = previous.Scope
 	}
 	lifetime := a.Lifetime

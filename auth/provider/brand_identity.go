@@ -139,9 +139,10 @@ func (b *brand) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool)
 	if endpoint == nil {
 		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeNotRenewable}}
 	}
-	answer, err := b.client(endpoint, nil).Exchange(ctx, renewalForm(b.config, tokens, withScope), tokens.Secrets()...)
+	form := renewalForm(b.config, tokens, withScope)
+	answer, err := b.client(endpoint, nil).Exchange(ctx, form, tokens.Secrets()...)
 	answer.ID = ""
-	return answer, err
+	return asAskedFor(form, answer), err
 }
 
 // VerifyIDToken implements auth.Provider. Renew lets no id token through to it.

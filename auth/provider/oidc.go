@@ -253,10 +253,15 @@ func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) 
 	if moved(err) {
 		p.discovery.doubt(ctx)
 	}
-	if err == nil && answer.Scope == "" {
-		answer.Scope = form.Get("scope") // RFC 6749 section 5.1: left out, it is what was asked for
-	}
-	return answer, err
+	return asAskedFor(form, answer), err
+}
+
+// asAskedFor fills in what a renewal's answer leaves out of the scope: it is what was asked for (RFC 6749 section 5.1). If that was none,
+// only a refresh token says what it is.
+func asAskedFor(form url.Values, answer auth.Answer) auth.Answer {
+	answer.Scope = orElse(answer.Scope, form.Get("scope"))
+	answer.Anew = form.Get("grant_type") == string(auth.GrantClientCredentials)
+	return answer
 }
 
 // renewalForm is the token request of a renewal. With a refresh token no scope is sent: that means the same scope
@@ -265,7 +270,7 @@ func renewalForm(config Config, tokens auth.TokenSet, withScope bool) url.Values
 	if config.GrantType != auth.GrantClientCredentials {
 		return config.tokenForm(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {tokens.Refresh.Reveal()}})
 	}
-	form := url.Values{"grant_type": {"client_credentials"}}
+	form := url.Values{"grant_type": {string(auth.GrantClientCredentials)}}
 	if config.Audience != "" {
 		form.Set("audience", config.Audience)
 	}

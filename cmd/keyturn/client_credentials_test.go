@@ -51,3 +51,25 @@ func TestClientCredentials(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }
+
+// Where no scope is asked for, and the provider names none, nobody knows it: the one that the person signed in with is not it.
+func TestTheScopeOfAClientsOwnTokenIsNotThePersons(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "for-the-api", "token_type": "Bearer", "expires_in": 600})
+			return true
+		}
+	}, "KEYTURN_GRANT_TYPE=client_credentials")
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	if before := alice.token(t)["scope"]; before == "" {
+		t.Errorf("signed in with the scope %q", before)
+	}
+	for range 2 {
+		a := alice.do(t, "POST", "/api/renew-token", nil)
+		if got, later := a.json(t)["scope"], alice.token(t)["scope"]; got != "" || later != "" {
+			t.Errorf("its scope is %q, and later %q", got, later)
+		}
+	}
+}
