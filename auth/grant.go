@@ -116,6 +116,14 @@ func (f Failure) unknown() bool {
 	}
 }
 
+// open says that the provider may have used up the refresh token that is still there: nobody knows, or did when it was presented before, or
+// an intermediary answered in the provider's stead (RFC 9110 sections 15.6.3 and 15.6.5; 52x are Cloudflare's). What the provider then gives
+// for it once more, it gives for some seconds only.
+func (f Failure) open() bool {
+	instead := f.Code == CodeHTTPStatus && (f.Status == 502 || f.Status == 504 || f.Status >= 520 && f.Status < 530)
+	return f.unknown() || instead || f.Replay != ""
+}
+
 // Party is whose matter a failure is.
 type Party string
 

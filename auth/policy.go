@@ -56,15 +56,15 @@ func (p Policy) RipeAt(t TokenSet) time.Time {
 	return ripe
 }
 
-// NextAt is when the grant is next renewed automatically: when it is ripe, but not before a failed try allows it. It is
-// zero when there will be no automatic renewal.
+// NextAt is when the grant is next renewed automatically: when it is ripe, but not before a failed try allows it, and as soon as that does
+// where only one more try tells what became of the refresh token. It is zero when there will be no automatic renewal.
 func (p Policy) NextAt(g *Grant) time.Time {
 	if !p.Renewable(g) {
 		return time.Time{}
 	}
-	next := p.RipeAt(g.Tokens)
-	if g.Standing.InvalidRequests > 0 || g.Standing.NextTry.After(next) { // the former: only one more try tells what it means
-		next = g.Standing.NextTry
+	next, st := p.RipeAt(g.Tokens), g.Standing
+	if st.InvalidRequests > 0 || st.Failure.open() || st.NextTry.After(next) {
+		next = st.NextTry
 	}
 	if last := g.Standing.AutomaticAt; g.Tokens.Assumed && !last.IsZero() && next.Before(last.Add(minInterval)) {
 		next = last.Add(minInterval)

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -227,7 +228,7 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	}
 	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
-	record.Warning = a.replay
+	record.Warning = cmp.Or(a.replay, a.before.Standing.Failure.Replay)
 	if !r.verifyAtOnce(ctx, a.provider, &g) && g.Identity.differs(answer.ID) {
 		return r.endOther(ctx, a, &g, &record)
 	}
@@ -288,8 +289,8 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	st.Failure.Party = v.party
 	if g.Tokens.Refresh == a.before.Tokens.Refresh {
 		st.Failure.Replay = a.replay
-		if v.outcome == OutcomeRefused && a.replay == "" {
-			st.Failure.Replay = a.before.Standing.Failure.Replay // an answer that was lost before may be why
+		if before := a.before.Standing.Failure; a.replay == "" && before.open() {
+			st.Failure.Replay = cmp.Or(before.Replay, CodeReplayed) // what was lost before may be why
 		}
 	}
 	st.Failures++
@@ -303,11 +304,13 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	if v.wait == 0 {
 		wait = backoff(st.Failures, refusal.RetryAfter)
 	}
+	if st.Failure.open() && a.trigger.Forced() {
+		wait = max(wait, retrySoon) // whoever asked for it may look into it first
+	}
 	st.NextTry = now.Add(wait)
 	if st.Refused {
 		st.NextTry = time.Time{}
-	}
-	if refusal.Delivery == DeliveryUnknown && a.provider.OnUnknown() == RetryAtExpiry && g.Tokens.ExpiresAt.After(st.NextTry) {
+	} else if st.Failure.open() && a.provider.OnUnknown() == RetryAtExpiry && g.Tokens.ExpiresAt.After(st.NextTry) {
 		st.NextTry = g.Tokens.ExpiresAt
 	}
 	if !a.trigger.Forced() {
@@ -315,7 +318,7 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	}
 	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
-	record.Code, record.Detail, record.Warning = st.Failure.Code, st.Failure.Detail, a.replay
+	record.Code, record.Detail, record.Warning = st.Failure.Code, st.Failure.Detail, cmp.Or(a.replay, st.Failure.Replay)
 	return r.finish(ctx, &g, &record)
 }
 

@@ -1,0 +1,92 @@
+package auth_test
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+	"keyturn/auth/provider/scripted"
+)
+
+// A provider takes a used refresh token again for some seconds only. Whoever asked for the renewal, however fresh the token in use: while
+// nobody knows whether the refresh token was used, it is tried again at once, then as tries go that back off, and not when it is due.
+func TestWhatMayHaveBeenUsedUpIsTriedAgainSoon(t *testing.T) {
+	t.Parallel()
+	lose := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+	status := func(code int) func(http.ResponseWriter) { return func(w http.ResponseWriter) { w.WriteHeader(code) } }
+	for name, c := range map[string]struct {
+		answers []func(http.ResponseWriter) // in place of those that the provider gave
+		struck  bool                        // and an answer before them that a dead process had
+		warning string
+	}{
+		"two answers that were lost":     {[]func(http.ResponseWriter){lose, lose}, false, auth.CodeReplayed},
+		"and one of a server in trouble": {[]func(http.ResponseWriter){lose, lose, status(503)}, false, auth.CodeReplayed},
+		"a gateway's, in its stead":      {[]func(http.ResponseWriter){status(504)}, false, ""},
+		"a crash, and a server's":        {[]func(http.ResponseWriter){status(503), status(503)}, true, auth.CodeReplayedAfterCrash},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{lifetime: time.Hour, idp: func(p *scripted.Provider) { p.Class, p.Interval = scripted.SameSuccessor, 10*time.Second }})
+			if c.struck {
+				h.struckInTheMiddle(t)
+			}
+			var calls atomic.Int32
+			h.idp.Change(func() {
+				h.idp.Token = func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) bool {
+					n := int(calls.Add(1)) - 1
+					if n >= len(c.answers) {
+						return false
+					}
+					grant()
+					c.answers[n](w)
+					return true
+				}
+			})
+			if !c.struck {
+				h.expect(t, h.renew(t), auth.OutcomeKept, 1)
+			}
+			h.schedule(t, false)
+			waitFor(t, "the renewal", func() bool { return h.stored(t).Generation == 2 })
+			if r := h.history(t)[0]; r.Outcome != auth.OutcomeRotated || r.Warning != c.warning {
+				t.Errorf("%s, warning %q", r.Outcome, r.Warning)
+			}
+		})
+	}
+}
+
+// Where a replay ends the access token, too, it waits as long as that is of use, whatever has come since.
+func TestWhatMayHaveBeenUsedUpWaitsWhereAReplayEndsAll(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	h := newHouse(t, options{lifetime: time.Hour, onUnknown: auth.RetryAtExpiry, idp: scriptedBy(func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) {
+		if calls.Add(1) == 1 {
+			cutOff("")(w, r, grant)
+		}
+		says(503, "")(w, r, grant)
+	})})
+	h.renew(t)
+	h.renew(t)
+	if g := h.stored(t); g.Standing.Failures != 2 || !g.Standing.NextTry.Equal(g.Tokens.ExpiresAt) {
+		t.Errorf("after %d failures the next try is at %v, the expiry at %v", g.Standing.Failures, g.Standing.NextTry, g.Tokens.ExpiresAt)
+	}
+}
+
+// A refusal says what may be behind it.
+func TestARefusalAfterAGatewaysAnswerSaysWhatHappened(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	h := newHouse(t, options{idp: scriptedBy(func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) {
+		if calls.Add(1) == 1 {
+			says(504, "<html>")(w, r, grant)
+			return
+		}
+		oauthError(400, "invalid_grant")(w, r, grant)
+	})})
+	h.renew(t)
+	h.expect(t, h.renew(t), auth.OutcomeRefused, 1)
+	if g, r := h.stored(t), h.history(t)[0]; g.Standing.Failure.Replay != auth.CodeReplayed || r.Warning != auth.CodeReplayed {
+		t.Errorf("%+v, warning %q", g.Standing.Failure, r.Warning)
+	}
+}
