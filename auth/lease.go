@@ -75,7 +75,8 @@ func (r *Rotator) lease(ctx context.Context, id string) (*Grant, error) {
 	return r.Vault.Lease(ctx, id, r.owner, LeaseTTL)
 }
 
-// keepLease extends the lease until the returned function is called, which waits for an extension under way.
+// keepLease extends the lease until the returned function is called. That does not wait for an extension under way, which may take as long
+// as the database does: one that comes late meets no lease of this owner, or a newer one.
 func (r *Rotator) keepLease(ctx context.Context, id string) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var mu sync.Mutex
@@ -98,8 +99,6 @@ func (r *Rotator) keepLease(ctx context.Context, id string) (stop func()) {
 	return func() {
 		cancel()
 		timer.Stop()
-		mu.Lock()
-		defer mu.Unlock()
 	}
 }
 

@@ -187,6 +187,13 @@ func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) e
 		id, owner, ttl.Microseconds())
 }
 
+// Hold implements auth.Vault.
+func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) error {
+	_, err := db.exec(ctx, `UPDATE grants SET lease_until = keyturn_now() + $3 WHERE id IN
+		(SELECT id FROM grants WHERE id = ANY($1) AND lease_owner = $2 FOR UPDATE SKIP LOCKED)`, ids, owner, ttl.Microseconds())
+	return err
+}
+
 // Present implements auth.Vault.
 func (db *DB) Present(ctx context.Context, id, owner string, at time.Time) error {
 	return db.underLease(ctx, `UPDATE grants SET presenting_at = CASE presenting_at WHEN 0 THEN $3 ELSE presenting_at END

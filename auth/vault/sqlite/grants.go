@@ -105,6 +105,23 @@ func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) e
 		vault.Micros(db.Now().Add(ttl)), id, owner)
 }
 
+// Hold implements auth.Vault.
+func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) error {
+	rows := make([]key, len(ids))
+	for i, id := range ids {
+		rows[i] = key{grant: id}
+	}
+	return db.inLightTx(ctx, func(tx *writer) error {
+		until := vault.Micros(db.Now().Add(ttl))
+		for _, id := range ids {
+			if _, err := tx.Exec(`UPDATE grants SET lease_until = ? WHERE id = ? AND lease_owner = ?`, until, id, owner); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, rows...)
+}
+
 // Present implements auth.Vault.
 func (db *DB) Present(ctx context.Context, id, owner string, at time.Time) error {
 	return db.underLease(ctx, id, `UPDATE grants SET presenting_at = CASE presenting_at WHEN 0 THEN ? ELSE presenting_at END

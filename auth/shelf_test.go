@@ -1,0 +1,42 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+)
+
+// locked is a vault that takes no renewal while anybody waits.
+type locked struct{ auth.Vault }
+
+func (locked) Replace(ctx context.Context, _ string, _ *auth.Grant, _ *auth.Renewal) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A database may take leases while it takes no renewals, as behind a lock on their table: for as long as that lasts nobody else gets what
+// waits, however much it is, and presents a refresh token that has a successor.
+func TestWhatWaitsOnTheShelfStaysLeased(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return locked{v} }})
+	ids := h.crowd(t, 5)
+	var renewals sync.WaitGroup
+	for _, id := range ids {
+		renewals.Go(func() {
+			if result, err := h.rotator.Renew(t.Context(), id, auth.TriggerManual, time.Now()); err != nil || result.Grant.Generation != 2 {
+				t.Errorf("%s, %v", result.Outcome, err)
+			}
+		})
+	}
+	renewals.Wait()
+	time.Sleep(auth.LeaseTTL + time.Second)
+	for _, id := range ids {
+		if _, err := h.db.Lease(t.Context(), id, "another", auth.LeaseTTL); !errors.Is(err, auth.ErrLeased) {
+			t.Errorf("another replica may renew %s: %v", id, err)
+		}
+	}
+}
