@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -17,6 +18,16 @@ func newLogger(settings Settings, stderr io.Writer) *slog.Logger {
 		return slog.New(identified{slog.NewJSONHandler(stderr, options)})
 	}
 	return slog.New(identified{slog.NewTextHandler(stderr, options)})
+}
+
+// libraryLog takes what libraries write to the standard library's log.
+type libraryLog struct{ *slog.Logger }
+
+// Write implements io.Writer. net/http quotes there what came behind the end of an answer: of a token answer whose length is wrong, the tokens.
+func (l libraryLog) Write(line []byte) (int, error) {
+	said, _, _ := strings.Cut(strings.TrimSpace(string(line)), " starting with ")
+	l.Info(said)
+	return len(line), nil
 }
 
 // withUnits writes durations as the text format does, such as 1.5ms: in JSON they would be nanoseconds, which nothing says.

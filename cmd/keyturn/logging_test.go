@@ -1,9 +1,13 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestARequestIsFollowedThroughTheLogByItsID(t *testing.T) {
@@ -51,5 +55,44 @@ func TestDurationsInTheLogHaveAUnit(t *testing.T) {
 		p := startProgram(t, "--access-log=on", "--log-format="+format)
 		p.person().do(t, "GET", "/", nil)
 		eventually(t, "the log has "+want, func() bool { return regexp.MustCompile(want).MatchString(p.log.String()) })
+	}
+}
+
+// What comes behind the end of an answer is nobody's: net/http complains of it, and quotes it.
+func TestAnAnswerOfTheWrongLengthIsNotInTheLog(t *testing.T) {
+	t.Parallel()
+	for name, head := range map[string]string{
+		"too short": "200 OK\r\nContent-Length: 5", "none": "200 OK\r\nContent-Length: 0", "no content": "204 No Content",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp, p := atScripted(t, nil)
+			alice := p.person()
+			alice.do(t, "GET", "/auth/oidc", nil)
+			idp.Change(func() {
+				idp.Token = func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) bool {
+					body, err := json.Marshal(grant())
+					if err != nil {
+						t.Error(err)
+					}
+					conn, _, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						t.Error(err)
+						return true
+					}
+					defer conn.Close()
+					_, _ = fmt.Fprintf(conn, "HTTP/1.1 %s\r\nContent-Type: application/json\r\n\r\n%s", head, body)
+					time.Sleep(200 * time.Millisecond)
+					return true
+				}
+			})
+			alice.do(t, "POST", "/api/renew-token", nil)
+			eventually(t, "the library's complaint", func() bool { return strings.Contains(p.log.String(), "Unsolicited response") })
+			for _, secret := range idp.Issued() {
+				if strings.Contains(p.log.String(), secret) {
+					t.Errorf("the log holds %.12s…", secret)
+				}
+			}
+		})
 	}
 }

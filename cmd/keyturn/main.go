@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net/http"
 	"os"
@@ -61,7 +62,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return 0
 	}
 	log := newLogger(settings, stderr)
-	slog.SetDefault(log) // libraries log there
+	slog.SetDefault(log)
+	stdlog.SetOutput(libraryLog{log})
 	for _, warning := range settings.Warnings {
 		log.Warn(warning)
 	}
