@@ -56,7 +56,7 @@ func TestAResetStreamIsNotTriedAgain(t *testing.T) {
 	for _, code := range []http2.ErrCode{http2.ErrCodeProtocol, http2.ErrCodeRefusedStream, http2.ErrCodeInternal} {
 		url, requests := resetting(t, code)
 		client := &Client{HTTP: NewHTTPClient(0), TokenURL: url, AuthMethod: NoAuthentication, Now: time.Now}
-		client.HTTP.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the test's own server
+		client.HTTP.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 		_, err := client.Exchange(t.Context(), refresh)
 		var refusal *auth.ProviderError
 		if n := requests.Load(); !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryUnknown || n != 1 {
