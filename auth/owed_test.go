@@ -2,6 +2,8 @@ package auth_test
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -15,6 +17,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/authtest"
+	"keyturn/auth/provider/scripted"
 )
 
 // debts is of a test's own vault what keeps owed revocations, as the engines do.
@@ -254,4 +257,68 @@ func TestTokensThatComeTooLateAreOwed(t *testing.T) {
 			t.Errorf("revoked are %v, %d are owed; %v", got, vault.count(), err)
 		}
 	})
+}
+
+// Of the answers with status 400, one that refuses the client is not for good: the operator mends it. One that the token is not valid
+// leaves nothing to revoke.
+func TestWhatIsOwedGoesByTheProvidersWords(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status     int
+		body       string
+		owed, told bool
+	}{
+		"the client is refused":     {400, `{"error":"invalid_client"}`, true, false},
+		"the request is refused":    {400, `{"error":"invalid_request"}`, false, true},
+		"the token is not valid":    {400, `{"error":"invalid_token"}`, false, false},
+		"a refusal without a code":  {400, "", false, true},
+		"the provider is not there": {503, "", true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{idp: func(idp *scripted.Provider) {
+				idp.Revocation = func(w http.ResponseWriter) bool {
+					w.WriteHeader(c.status)
+					fmt.Fprint(w, c.body)
+					return true
+				}
+			}})
+			if _, err := h.grants.End(t.Context(), h.grant.ID); err != nil {
+				t.Error(err)
+			}
+			if err := h.grants.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+			told := strings.Contains(h.log.String(), "level=WARN")
+			if owed := len(h.owed(t)) == 1; owed != c.owed || told != c.told {
+				t.Errorf("owed: %v, told: %v; %s", owed, told, h.log)
+			}
+		})
+	}
+}
+
+// owed is when the turns of the owed revocations come.
+func (h *house) owed(t *testing.T) (turns []time.Time) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+h.db.Path+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(t.Context(), `SELECT next_try FROM owed_revocations`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var us int64
+		if err := rows.Scan(&us); err != nil {
+			t.Fatal(err)
+		}
+		turns = append(turns, time.UnixMicro(us))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return turns
 }

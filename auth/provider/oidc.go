@@ -286,7 +286,8 @@ func apiScope(scopes []string) string {
 	return strings.Join(slices.DeleteFunc(slices.Clone(scopes), func(s string) bool { return slices.Contains(personal, s) }), " ")
 }
 
-// Revoke implements auth.Provider. The refresh token goes first, since that ends the grant (RFC 7009 section 2.1).
+// Revoke implements auth.Provider. The refresh token goes first, since that ends the grant (RFC 7009 section 2.1); the access
+// token in its stead where the endpoint does not take refresh tokens, which remains an error.
 func (p *OIDC) Revoke(ctx context.Context, tokens auth.TokenSet) error {
 	m, err := p.metadata(ctx)
 	if err != nil {
@@ -299,13 +300,20 @@ func (p *OIDC) Revoke(ctx context.Context, tokens auth.TokenSet) error {
 }
 
 func revoke(ctx context.Context, client *tokenendpoint.Client, endpoint string, tokens auth.TokenSet) error {
+	var kept error
 	if tokens.Refresh != "" {
-		return client.Revoke(ctx, endpoint, tokens.Refresh, "refresh_token")
+		kept = client.Revoke(ctx, endpoint, tokens.Refresh, "refresh_token")
+		var refusal *auth.ProviderError
+		if !errors.As(kept, &refusal) || refusal.Failure.Code != tokenendpoint.CodeUnsupportedTokenType {
+			return kept
+		}
 	}
 	if tokens.Access != "" {
-		return client.Revoke(ctx, endpoint, tokens.Access, "access_token")
+		if err := client.Revoke(ctx, endpoint, tokens.Access, "access_token"); err != nil {
+			return err
+		}
 	}
-	return nil
+	return kept
 }
 
 // maxHint bounds an id token in a URL, in bytes: servers refuse request lines of more than 8 KB, and the provider knows its person by the

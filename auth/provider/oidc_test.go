@@ -261,6 +261,25 @@ func TestEndOfSession(t *testing.T) {
 
 // What one provider has issued is not shown to another that has its name now. Realms and tenants of one host are issuers of their own, and
 // brands are providers like any other. Of a brand's grants the oldest do not say whose they are.
+// Where refresh tokens cannot be revoked, the access token is, and whoever wants to know learns that the other lives on.
+func TestAnEndpointThatTakesNoRefreshTokensRevokesTheOther(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	var tries atomic.Int32
+	idp.Revocation = func(w http.ResponseWriter) bool {
+		if tries.Add(1) > 1 {
+			return false
+		}
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = w.Write([]byte(`{"error":"unsupported_token_type"}`))
+		return true
+	}
+	err := newOIDC(t, idp, nil).Revoke(t.Context(), auth.TokenSet{Access: "a", Refresh: "r"})
+	if got := idp.Revoked(); err == nil || err.Error() != "unsupported_token_type" || !slices.Equal(got, []string{"a"}) {
+		t.Errorf("revoked: %q, %v", got, err)
+	}
+}
+
 func TestAnIdentityIsOfItsIssuerOnly(t *testing.T) {
 	t.Parallel()
 	const realm, google, github = "https://id.example/realms/b", "https://accounts.google.com", "github:github.com"

@@ -111,28 +111,28 @@ func (c *Client) Push(ctx context.Context, endpoint string, form url.Values) (re
 	if requestURI = params.text("request_uri"); requestURI != "" && response.status/100 == 2 {
 		return requestURI, nil
 	}
-	refusal := &auth.ProviderError{Delivery: auth.DeliveryAnswered, Failure: auth.Failure{Status: response.status}}
-	refusal.Failure.Code, refusal.Failure.Detail = params.refusal()
-	if clean(refusal.Failure.Code) == "" {
-		refusal.Failure.Code, refusal.Failure.Detail = auth.CodeHTTPStatus, "HTTP status "+strconv.Itoa(response.status)+", without a request_uri"
-	}
-	response.redact(refusal)
-	return "", refusal
+	return "", response.refusal(params, auth.CodeHTTPStatus, "HTTP status "+strconv.Itoa(response.status)+", without a request_uri")
 }
 
-// Revoke posts one revocation request (RFC 7009 section 2.1) to endpoint. The error is an *auth.ProviderError.
+// CodeUnsupportedTokenType says that the endpoint does not revoke tokens of that kind (RFC 7009 section 2.2.1).
+const CodeUnsupportedTokenType = "unsupported_token_type"
+
+// Revoke posts one revocation request (RFC 7009 section 2.1) to endpoint. The error is an *auth.ProviderError. There is none when the
+// token is not valid: then nothing is left to revoke (section 2.2), though Google answers that with an error.
 func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret, hint string) error {
 	response, err := c.post(ctx, endpoint, url.Values{"token": {token.Reveal()}, "token_type_hint": {hint}})
 	if err != nil {
 		return err
 	}
-	if response.status/100 != 2 {
-		return &auth.ProviderError{
-			Delivery: auth.DeliveryAnswered,
-			Failure:  auth.Failure{Code: "revocation_refused", Detail: fmt.Sprint("status ", response.status), Status: response.status},
-		}
+	if response.status/100 == 2 {
+		return nil
 	}
-	return nil
+	params, _ := parse(response)
+	refusal := response.refusal(params, "revocation_refused", "status "+strconv.Itoa(response.status))
+	if response.status == http.StatusBadRequest && refusal.Failure.Code == "invalid_token" {
+		return nil
+	}
+	return refusal
 }
 
 // Introspect asks endpoint what a token is (RFC 7662 section 2). Numbers in the answer are json.Number.
@@ -155,6 +155,17 @@ type response struct {
 	body    []byte
 	err     error         // the body was cut off or too long
 	secrets []auth.Secret // what went out, what came in, and others that may be in the provider's words
+}
+
+// refusal is the error of an answer that brought nothing, in the provider's own words, or in these if it gives no code.
+func (r *response) refusal(params parameters, code, detail string) *auth.ProviderError {
+	refusal := &auth.ProviderError{Delivery: auth.DeliveryAnswered, Failure: auth.Failure{Status: r.status}}
+	refusal.Failure.Code, refusal.Failure.Detail = params.refusal()
+	if clean(refusal.Failure.Code) == "" {
+		refusal.Failure.Code, refusal.Failure.Detail = code, detail
+	}
+	r.redact(refusal)
+	return refusal
 }
 
 // redact leaves of a provider's words what may be kept: nothing secret.

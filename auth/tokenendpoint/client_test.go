@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +210,34 @@ func TestRevoke(t *testing.T) {
 	}
 	if err := client.Revoke(t.Context(), client.TokenURL, "other", "refresh_token"); err == nil {
 		t.Error("a refusal is no error")
+	}
+}
+
+func TestARefusedRevocationIsToldInTheProvidersWords(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]string{
+		`400 {"error":"invalid_client","error_description":"no the-refresh-token"}`: "invalid_client: no [redacted]",
+		`400 {"error":{"code":"unsupported_token_type"}}`:                           "unsupported_token_type",
+		`400 {"error":"invalid_token"}`:                                             "", // section 2.2: it is revoked
+		`401 {"error":"invalid_token"}`:                                             "invalid_token",
+		`400 {"error":" "}`:                                                         "revocation_refused: status 400",
+		`400 <a href="?error=invalid_client">`:                                      "revocation_refused: status 400",
+		`503 error=invalid_client`:                                                  "revocation_refused: status 503",
+	} {
+		client := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, _ *http.Request) {
+			status, body, _ := strings.Cut(answer, " ")
+			code, _ := strconv.Atoi(status)
+			w.WriteHeader(code)
+			fmt.Fprint(w, body)
+		})
+		said := ""
+		err := client.Revoke(t.Context(), client.TokenURL, "the-refresh-token", "refresh_token")
+		if refusal := new(auth.ProviderError); errors.As(err, &refusal) {
+			said = refusal.Error()
+		}
+		if said != want {
+			t.Errorf("%s: %q, want %q", answer, said, want)
+		}
 	}
 }
 
