@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/bits"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,9 +52,10 @@ func (s *Grants) Run(ctx context.Context) {
 	}
 }
 
-// revokeOwed revokes what is owed at a provider. If nothing of a batch gets through, the provider rests until the next look.
+// revokeOwed revokes what is owed at a provider. If nothing of a batch gets through, the provider rests until the next look, and for as
+// long as it asks to be left alone.
 func (s *Grants) revokeOwed(ctx context.Context, provider string) {
-	for well := true; well && ctx.Err() == nil; {
+	for ctx.Err() == nil {
 		list, err := s.vault.TakeOwed(ctx, provider, owedHold, revokingAtOnce)
 		s.complain(ctx, err)
 		if err != nil || len(list) == 0 {
@@ -61,16 +63,25 @@ func (s *Grants) revokeOwed(ctx context.Context, provider string) {
 		}
 		var over atomic.Int32
 		var running sync.WaitGroup
-		for _, owed := range list {
+		rest := make([]time.Duration, len(list))
+		for i, owed := range list {
 			running.Go(func() {
 				ctx := context.WithoutCancel(ctx)
-				if s.answered(ctx, owed, tryRevoking(ctx, s.vault, s.providers, owed.Grant)) {
+				result := tryRevoking(ctx, s.vault, s.providers, owed.Grant)
+				rest[i] = askedFor(result)
+				if s.answered(ctx, owed, result) {
 					over.Add(1)
 				}
 			})
 		}
 		running.Wait()
-		well = over.Load() > 0
+		if over.Load() == 0 {
+			select {
+			case <-time.After(slices.Max(rest)):
+			case <-ctx.Done():
+			}
+			return
+		}
 	}
 }
 
@@ -117,11 +128,15 @@ func (s *Grants) answered(ctx context.Context, owed Owed, result error) (over bo
 
 // putOff is the wait after a failed try: about as long as the revocation has been owed.
 func putOff(owed time.Duration, why error) time.Duration {
-	var retryAfter time.Duration
+	return backoff(1+bits.Len64(uint64(max(0, owed/time.Second))), askedFor(why))
+}
+
+// askedFor is how long a provider that failed is to be left alone.
+func askedFor(why error) time.Duration {
 	if refusal := new(ProviderError); errors.As(why, &refusal) {
-		retryAfter = refusal.RetryAfter
+		return min(refusal.RetryAfter, maxRetryAfter)
 	}
-	return backoff(1+bits.Len64(uint64(max(0, owed/time.Second))), retryAfter)
+	return 0
 }
 
 // tryRevoking tries once to revoke the tokens of a grant that is gone, within a bound of its own.

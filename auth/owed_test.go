@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -259,6 +260,44 @@ func TestTokensThatComeTooLateAreOwed(t *testing.T) {
 	})
 }
 
+// A provider that asks to be left alone is: nothing of what is owed is tried there before its time, whoever tries.
+func TestAProviderThatAsksToBeLeftAloneIs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var mu sync.Mutex
+		var asked []time.Duration
+		providers := revokers{"work": {revoke: func(context.Context, auth.TokenSet) error {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, time.Since(began))
+			if time.Since(began) < time.Minute {
+				return &auth.ProviderError{Delivery: auth.DeliveryAnswered, Failure: auth.Failure{Status: 429}, RetryAfter: time.Minute}
+			}
+			return nil
+		}}}
+		vault := &many{}
+		log := slog.New(slog.DiscardHandler)
+		revocations := auth.NewRevocations(vault, providers, log)
+		for range 100 {
+			gone, _ := vault.End(t.Context(), "work", time.Hour)
+			revocations.Begin(t.Context(), gone)
+			synctest.Wait()
+		}
+		if left := revocations.Wait(); len(left) != 1 || left[0].Owed != 100 || time.Since(began) > time.Second || len(asked) != 1 {
+			t.Errorf("the command line has asked at %v, and leaves %v", asked, left)
+		}
+		grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, log)
+		end := runs(t, grants)
+		time.Sleep(5 * time.Minute)
+		err := end()
+		late := slices.IndexFunc(asked, func(at time.Duration) bool { return at >= time.Minute })
+		if err != nil || vault.count() != 0 || late > 1+32 || len(asked) != late+100 {
+			t.Errorf("asked at %v, %d are owed; %v", asked, vault.count(), err)
+		}
+	})
+}
+
 // Of the answers with status 400, one that refuses the client is not for good: the operator mends it. One that the token is not valid
 // leaves nothing to revoke.
 func TestWhatIsOwedGoesByTheProvidersWords(t *testing.T) {
@@ -267,22 +306,26 @@ func TestWhatIsOwedGoesByTheProvidersWords(t *testing.T) {
 		status     int
 		body       string
 		owed, told bool
+		wait       time.Duration // at least
 	}{
-		"the client is refused":     {400, `{"error":"invalid_client"}`, true, false},
-		"the request is refused":    {400, `{"error":"invalid_request"}`, false, true},
-		"the token is not valid":    {400, `{"error":"invalid_token"}`, false, false},
-		"a refusal without a code":  {400, "", false, true},
-		"the provider is not there": {503, "", true, false},
+		"the client is refused":     {400, `{"error":"invalid_client"}`, true, false, 0},
+		"the request is refused":    {400, `{"error":"invalid_request"}`, false, true, 0},
+		"the token is not valid":    {400, `{"error":"invalid_token"}`, false, false, 0},
+		"a refusal without a code":  {400, "", false, true, 0},
+		"the provider is not there": {503, "", true, false, 0},
+		"the provider says when":    {503, "", true, false, 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, options{idp: func(idp *scripted.Provider) {
 				idp.Revocation = func(w http.ResponseWriter) bool {
+					w.Header().Set("Retry-After", strconv.Itoa(int(c.wait.Seconds())))
 					w.WriteHeader(c.status)
 					fmt.Fprint(w, c.body)
 					return true
 				}
 			}})
+			began := time.Now()
 			if _, err := h.grants.End(t.Context(), h.grant.ID); err != nil {
 				t.Error(err)
 			}
@@ -290,8 +333,8 @@ func TestWhatIsOwedGoesByTheProvidersWords(t *testing.T) {
 				t.Error(err)
 			}
 			told := strings.Contains(h.log.String(), "level=WARN")
-			if owed := len(h.owed(t)) == 1; owed != c.owed || told != c.told {
-				t.Errorf("owed: %v, told: %v; %s", owed, told, h.log)
+			if turns := h.owed(t); (len(turns) == 1) != c.owed || told != c.told || c.owed && turns[0].Sub(began) < c.wait {
+				t.Errorf("owed: %v, told: %v; %s", turns, told, h.log)
 			}
 		})
 	}

@@ -57,7 +57,7 @@ func (r *Revocations) Begin(ctx context.Context, gone *Grant) {
 		err := r.revoke(ctx, gone)
 		owed, note := passes(err), r.vault.Settle
 		if owed {
-			note = func(ctx context.Context, id string) error { return r.vault.PutOff(ctx, id, 0) }
+			note = func(ctx context.Context, id string) error { return r.vault.PutOff(ctx, id, putOff(0, err)) }
 		}
 		if err := note(context.WithoutCancel(ctx), gone.ID); err != nil {
 			r.log.WarnContext(ctx, notNoted, "grant", gone.ID, "error", err)
@@ -129,32 +129,37 @@ func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
 		return err
 	}
 	if r.silentFor(name) >= revocationPatience {
-		return errors.New("the provider has not answered for too long")
+		return errors.New("the provider has not answered for too long, or asks to be left alone")
 	}
 	began := time.Now()
 	for failures := 1; ; failures++ {
 		err := revokeOnce(ctx, provider, gone.Tokens)
 		again := err != nil && passes(err)
-		r.heard(name, !again)
+		asked := askedFor(err)
+		r.heard(name, !again, asked)
 		left := revocationPatience - max(time.Since(began), r.silentFor(name))
-		if !again || left <= 0 {
+		if !again || left <= asked {
 			return err
 		}
 		select {
-		case <-time.After(min(backoff(failures, 0), left)):
+		case <-time.After(min(backoff(failures, asked), left)):
 		case <-ctx.Done():
 			return err
 		}
 	}
 }
 
-// heard notes whether a provider has answered, in a way that another try would not change.
-func (r *Revocations) heard(name string, answered bool) {
+// heard notes whether a provider has answered, in a way that another try would not change. One that asks to be left alone for longer than
+// anybody waits is taken for one that has not answered for as long.
+func (r *Revocations) heard(name string, answered bool, asked time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, silent := r.silent[name]; answered {
+	switch _, silent := r.silent[name]; {
+	case answered:
 		delete(r.silent, name)
-	} else if !silent {
+	case asked >= revocationPatience:
+		r.silent[name] = time.Now().Add(-revocationPatience)
+	case !silent:
 		r.silent[name] = time.Now()
 	}
 }

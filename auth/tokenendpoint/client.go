@@ -129,6 +129,7 @@ func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret,
 	}
 	params, _ := parse(response)
 	refusal := response.refusal(params, "revocation_refused", "status "+strconv.Itoa(response.status))
+	refusal.RetryAfter = retryAfter(response.header, c.Now())
 	if response.status == http.StatusBadRequest && refusal.Failure.Code == "invalid_token" {
 		return nil
 	}
