@@ -154,8 +154,8 @@ func revokeOnce(ctx context.Context, provider Provider, tokens TokenSet) error {
 	return provider.Revoke(ctx, tokens)
 }
 
-// passes says whether a failed revocation may succeed later: also what refuses the client, until the operator has mended it. To revoke twice
-// does no harm (RFC 7009 section 2.2).
+// passes says whether a failed revocation may succeed later: also what refuses the client, until the operator has mended it, and what sends
+// it elsewhere, as to a page about maintenance. To revoke twice does no harm (RFC 7009 section 2.2).
 func passes(err error) bool {
 	if err == nil || errors.Is(err, errSpared) {
 		return false
@@ -164,11 +164,11 @@ func passes(err error) bool {
 	if !errors.As(err, &refusal) || refusal.Delivery != DeliveryAnswered {
 		return true
 	}
-	switch status := refusal.Failure.Status; status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests, http.StatusRequestTimeout:
+	switch f := refusal.Failure; f.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 		return true
 	default:
-		return status >= http.StatusInternalServerError || RefusesClient(refusal.Failure.Code)
+		return f.unwell() || f.Status/100 == 3 || RefusesClient(f.Code)
 	}
 }
 

@@ -299,7 +299,7 @@ func TestAProviderThatAsksToBeLeftAloneIs(t *testing.T) {
 }
 
 // Of the answers with status 400, one that refuses the client is not for good: the operator mends it. One that the token is not valid
-// leaves nothing to revoke.
+// leaves nothing to revoke. A redirect has revoked nothing, whatever there is to read elsewhere.
 func TestWhatIsOwedGoesByTheProvidersWords(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -312,6 +312,7 @@ func TestWhatIsOwedGoesByTheProvidersWords(t *testing.T) {
 		"the request is refused":    {400, `{"error":"invalid_request"}`, false, true, 0},
 		"the token is not valid":    {400, `{"error":"invalid_token"}`, false, false, 0},
 		"a refusal without a code":  {400, "", false, true, 0},
+		"maintenance, says a page":  {302, "", true, false, 0},
 		"the provider is not there": {503, "", true, false, 0},
 		"the provider says when":    {503, "", true, false, 2 * time.Minute},
 	} {
