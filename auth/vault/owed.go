@@ -11,6 +11,19 @@ import (
 // OwedColumns are the columns of an owed revocation.
 const OwedColumns = `id, provider, subject, sealed, owed_since, next_try`
 
+// SelectOwing is the query for the providers of owed revocations whose turn has come by the expression now. One whose turn is later than
+// any could be, by lastTurn, was put off before the clock was set back. It goes from provider to provider, and looks at the ends of their
+// queues: there may be a hundred thousand in one.
+func SelectOwing(now, lastTurn string) string {
+	return `WITH RECURSIVE providers (provider) AS (
+			SELECT min(provider) FROM owed_revocations
+			UNION ALL
+			SELECT (SELECT min(o.provider) FROM owed_revocations o WHERE o.provider > p.provider) FROM providers p WHERE p.provider IS NOT NULL
+		)
+		SELECT provider FROM providers p WHERE (SELECT min(next_try) FROM owed_revocations o WHERE o.provider = p.provider) <= ` + now + `
+			OR (SELECT max(next_try) FROM owed_revocations o WHERE o.provider = p.provider) > ` + now + ` + ` + lastTurn
+}
+
 // ScanOwed reads and opens an owed revocation from a row of id, provider, subject, sealed and for how long it has been owed, in
 // microseconds. One that does not open comes without tokens.
 func (s Sealer) ScanOwed(row Row) (auth.Owed, error) {

@@ -8,9 +8,17 @@ import (
 	"keyturn/auth/vault"
 )
 
-// turnHasCome is the condition that it is an owed revocation's turn, by the database's clock. One whose turn is later than any could be
-// ($1) was put off before the clock was set back.
-const turnHasCome = `(next_try <= keyturn_now() OR next_try > keyturn_now() + $1)`
+var selectOwing = vault.SelectOwing("keyturn_now()", "$1")
+
+// takeOwed takes those first whose turn has come. The others were put off before the clock was set back: see vault.SelectOwing.
+const takeOwed = `WITH due AS (
+		SELECT id FROM owed_revocations WHERE provider = $3 AND next_try <= keyturn_now() ORDER BY next_try LIMIT $4 FOR UPDATE SKIP LOCKED
+	), early AS (
+		SELECT id FROM owed_revocations WHERE provider = $3 AND next_try > keyturn_now() + $1 ORDER BY next_try LIMIT $4 FOR UPDATE SKIP LOCKED
+	)
+	UPDATE owed_revocations SET next_try = keyturn_now() + $2
+		WHERE id IN ((SELECT id FROM due UNION ALL SELECT id FROM early) LIMIT $4)
+		RETURNING id, provider, subject, sealed, keyturn_now() - owed_since`
 
 var lastTurn = auth.OwedFor.Microseconds()
 
@@ -38,14 +46,12 @@ func (db *DB) Owe(ctx context.Context, gone *auth.Grant, wait time.Duration) err
 
 // Owing implements auth.Vault.
 func (db *DB) Owing(ctx context.Context) ([]string, error) {
-	return many(ctx, db, vault.ScanIDs, `SELECT DISTINCT provider FROM owed_revocations WHERE `+turnHasCome, lastTurn)
+	return many(ctx, db, vault.ScanIDs, selectOwing, lastTurn)
 }
 
 // TakeOwed implements auth.Vault.
 func (db *DB) TakeOwed(ctx context.Context, provider string, wait time.Duration, limit int) ([]auth.Owed, error) {
-	return many(ctx, db, db.Sealer.ScanAllOwed, `UPDATE owed_revocations SET next_try = keyturn_now() + $2 WHERE id IN (
-			SELECT id FROM owed_revocations WHERE provider = $3 AND `+turnHasCome+` ORDER BY next_try LIMIT $4 FOR UPDATE SKIP LOCKED)
-		RETURNING id, provider, subject, sealed, keyturn_now() - owed_since`, lastTurn, wait.Microseconds(), provider, limit)
+	return many(ctx, db, db.Sealer.ScanAllOwed, takeOwed, lastTurn, wait.Microseconds(), provider, limit)
 }
 
 // PutOff implements auth.Vault.

@@ -13,9 +13,14 @@ import (
 // beside is the row that a write changes which concerns neither grants nor sessions.
 var beside key
 
-// turnHasCome is the condition that it is an owed revocation's turn at ?1. One whose turn is later than any could be was put off before
-// the clock was set back.
-const turnHasCome = `(next_try <= ?1 OR next_try > ?1 + ?2)`
+var selectOwing = vault.SelectOwing("?1", "?2")
+
+// takeOwed takes the one of a provider, ?3, whose turn came the longest ago, or else one that was put off before the clock was set back: see
+// vault.SelectOwing.
+const takeOwed = `UPDATE owed_revocations SET next_try = ?4 WHERE id = coalesce(
+		(SELECT id FROM owed_revocations WHERE provider = ?3 AND next_try <= ?1 ORDER BY next_try LIMIT 1),
+		(SELECT id FROM owed_revocations WHERE provider = ?3 AND next_try > ?1 + ?2 ORDER BY next_try LIMIT 1))
+	RETURNING id, provider, subject, sealed, ?1 - owed_since`
 
 var lastTurn = auth.OwedFor.Microseconds()
 
@@ -45,7 +50,7 @@ func (db *DB) Owe(ctx context.Context, gone *auth.Grant, wait time.Duration) err
 
 // Owing implements auth.Vault.
 func (db *DB) Owing(ctx context.Context) ([]string, error) {
-	return many(ctx, db, vault.ScanIDs, `SELECT DISTINCT provider FROM owed_revocations WHERE `+turnHasCome, vault.Micros(db.Now()), lastTurn)
+	return many(ctx, db, vault.ScanIDs, selectOwing, vault.Micros(db.Now()), lastTurn)
 }
 
 // TakeOwed implements auth.Vault. With the machine goes who would try.
@@ -53,10 +58,7 @@ func (db *DB) TakeOwed(ctx context.Context, provider string, wait time.Duration,
 	err = db.inLightTx(ctx, func(tx *writer) error {
 		list = nil
 		for now := db.Now(); len(list) < limit; {
-			owed, err := db.Sealer.ScanOwed(tx.QueryRow(`UPDATE owed_revocations SET next_try = ?3 WHERE id =
-				(SELECT id FROM owed_revocations WHERE provider = ?4 AND `+turnHasCome+` ORDER BY next_try LIMIT 1)
-				RETURNING id, provider, subject, sealed, ?1 - owed_since`,
-				vault.Micros(now), lastTurn, vault.Micros(now.Add(wait)), provider))
+			owed, err := db.Sealer.ScanOwed(tx.QueryRow(takeOwed, vault.Micros(now), lastTurn, provider, vault.Micros(now.Add(wait))))
 			if errors.Is(err, sql.ErrNoRows) {
 				return nil
 			}
