@@ -3,14 +3,18 @@ package auth_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/authtest"
 )
 
 // shared is a vault of one person's grants, whose tokens are called as they are.
@@ -105,4 +109,90 @@ func TestASignOutCostsNoOtherSession(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Whoever has signed out at the telephone has said what is to become of the consent when the session at the desk ends by itself.
+func TestAConsentIsWithdrawnWhenTheOtherSessionIdlesAway(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		desk    time.Duration // how long its session lasts yet
+		again   bool          // they have signed in once more by then
+		revoked bool
+	}{
+		"after an hour":                   {desk: time.Hour, revoked: true},
+		"after two days":                  {desk: 2 * auth.OwedFor},
+		"while they are signed in anew":   {desk: time.Hour, again: true},
+		"together with the one that ends": {revoked: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var revoked atomic.Int32
+				providers := revokers{"work": {consents: true, revoke: func(context.Context, auth.TokenSet) error {
+					revoked.Add(1)
+					return nil
+				}}}
+				vault, buffer := &shared{left: []string{"desk", "phone"}}, &authtest.Buffer{}
+				log := slog.New(slog.NewTextHandler(buffer, nil))
+				grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, log)
+				end := runs(t, grants)
+				if c.desk == 0 {
+					revocations := auth.NewRevocations(vault, providers, log)
+					gone, _ := vault.End(t.Context(), "phone", time.Hour)
+					revocations.Begin(t.Context(), gone)
+					if left := revocations.Wait(); len(left) != 0 {
+						t.Errorf("the operator is told of %v", left)
+					}
+				} else if _, err := grants.End(t.Context(), "phone"); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(c.desk)
+				if n := revoked.Load(); n != 0 || (vault.count() == 1) != (c.desk < auth.OwedFor) {
+					t.Errorf("%d revoked, %d owed while the desk is signed in", n, vault.count())
+				}
+				vault.set(nil)
+				if c.again {
+					vault.set([]string{"again"})
+				}
+				time.Sleep(2*auth.OwedFor - c.desk)
+				said := buffer.String()
+				if err := end(); err != nil || vault.count() != 0 || (revoked.Load() == 1) != c.revoked || strings.Contains(said, "level=WARN") ||
+					strings.Count(said, "not revoked yet") > 1 || strings.Contains(said, "left to run out") == c.revoked {
+					t.Errorf("%d revoked, %d owed; %v; %s", revoked.Load(), vault.count(), err, said)
+				}
+			})
+		})
+	}
+}
+
+// set makes these the person's sessions.
+func (s *shared) set(left []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = left
+}
+
+// Many that are spared keep nobody's revocation waiting.
+func TestWhatIsSparedKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var revoked atomic.Int32
+		providers := revokers{"work": {consents: true, revoke: func(context.Context, auth.TokenSet) error {
+			revoked.Add(1)
+			return nil
+		}}}
+		vault := &shared{left: []string{"desk"}}
+		for i := range 1000 {
+			vault.add(vault.grant(fmt.Sprint("phone ", i)), 0)
+		}
+		grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
+		end := runs(t, grants)
+		time.Sleep(time.Second)
+		if owing, err := vault.Owing(t.Context()); err != nil || len(owing) != 0 {
+			t.Errorf("turns have come still at %v; %v", owing, err)
+		}
+		if err := end(); err != nil || revoked.Load() != 0 || vault.count() != 1000 {
+			t.Errorf("%d revoked, %d owed; %v", revoked.Load(), vault.count(), err)
+		}
+	})
 }

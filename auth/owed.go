@@ -69,7 +69,7 @@ func (s *Grants) revokeOwed(ctx context.Context, provider string) {
 				ctx := context.WithoutCancel(ctx)
 				result := tryRevoking(ctx, s.vault, s.providers, owed.Grant)
 				rest[i] = askedFor(result)
-				if s.answered(ctx, owed, result) {
+				if s.answered(ctx, owed, result) || errors.Is(result, errSpared) { // for which the provider was not asked
 					over.Add(1)
 				}
 			})
@@ -102,19 +102,20 @@ func (s *Grants) soon() {
 	}
 }
 
-// answered settles an owed revocation that was tried with this result, or puts it off, and says whether it is over.
+// answered settles an owed revocation that was tried with this result, or puts it off, and says whether it is over. One that is spared for
+// another session of the person is, too, once that has ended by itself.
 func (s *Grants) answered(ctx context.Context, owed Owed, result error) (over bool) {
 	log := s.log.With("grant", owed.Grant.ID, "provider", owed.Grant.Identity.Provider)
 	note := func() error { return s.vault.Settle(ctx, owed.Grant.ID) }
 	switch over = !passes(result) || owed.For >= OwedFor; {
 	case result == nil:
-	case errors.Is(result, errSpared):
+	case over && errors.Is(result, errSpared):
 		log.InfoContext(ctx, "tokens of an ended grant are left to run out", "because", result)
 	case over:
 		log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "error", result)
 	default:
 		level := slog.LevelInfo
-		if owed.For > time.Minute {
+		if owed.For >= time.Minute {
 			level = slog.LevelDebug // it has been said
 		}
 		log.Log(ctx, level, notYet, "error", result)
@@ -126,8 +127,12 @@ func (s *Grants) answered(ctx context.Context, owed Owed, result error) (over bo
 	return over
 }
 
-// putOff is the wait after a failed try: about as long as the revocation has been owed.
+// putOff is the wait after a failed try: about as long as the revocation has been owed. There may be many that are spared, and little can be
+// gained by asking often.
 func putOff(owed time.Duration, why error) time.Duration {
+	if errors.Is(why, errSpared) {
+		return min(max(owed, time.Minute), time.Hour)
+	}
 	return backoff(1+bits.Len64(uint64(max(0, owed/time.Second))), askedFor(why))
 }
 
@@ -157,7 +162,7 @@ func revokeOnce(ctx context.Context, provider Provider, tokens TokenSet) error {
 // passes says whether a failed revocation may succeed later: also what refuses the client, until the operator has mended it, and what sends
 // it elsewhere, as to a page about maintenance. To revoke twice does no harm (RFC 7009 section 2.2).
 func passes(err error) bool {
-	if err == nil || errors.Is(err, errSpared) {
+	if err == nil {
 		return false
 	}
 	var refusal *ProviderError

@@ -62,7 +62,7 @@ func (r *Revocations) Begin(ctx context.Context, gone *Grant) {
 		if err := note(context.WithoutCancel(ctx), gone.ID); err != nil {
 			r.log.WarnContext(ctx, notNoted, "grant", gone.ID, "error", err)
 		}
-		if err == nil {
+		if err == nil || errors.Is(err, errSpared) { // the last of them revokes
 			return
 		}
 		name := gone.Identity.Provider
@@ -92,7 +92,7 @@ func (r *Revocations) Wait() []NotRevoked {
 	return list
 }
 
-// errSpared is why tokens of a grant that is gone are left to run out.
+// errSpared is why tokens of a grant that is gone are left alone for now.
 var errSpared = errors.New("the provider would end the person's other sessions, too")
 
 // revoking returns the provider that is to revoke the tokens of a grant that is gone, or why they live on there: errSpared while a
@@ -122,10 +122,7 @@ func revoking(ctx context.Context, vault Vault, providers Providers, gone *Grant
 func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
 	name := gone.Identity.Provider
 	provider, err := revoking(ctx, r.vault, r.providers, gone)
-	switch {
-	case errors.Is(err, errSpared): // the last of them revokes
-		return nil
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	if r.silentFor(name) >= revocationPatience {
