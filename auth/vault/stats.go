@@ -13,6 +13,7 @@ import (
 type Census struct {
 	Sessions int64 // in which somebody is signed in; those that have just ended may be among them
 	Grants   int64
+	Owed     int64 // revocations
 }
 
 // Pool tells of an engine's connections.

@@ -55,6 +55,7 @@ var (
 	streamsDesc    = desc("event_streams", "Open event streams.")
 	sessionsDesc   = desc("sessions", "Sessions in which somebody is signed in, as of at most a minute ago.")
 	grantsDesc     = desc("grants", "Grants in the vault, as of at most a minute ago.")
+	owedDesc       = desc("revocations_owed", "Revocations that are owed, as of at most a minute ago. Some wait for a person's other sessions.")
 	poolDesc       = desc("database_connections", "Connections to the database.", "state")
 	poolMostDesc   = desc("database_connections_max", "Most connections to the database.")
 	poolWaitsDesc  = desc("database_connection_waits_total", "Uses of the database that had to wait for a connection.")
@@ -65,7 +66,7 @@ var (
 func (s *state) Describe(into chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		renewalsDesc, callsDesc, replaysDesc, sharedDesc, leaseWaitsDesc, waitingDesc, shelvedDesc, unstoredDesc, dueDesc, overdueDesc,
-		streamsDesc, sessionsDesc, grantsDesc, poolDesc, poolMostDesc, poolWaitsDesc, poolWaitedDesc,
+		streamsDesc, sessionsDesc, grantsDesc, owedDesc, poolDesc, poolMostDesc, poolWaitsDesc, poolWaitedDesc,
 	} {
 		into <- d
 	}
@@ -114,6 +115,7 @@ func (s *state) collectStored(ctx context.Context, gauge func(d *prometheus.Desc
 	if err == nil {
 		gauge(sessionsDesc, float64(census.Sessions))
 		gauge(grantsDesc, float64(census.Grants))
+		gauge(owedDesc, float64(census.Owed))
 	}
 	if s.onDemand {
 		return err

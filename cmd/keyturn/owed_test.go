@@ -164,10 +164,13 @@ func TestSIGTERMLosesNoRevocation(t *testing.T) {
 // A key that seals what is owed stays until that is sealed anew.
 func TestAKeyThatSealsWhatIsOwedIsNotRetired(t *testing.T) {
 	t.Parallel()
-	idp, p, down := atUnwell(t)
+	idp, p, down := atUnwell(t, anyAdmin)
 	alice := p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
 	alice.do(t, "POST", "/auth/signout", url.Values{})
+	if want := "keyturn_revocations_owed 1\n"; !strings.Contains(scrape(t, p), want) {
+		t.Errorf("the metrics lack %s", want)
+	}
 	runKeys(t, p, "rotate")
 	p.person().do(t, "GET", "/auth/oidc", nil) // the server notices
 	ago(t, keysetOf(p), time.Minute)

@@ -30,6 +30,9 @@ func (db *DB) Census(ctx context.Context) (c vault.Census, err error) {
 	if c.Grants, err = rows("grants_pkey", `SELECT count(*) FROM grants`); err != nil {
 		return c, err
 	}
+	if c.Owed, err = rows("owed_revocations_pkey", `SELECT count(*) FROM owed_revocations`); err != nil {
+		return c, err
+	}
 	c.Sessions, err = rows("sessions_grant", `SELECT count(*) FROM sessions WHERE grant_id <> ''`)
 	return c, err
 }

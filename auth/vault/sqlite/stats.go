@@ -24,6 +24,9 @@ func (db *DB) Census(ctx context.Context) (c vault.Census, err error) {
 	if c.Grants, err = db.count(ctx, `SELECT count(*) FROM grants INDEXED BY grants_person`); err != nil {
 		return c, err
 	}
+	if c.Owed, err = db.count(ctx, `SELECT count(*) FROM owed_revocations INDEXED BY owed_revocations_turn`); err != nil {
+		return c, err
+	}
 	c.Sessions, err = db.count(ctx, `SELECT count(*) FROM sessions INDEXED BY sessions_grant WHERE grant_id <> ''`)
 	return c, err
 }

@@ -110,14 +110,17 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 			t.Errorf("%q", list)
 		}
 	})
-	test("sessions and grants are counted, those of nobody aside", func(t *testing.T, f fixture) {
+	test("sessions, grants and owed revocations are counted, those of nobody aside", func(t *testing.T, f fixture) {
 		SignIn(t, f.Sessions, f.grant, "h", f.clock.Now().Add(time.Hour))
 		must(t, f.Sessions.CommitCtx(t.Context(), "anonymous", []byte("{}"), f.clock.Now().Add(time.Hour)))
 		must(t, f.Create(t.Context(), Grant(f.clock.Now())))
+		for range 3 {
+			must(t, f.Owe(t.Context(), Grant(f.clock.Now()), time.Hour))
+		}
 		census, err := f.Stats.Census(t.Context())
 		must(t, err)
-		if census.Sessions != 1 || census.Grants != 2 {
-			t.Errorf("counted %+v, want 1 session and 2 grants", census)
+		if census.Sessions != 1 || census.Grants != 2 || census.Owed != 3 {
+			t.Errorf("counted %+v, want 1 session, 2 grants and 3 owed revocations", census)
 		}
 		if pool := f.Stats.Pool(); pool.Most == 0 {
 			t.Errorf("the pool is %+v", pool)
