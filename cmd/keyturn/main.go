@@ -61,6 +61,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if done {
 		return 0
 	}
+	if what.name == commandServe {
+		// Who reads the log may go away, as tee does on Ctrl-C: what runs is finished and stored all the same.
+		signal.Ignore(syscall.SIGPIPE)
+	}
 	log := newLogger(settings, stderr)
 	slog.SetDefault(log)
 	stdlog.SetOutput(libraryLog{log})
