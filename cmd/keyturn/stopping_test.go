@@ -2,15 +2,21 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3/lock"
+
 	"keyturn/auth/authtest"
 	"keyturn/auth/provider/scripted"
+	"keyturn/auth/vault/postgres/pgtest"
 )
 
 // A log that nobody reads any more, as on Ctrl-C where tee(1) ends of the same signal, cuts no renewal.
@@ -18,27 +24,24 @@ func TestALogWithoutAReaderEndsNoRenewal(t *testing.T) {
 	t.Parallel()
 	idp := scripted.New(t)
 	idp.Change(func() { idp.Class = scripted.FamilyRevoked })
-	p := &program{dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}, args: []string{
+	p := &program{base: "http://localhost:0", dir: filepath.Join(t.TempDir(), "data"), log: &authtest.Buffer{}, args: []string{
 		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
 	}}
-	path, err := built()
-	if err != nil {
-		t.Fatal(err)
-	}
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := p.command(t, path, "localhost:0")
+	cmd := p.operates(t)
 	cmd.Stdout, cmd.Stderr = writer, writer
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	writer.Close()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	for lines := bufio.NewScanner(reader); p.base == "" && lines.Scan(); {
-		if found := regexp.MustCompile(`open (http\S+)`).FindStringSubmatch(lines.Text()); found != nil {
-			p.base = found[1]
+	for lines := bufio.NewScanner(reader); lines.Scan(); {
+		if _, base, ready := strings.Cut(lines.Text(), "open http"); ready {
+			p.base = "http" + base
+			break
 		}
 	}
 	alice := p.person()
@@ -64,5 +67,44 @@ func TestALogWithoutAReaderEndsNoRenewal(t *testing.T) {
 	p.again(t)
 	if g := alice.generation(t); g != 2 {
 		t.Errorf("generation %v", g)
+	}
+}
+
+// Whoever stops a start is not told of settings that cannot be used.
+func TestAStartIsStopped(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ where, held, waits string }{
+		{"at a look", `BEGIN; CREATE TABLE goose_db_version (id int); COMMIT; BEGIN; LOCK TABLE goose_db_version`, `wait_event_type = 'Lock'`},
+		{"while another migrates", fmt.Sprintf(`SELECT pg_advisory_lock(%d)`, lock.DefaultLockID), `query LIKE '%pg_try_advisory_lock%'`},
+	} {
+		database := pgtest.Database(t)
+		conn, err := pgx.Connect(t.Context(), database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+		if _, err := conn.Exec(t.Context(), c.held); err != nil {
+			t.Fatal(err)
+		}
+		var said authtest.Buffer
+		p := &program{base: "http://localhost:0", dir: filepath.Join(t.TempDir(), "data"), args: []string{"KEYTURN_DATABASE=" + database}}
+		cmd := p.operates(t)
+		cmd.Stdout, cmd.Stderr = &said, &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, c.where, func() (waits bool) {
+			_, _ = conn.Exec(t.Context(), `SELECT pg_stat_clear_snapshot()`) // a transaction sees the same ever after
+			err := conn.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+				WHERE datname = current_database() AND application_name = 'keyturn' AND `+c.waits+`)`).Scan(&waits)
+			return err == nil && waits
+		})
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err != nil || !strings.Contains(said.String(), `msg="stopped while starting"`) ||
+			strings.Contains(said.String(), "cannot be used") {
+			t.Errorf("%s: it ended with %v:\n%s", c.where, err, &said)
+		}
 	}
 }
