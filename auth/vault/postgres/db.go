@@ -4,6 +4,7 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -192,7 +193,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) (err error) {
 	delete(config.RuntimeParams, "statement_timeout")
 	pool := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, pool.Close()) }()
-	if err := pool.PingContext(ctx); err != nil {
+	if err := mayMigrate(ctx, pool); err != nil {
 		return err
 	}
 	files, err := fs.Sub(migrations, "migrations")
@@ -215,6 +216,25 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) (err error) {
 		return fmt.Errorf("migrate database: %w", err)
 	}
 	return nil
+}
+
+// mayMigrate says what a role lacks that is to make the first tables. From goose one would only hear that they do not exist.
+func mayMigrate(ctx context.Context, pool *sql.DB) error {
+	var begun, may bool
+	var role, schema, path string
+	err := pool.QueryRowContext(ctx, `SELECT to_regclass('goose_db_version') IS NOT NULL,
+		coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+		quote_ident(current_user), coalesce(quote_ident(current_schema()), ''), current_setting('search_path')`).Scan(&begun, &may, &role, &schema, &path)
+	switch {
+	case err != nil || begun || may:
+		return err
+	case schema == "":
+		return fmt.Errorf("the search path (%s) has no schema in it that exists and that the role %s may use: CREATE SCHEMA AUTHORIZATION %[2]s, "+
+			"or set search_path", path, role)
+	default:
+		return fmt.Errorf("the role %s may create no tables in the schema %s: GRANT CREATE ON SCHEMA %[2]s TO %[1]s, or make the role the "+
+			"database's owner", role, schema)
+	}
 }
 
 // migrated says whether the schema is up to date.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,4 +39,21 @@ func TestAnExistingDatabaseIsNotMigrated(t *testing.T) {
 	if _, err := Open(t.Context(), options); !errors.Is(err, vault.ErrLacksMigration) {
 		t.Errorf("without the last migration: %v", err)
 	}
+}
+
+// Since PostgreSQL 15 nobody but a database's owner may make tables in it.
+func TestARoleThatMayMakeNoTablesIsToldSo(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ made, says string }{
+		{"SELECT 1", "may create no tables in the schema public: GRANT CREATE ON SCHEMA public TO role_"},
+		{"ALTER ROLE $role SET search_path = nowhere", "(nowhere) has no schema in it that exists"},
+	} {
+		database := ofRole(t, pgtest.Database(t), "CREATE ROLE $role LOGIN", c.made)
+		_, err := Open(t.Context(), Options{URL: auth.Secret(database), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", c.made, err)
+		}
+	}
+	granted := ofRole(t, pgtest.Database(t), "CREATE ROLE $role LOGIN", "GRANT CREATE ON SCHEMA public TO $role")
+	create(t, connect(t, granted, vaulttest.Keyset(t)))
 }

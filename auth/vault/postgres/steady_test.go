@@ -166,22 +166,8 @@ func TestAReadIsTriedOnceMoreWhenItsConnectionHasEnded(t *testing.T) {
 // A server that gives out no further connection leaves those that there are.
 func TestWithoutFurtherConnectionsStatementsTakeTurns(t *testing.T) {
 	t.Parallel()
-	database, err := url.Parse(pgtest.Database(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	operator := operatorOf(t, database.String())
-	name := strings.TrimPrefix(database.Path, "/")
-	role := "few_" + name
-	for _, statement := range []string{
-		"CREATE ROLE " + role + " LOGIN CONNECTION LIMIT 2 PASSWORD '" + pgtest.Password + "'", "ALTER DATABASE " + name + " OWNER TO " + role,
-	} {
-		if _, err := operator.Exec(t.Context(), statement); err != nil {
-			t.Fatal(err)
-		}
-	}
-	database.User = url.UserPassword(role, pgtest.Password)
-	db := connect(t, database.String(), vaulttest.Keyset(t))
+	few := ofRole(t, pgtest.Database(t), "CREATE ROLE $role LOGIN CONNECTION LIMIT 2", "ALTER DATABASE $database OWNER TO $role")
+	db := connect(t, few, vaulttest.Keyset(t))
 	var all sync.WaitGroup
 	for range 30 {
 		all.Go(func() {
@@ -191,6 +177,25 @@ func TestWithoutFurtherConnectionsStatementsTakeTurns(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// ofRole is a database's URL for a role of its own, which the statements make. They name it $role, and the database $database.
+func ofRole(t *testing.T, database string, statements ...string) string {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := operatorOf(t, database)
+	name := strings.TrimPrefix(u.Path, "/")
+	role := "role_" + name
+	for _, statement := range statements {
+		if _, err := operator.Exec(t.Context(), strings.NewReplacer("$role", role, "$database", name).Replace(statement)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u.User = url.UserPassword(role, pgtest.Password)
+	return u.String()
 }
 
 // operatorOf is a connection beside those of the programs under test.
