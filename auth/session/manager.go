@@ -7,10 +7,13 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+
+	"keyturn/auth"
 )
 
 // Sealer seals what a sign-in needs when it comes back: somebody who reads the storage must not be able to finish it. A text opens
@@ -28,6 +31,7 @@ type Options struct {
 	Lifetime time.Duration // absolute
 	Secure   bool          // the site is served over https
 	Now      func() time.Time
+	Log      *slog.Logger
 	OnError  func(w http.ResponseWriter, r *http.Request, err error) // the store failed
 }
 
@@ -50,7 +54,8 @@ const flashKey = "flash"
 // navigation; over https it is Secure and has the __Host- prefix.
 func New(options Options) *Manager {
 	sm := scs.New()
-	sm.Store = options.Store
+	store := &legible{Store: options.Store, log: options.Log, unread: auth.Complaint{Every: time.Minute}}
+	sm.Store = store
 	sm.Codec = codec{}
 	sm.Lifetime = options.Lifetime
 	sm.IdleTimeout = 0 // the store's: with scs's every request would write the session whole
@@ -61,7 +66,7 @@ func New(options Options) *Manager {
 		sm.Cookie.Name, sm.Cookie.Secure = "__Host-keyturn_session", true
 	}
 	sm.ErrorFunc = options.OnError
-	return &Manager{scs: sm, store: options.Store, marks: options.Marks, sealer: options.Sealer, now: options.Now}
+	return &Manager{scs: sm, store: store, marks: options.Marks, sealer: options.Sealer, now: options.Now}
 }
 
 // Handler loads the session for next and saves it when next changed it. The request's context is to be from NewContext.

@@ -65,3 +65,30 @@ func TestASignOutThatFailsCanBeTriedAgain(t *testing.T) {
 		t.Errorf("the session after it: %d", a.status)
 	}
 }
+
+// Neither a browser nor its grant is locked in a session that cannot be read.
+func TestASessionThatCannotBeReadIsNone(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `UPDATE sessions SET data = 'damaged'`)
+	for range 3 {
+		if a := alice.do(t, "GET", "/api/session", nil); a.status != http.StatusUnauthorized {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	if a := alice.do(t, "GET", "/dashboard", nil); a.status != http.StatusOK || a.url.Path != "/" {
+		t.Errorf("%d at %s", a.status, a.url)
+	}
+	if n := strings.Count(p.log.String(), "cannot be read, and counts as none"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, p.log)
+	}
+	alice.do(t, "GET", "/auth/oidc", nil)
+	if !alice.signedIn(t) {
+		t.Error("nobody can sign in any more")
+	}
+	if n := p.count(t, "grants"); n != 2 || len(idp.Revoked()) > 0 {
+		t.Errorf("%d grants, %d revoked", n, len(idp.Revoked()))
+	}
+}
