@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"flag"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,6 +35,17 @@ func Require(t testing.TB, part string, present bool) {
 		t.Fatalf("%s is required by KEYTURN_TEST_REQUIRE and was not found", part)
 	}
 	t.Skipf("%s was not found on this machine", part)
+}
+
+// SmallDisk is a folder on a file system of its own, with as much room as is asked for ("64k").
+func SmallDisk(t testing.TB, size string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("no small file system on this machine: %v: %s", err, output)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	return dir
 }
 
 // Soak is the size of a test that could go on for ever: small unless KEYTURN_TEST_SOAK says short or long.

@@ -1,4 +1,4 @@
-// Package keyfile reads the files that hold keys and secrets.
+// Package keyfile reads and writes the files that hold keys and secrets.
 package keyfile
 
 import (

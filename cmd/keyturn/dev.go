@@ -17,6 +17,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/devprovider"
+	"keyturn/auth/keyfile"
 	"keyturn/auth/provider"
 	"keyturn/views"
 )
@@ -77,19 +78,14 @@ func (s *site) openDevProvider(ctx context.Context, settings Settings, client *p
 
 // devClientSecret is made once and kept: the embedded provider must know its client again after a restart.
 func devClientSecret(dir string) (auth.Secret, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
 	path := filepath.Join(dir, devSecretFile)
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		_, err = file.WriteString(rand.Text())
-		err = errors.Join(err, file.Close())
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
 	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := keyfile.Create(path, []byte(rand.Text())); err != nil {
+			return "", err
+		}
+		content, err = os.ReadFile(path)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -52,19 +52,11 @@ func Create(path string) error {
 	if err != nil {
 		return fmt.Errorf("create keyset: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("create keyset: %w", err)
+	content, err := written(handle)
+	if err == nil {
+		err = keyfile.Create(path, content)
 	}
-	temporary, err := writeTemporary(path, handle)
 	if err != nil {
-		return fmt.Errorf("create keyset: %w", err)
-	}
-	defer func() { _ = os.Remove(temporary) }()
-	// A link fails when the file exists: of two processes that start at once, one writes and both read the same.
-	if err := os.Link(temporary, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("create keyset: %w", err)
-	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("create keyset: %w", err)
 	}
 	return nil
@@ -186,7 +178,11 @@ func (f *File) change(change func(*tinkkeyset.Manager) error) error {
 	if err != nil {
 		return err
 	}
-	temporary, err := writeTemporary(path, handle)
+	content, err := written(handle)
+	if err != nil {
+		return err
+	}
+	temporary, err := keyfile.WriteTemporary(path, content)
 	if err != nil {
 		return err
 	}
@@ -198,7 +194,7 @@ func (f *File) change(change func(*tinkkeyset.Manager) error) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	if err := syncDir(dir); err != nil {
+	if err := keyfile.SyncDir(dir); err != nil {
 		return err
 	}
 	return f.load()
@@ -269,30 +265,11 @@ func read(path string) (opened, error) {
 	return opened{info, handle, primitive}, nil
 }
 
-// writeTemporary writes a keyset beside path and makes it durable. Where that fails nothing of it stays: the keys are in the clear.
-func writeTemporary(path string, handle *tinkkeyset.Handle) (string, error) {
+// written is a keyset as its file has it.
+func written(handle *tinkkeyset.Handle) ([]byte, error) {
 	var content bytes.Buffer
-	if err := insecurecleartextkeyset.Write(handle, tinkkeyset.NewJSONWriter(&content)); err != nil {
-		return "", err
-	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".keyset-*") // CreateTemp makes it 0600
-	if err != nil {
-		return "", err
-	}
-	_, err = file.Write(content.Bytes())
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(file.Name()))
-	}
-	return file.Name(), nil
-}
-
-// syncDir makes what was put in a place outlast a loss of power: the vault is about to depend on it.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	err := insecurecleartextkeyset.Write(handle, tinkkeyset.NewJSONWriter(&content))
+	return content.Bytes(), err
 }
 
 func sameFile(a, b fs.FileInfo) bool {

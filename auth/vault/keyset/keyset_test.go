@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+
+	"keyturn/auth/authtest"
 )
 
 func TestKeysetFiles(t *testing.T) {
@@ -189,18 +190,14 @@ func owner(info os.FileInfo) string {
 
 func TestAKeysetThatCannotBeWrittenLeavesNoKeysBehind(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("no small file system to fill on this machine: %v: %s", err, output)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	dir := authtest.SmallDisk(t, "64k")
 	if err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("the disk is not full: %v", err)
 	}
 	if err := Create(filepath.Join(dir, "keyset.json")); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("a keyset on a full disk: %v", err)
 	}
-	if left, err := filepath.Glob(filepath.Join(dir, ".keyset-*")); err != nil || len(left) != 0 {
+	if left, err := filepath.Glob(filepath.Join(dir, ".keyfile-*")); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }

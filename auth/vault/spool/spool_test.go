@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"keyturn/auth"
+	"keyturn/auth/authtest"
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/keyset"
 	"keyturn/auth/vault/vaulttest"
@@ -173,11 +174,7 @@ func TestWhatAKilledProcessHadBegunToWriteIsRemoved(t *testing.T) {
 
 func TestOnAFullDiskTheReserveIsUsed(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("no small file system to fill on this machine: %v: %s", err, output)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	dir := authtest.SmallDisk(t, "2m")
 	d, err := Open(filepath.Join(dir, "spool"), sealer(t))
 	if err != nil {
 		t.Fatal(err)
@@ -220,11 +217,7 @@ func TestOnAFullDiskTheReserveIsUsed(t *testing.T) {
 // closable is a folder on a file system that can be made read-only.
 func closable(t *testing.T) (dir string, closed func()) {
 	t.Helper()
-	dir = t.TempDir()
-	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("no file system to close on this machine: %v: %s", err, output)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", dir).Run() })
+	dir = authtest.SmallDisk(t, "4m")
 	return dir, func() {
 		if output, err := exec.Command("mount", "-o", "remount,ro", dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, output)
