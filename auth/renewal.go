@@ -18,6 +18,9 @@ const (
 	TriggerRecovery   Trigger = "recovery"   // an earlier call was struck in the middle
 )
 
+// Triggers are all of them.
+var Triggers = []Trigger{TriggerManual, TriggerAPI, TriggerAutomatic, TriggerBackground, TriggerRecovery}
+
 // Forced says that the renewal was asked for and runs whether or not the grant is due.
 func (t Trigger) Forced() bool { return t == TriggerManual || t == TriggerAPI }
 
@@ -35,6 +38,9 @@ const (
 	OutcomeKept    Outcome = "kept"    // it failed; the existing tokens stay in use
 	OutcomeRefused Outcome = "refused" // the grant cannot be renewed any more
 )
+
+// Outcomes are all of them.
+var Outcomes = []Outcome{OutcomeRotated, OutcomeRenewed, OutcomeKept, OutcomeRefused}
 
 // Succeeded says that the renewal brought new tokens.
 func (o Outcome) Succeeded() bool { return o == OutcomeRotated || o == OutcomeRenewed }

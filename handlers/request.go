@@ -37,6 +37,9 @@ const (
 	SignInFailed    = "failed"
 )
 
+// SignInOutcomes are all of them.
+var SignInOutcomes = []string{SignInDone, SignInCancelled, SignInFailed}
+
 // request is what is known of a request from its arrival on, in the context that everything it causes runs under.
 type request struct {
 	context.Context

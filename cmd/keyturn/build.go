@@ -38,7 +38,7 @@ type site struct {
 
 // build puts Keyturn together. Nothing of it calls a provider: serve has them asked, and waits for none.
 func build(ctx context.Context, settings Settings, base string, log *slog.Logger) (_ *site, err error) {
-	s := &site{metrics: newMetrics()}
+	s := &site{}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -62,7 +62,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	s.providers = providers
+	s.providers, s.metrics = providers, newMetrics(providers.Names())
 	db, keys, err := openVault(ctx, settings, log)
 	if err != nil {
 		return nil, err

@@ -41,7 +41,9 @@ type answerSeries struct {
 // callBuckets reach from a provider next door to the longest time-out that people are likely to set, in seconds.
 var callBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
-func newMetrics() *metrics {
+// newMetrics returns metrics of sign-ins at the providers. What an alert counts is there from the beginning, at 0: it would miss the first
+// one otherwise.
+func newMetrics(providers []string) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(), answered: map[answerKind]answerSeries{},
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -63,7 +65,12 @@ func newMetrics() *metrics {
 		}, []string{"method", "route"}),
 	}
 	for _, limit := range handlers.LimitNames {
-		m.refused.WithLabelValues(limit) // from the beginning, so that an alert sees the first one
+		m.refused.WithLabelValues(limit)
+	}
+	for _, provider := range providers {
+		for _, outcome := range handlers.SignInOutcomes {
+			m.signIns.WithLabelValues(provider, outcome)
+		}
 	}
 	m.registry.MustRegister(m.calls, m.signIns, m.refused, m.requests, m.requestSeconds, buildInfo(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -83,7 +84,7 @@ func (s *state) Collect(into chan<- prometheus.Metric) {
 		into <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, n, labels...)
 	}
 	counts := s.rotator.Counters.Snapshot()
-	for kind, n := range counts.Renewals {
+	for kind, n := range s.renewals(counts) {
 		total(renewalsDesc, float64(n), kind.Provider, string(kind.Trigger), string(kind.Outcome))
 	}
 	for _, provider := range s.providers.Names() {
@@ -108,6 +109,20 @@ func (s *state) Collect(into chan<- prometheus.Metric) {
 	if err := s.collectStored(ctx, gauge); err != nil {
 		s.log.WarnContext(ctx, "metrics of the database are missing from a scrape", "error", err)
 	}
+}
+
+// renewals are the counts of all kinds that there may be: an alert would miss the first of a kind that came into being with it.
+func (s *state) renewals(counts auth.Counts) map[auth.RenewalKind]int64 {
+	all := map[auth.RenewalKind]int64{}
+	for _, provider := range s.providers.Names() {
+		for _, trigger := range auth.Triggers {
+			for _, outcome := range auth.Outcomes {
+				all[auth.RenewalKind{Provider: provider, Trigger: trigger, Outcome: outcome}] = 0
+			}
+		}
+	}
+	maps.Copy(all, counts.Renewals)
+	return all
 }
 
 func (s *state) collectStored(ctx context.Context, gauge func(d *prometheus.Desc, n float64, labels ...string)) error {

@@ -69,6 +69,8 @@ func TestMetricsTellWhatHappened(t *testing.T) {
 		`keyturn_token_endpoint_duration_seconds_count{provider="oidc"} 1`,
 		`keyturn_sign_ins_total{outcome="done",provider="oidc"} 1`,
 		`keyturn_sign_ins_total{outcome="failed",provider="oidc"} 1`,
+		`keyturn_renewals_total{outcome="refused",provider="oidc",trigger="background"} 0`, // or increase() would miss the first
+		`keyturn_sign_ins_total{outcome="cancelled",provider="oidc"} 0`,
 		`keyturn_http_requests_total{code="200",method="POST",route="/api/renew-token"} 1`,
 		`keyturn_http_requests_total{code="404",method="GET",route="none"} 1`,
 		`keyturn_sessions 1`, `keyturn_grants 1`, `keyturn_renewals_due{provider="oidc"} 0`, `keyturn_renewals_unstored 0`,
