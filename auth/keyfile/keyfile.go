@@ -2,6 +2,7 @@
 package keyfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,9 @@ import (
 
 // maxSize bounds what is read, in bytes, should a path name the wrong file.
 const maxSize = 64 << 10
+
+// byteOrderMark is what some editors begin a file with. It is no part of a secret.
+var byteOrderMark = []byte("\uFEFF")
 
 var (
 	errIrregular = errors.New("is no regular file")
@@ -56,5 +60,5 @@ func read(path string, forbidden fs.FileMode) ([]byte, fs.FileInfo, error) {
 	if err == nil && len(content) > maxSize {
 		err = errTooLong
 	}
-	return content, info, err
+	return bytes.TrimPrefix(content, byteOrderMark), info, err
 }

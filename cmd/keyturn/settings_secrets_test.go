@@ -10,8 +10,8 @@ import (
 
 func TestSecretsComeFromFilesToo(t *testing.T) {
 	t.Parallel()
-	path := tempFile(t, "secret", "  hush\n")
-	database := tempFile(t, "database", "postgres://u:hush@db/k\n")
+	path := tempFile(t, "secret", "\uFEFF  hush\r\n")
+	database := tempFile(t, "database", "\uFEFFpostgres://u:hush@db/k\n")
 	base := []string{"KEYTURN_ISSUER=https://i.example", "KEYTURN_CLIENT_ID=id"}
 	s := mustParse(t, nil, append(base, "KEYTURN_CLIENT_SECRET_FILE="+path, "KEYTURN_DATABASE_FILE="+database))
 	if s.ClientSecret != "hush" || s.Database.URL != "postgres://u:hush@db/k" {
@@ -21,7 +21,8 @@ func TestSecretsComeFromFilesToo(t *testing.T) {
 	if s.Database.Path != "x" {
 		t.Errorf("the flag does not beat the file: %s", s.Database)
 	}
-	empty := tempFile(t, "empty", "\n")
+	empty, lines, wide := tempFile(t, "empty", "\uFEFF\n"), tempFile(t, "lines", "hu\nsh"), tempFile(t, "wide", "\xff\xfeh\x00u\x00")
+	const control = " has a control character in it; allowed: text on one line"
 	for _, c := range []struct{ env, want string }{
 		{"KEYTURN_CLIENT_SECRET=x KEYTURN_CLIENT_SECRET_FILE=" + path,
 			"KEYTURN_CLIENT_SECRET and KEYTURN_CLIENT_SECRET_FILE: both are set; allowed: one of them"},
@@ -30,6 +31,9 @@ func TestSecretsComeFromFilesToo(t *testing.T) {
 				`readable file`},
 		{"KEYTURN_CLIENT_SECRET_FILE=" + empty,
 			fmt.Sprintf("KEYTURN_CLIENT_SECRET_FILE: %s is empty; allowed: a file with nothing but the secret", shown(empty))},
+		{"KEYTURN_CLIENT_SECRET_FILE=" + lines, "KEYTURN_CLIENT_SECRET_FILE:" + control},
+		{"KEYTURN_CLIENT_SECRET_FILE=" + wide, "KEYTURN_CLIENT_SECRET_FILE:" + control}, // UTF-16
+		{"KEYTURN_CLIENT_SECRET=hush\x00", "KEYTURN_CLIENT_SECRET:" + control},
 	} {
 		if _, err := parseWith(nil, append(strings.Fields(c.env), base...)); err == nil || err.Error() != c.want {
 			t.Errorf("got %v\nwant %s", err, c.want)

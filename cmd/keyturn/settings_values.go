@@ -44,6 +44,8 @@ type field struct {
 	secret bool          // see value
 }
 
+var errControl = errors.New("has a control character in it; allowed: text on one line")
+
 // text stores what check makes of the text; a nil check takes anything on one line.
 func text(target *string, check func(string) (string, error)) field {
 	return field{
@@ -51,7 +53,7 @@ func text(target *string, check func(string) (string, error)) field {
 		set: func(v value) (err error) {
 			*target = strings.TrimSpace(v.text)
 			if strings.ContainsFunc(*target, unicode.IsControl) {
-				return errors.New("has a control character in it; allowed: text on one line")
+				return errControl
 			}
 			if check != nil {
 				*target, err = check(*target)
@@ -61,6 +63,7 @@ func text(target *string, check func(string) (string, error)) field {
 	}
 }
 
+// secret takes what RFC 6749 appendix A.2 does, and letters of other alphabets. Spaces are the secret's own.
 func secret(target *auth.Secret) field {
 	return field{
 		secret: true,
@@ -71,6 +74,9 @@ func secret(target *auth.Secret) field {
 			return "set"
 		},
 		set: func(v value) error {
+			if strings.ContainsFunc(v.text, unicode.IsControl) {
+				return errControl
+			}
 			*target = auth.Secret(v.text)
 			return nil
 		},
