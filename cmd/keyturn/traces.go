@@ -14,6 +14,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+
+	"keyturn/auth"
 )
 
 // flushTimeout bounds the sending of the last spans when Keyturn ends.
@@ -50,19 +52,25 @@ func firstSet(names ...string) (name, value string) {
 // is left.
 func openTraces(ctx context.Context, log *slog.Logger) (tracer trace.Tracer, closeTraces func() error, err error) {
 	wanted, err := tracesWanted()
-	if err != nil || !wanted {
-		return nil, func() error { return nil }, err
+	if err != nil {
+		return nil, nil, settingsError{err}
+	}
+	if !wanted {
+		return nil, func() error { return nil }, nil
 	}
 	// A collector that is away is no reason to stop: what cannot be sent is dropped, and the log says so.
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("spans were not sent", "error", err) }))
+	unsent := &auth.Complaint{Every: time.Minute}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		unsent.Make(func(times int) { log.Warn("spans were not sent", "times", times, "error", err) })
+	}))
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT: %w", err)
+		return nil, nil, settingsError{fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT: %w", err)}
 	}
 	// Detectors of hosts and processes would tell more of the machine than belongs elsewhere.
 	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attribute.String("service.name", "keyturn")), resource.WithFromEnv())
 	if err != nil {
-		return nil, nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
+		return nil, nil, settingsError{fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)}
 	}
 	traces := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
 	return traces.Tracer("keyturn"), func() error {

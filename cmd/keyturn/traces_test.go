@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -135,5 +137,35 @@ func TestTraceparentIsBelievedFromATrustedProxyOnly(t *testing.T) {
 		if hangs := len(spans.named("GET /").GetParentSpanId()) > 0; hangs != trusted {
 			t.Errorf("trusted: %v, and its span has a parent: %v", trusted, hangs)
 		}
+	}
+}
+
+// What is wrong in OpenTelemetry's environment is wrong in the settings: nothing is to start Keyturn again for it.
+func TestAWrongTraceSettingIsAWrongSetting(t *testing.T) {
+	t.Parallel()
+	p := &program{base: "http://localhost:0", dir: filepath.Join(t.TempDir(), "data"), args: []string{"OTEL_EXPORTER_OTLP_ENDPOINT=grpc://x:1"}}
+	cmd := p.operates(t)
+	output, _ := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 2 || !strings.HasPrefix(string(output), "keyturn: OTEL_EXPORTER_OTLP_ENDPOINT: ") {
+		t.Errorf("exit code %d: %s", cmd.ProcessState.ExitCode(), output)
+	}
+}
+
+// A collector that takes nothing is told of now and then, not with each batch.
+func TestACollectorThatIsAwayIsToldOfOnce(t *testing.T) {
+	t.Parallel()
+	var batches atomic.Int64
+	away := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		batches.Add(1)
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	t.Cleanup(away.Close)
+	p := startProgram(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+away.URL, "OTEL_BSP_SCHEDULE_DELAY=20")
+	eventually(t, "several batches are refused", func() bool {
+		p.person().do(t, "GET", "/", nil)
+		return batches.Load() > 3
+	})
+	if n := strings.Count(p.log.String(), "spans were not sent"); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, p.log)
 	}
 }
