@@ -81,13 +81,13 @@ func fileKeys() []string {
 
 func TestOnlyReferencesInBracesAreExpanded(t *testing.T) {
 	t.Parallel()
-	env := []string{"NAME=value", "NESTED=${NAME}", "INJECT=x\naddr: :1", "KEYTURN_ISSUER=https://i.example",
+	env := []string{"NAME=value", "NESTED=${NAME}", "INJECT=x', addr: ':1", "KEYTURN_ISSUER=https://i.example",
 		"KEYTURN_CLIENT_ID=id"}
 	for text, want := range map[string]string{
 		"a${NAME}b${NAME}": "avaluebvalue",
 		"$NAME $$ $ $":     "$NAME $$ $ $",
 		"${NESTED}":        "${NAME}",
-		"${INJECT}":        "x\naddr: :1",
+		"${INJECT}":        "x', addr: ':1",
 		"$${NAME}":         "$value",
 		"$${NAME}{":        "$value{",
 	} {
