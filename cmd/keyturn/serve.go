@@ -122,10 +122,14 @@ func (s *site) partingFrom(next http.Handler) http.Handler {
 	})
 }
 
+// idleMost is how long a connection stays open between two requests. A balancer that keeps its own for as long, or longer, sends one just as
+// it is closed, and answers 502: Google's keep theirs for 600 s, most others for less.
+const idleMost = 620 * time.Second
+
 // newServer returns a server that gives up on clients which do not come to the point.
 func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: idleMost,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 }
