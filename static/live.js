@@ -8,7 +8,7 @@
   let over = false; // the session has ended
   let leavingUntil = 0; // the page is on its way elsewhere; later than that it has stayed
 
-  addEventListener("DOMContentLoaded", () => { if (window.htmx) htmx.config.sse = { reconnectDelay: 300, reconnectMaxDelay: 5000 }; });
+  if (window.htmx) htmx.config.sse = { reconnectDelay: 300, reconnectMaxDelay: 5000 };
 
   const byId = (id) => document.getElementById(id);
 

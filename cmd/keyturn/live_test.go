@@ -107,18 +107,26 @@ func TestAPageFindsItsWayBackAfterARestart(t *testing.T) {
 // signedInAs is a program with the cookies of a tab.
 func (p *program) signedInAs(t testing.TB, b *tab) *person {
 	t.Helper()
+	got, err := chromedp.Call(b.Context, network.GetCookies, network.GetCookiesParams{URLs: []string{p.base}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held []*http.Cookie
+	for _, cookie := range got.Cookies {
+		held = append(held, &http.Cookie{Name: cookie.Name, Value: cookie.Value})
+	}
+	return p.holding(t, held)
+}
+
+// holding is a program with the cookies of a browser.
+func (p *program) holding(t testing.TB, cookies []*http.Cookie) *person {
+	t.Helper()
 	someone := p.person()
 	u, err := url.Parse(p.base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	held, err := chromedp.Call(b.Context, network.GetCookies, network.GetCookiesParams{URLs: []string{p.base}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, cookie := range held.Cookies {
-		someone.Jar.SetCookies(u, []*http.Cookie{{Name: cookie.Name, Value: cookie.Value}})
-	}
+	someone.Jar.SetCookies(u, cookies)
 	return someone
 }
 
