@@ -117,7 +117,7 @@
   function stillWaiting() {
     const result = click && byId("result");
     if (!result) return;
-    result.textContent = "No answer yet: your provider or the network is slow. Your token is as it was.";
+    result.textContent = "No answer yet: your provider or the network is slow. What came of it will show here.";
     result.className = "result";
     announce(result.textContent);
   }
@@ -198,7 +198,7 @@
 
   document.addEventListener("htmx:error", (event) => {
     const { ctx } = event.detail;
-    if (click && ctx === click) say(lost + " Your token is as it was; try again in a moment.", false);
+    if (click && ctx === click) say(lost + " If your token was renewed all the same, that will show here. Try again in a moment.", false);
     else if (ctx && event.target.closest?.(".card") && !event.target.closest("#token-card")) notify(unreached);
   });
 

@@ -5,6 +5,7 @@
   let connection = null; // the open stream
   let heardAt = 0; // when it last said something
   let reconnecting = 0; // the timer that says so
+  let told = ""; // the newest version that it told of
   let over = false; // the session has ended
   let leavingUntil = 0; // the page is on its way elsewhere; later than that it has stayed
 
@@ -28,6 +29,7 @@
 
   document.addEventListener("htmx:sse:before:connection", (event) => {
     if (document.hidden || over) return event.preventDefault();
+    goOn(event.detail.connection);
     clearTimeout(reconnecting);
     if (event.detail.connection.attempt > 0) reconnecting = setTimeout(() => show("off", "Reconnecting…"), 1000); // not for a glance at another tab
   });
@@ -58,9 +60,20 @@
   document.addEventListener("htmx:sse:before:message", (event) => {
     heardAt = Date.now();
     const { message } = event.detail, card = byId("token-card");
+    if (message.event) return;
+    if (newer(message.id, told)) told = message.id;
     const clicked = byId("refresh-token")?.getAttribute("aria-busy") === "true"; // its answer says more
-    if (!message.event && (clicked || !card || !newer(message.id, card.dataset.version))) event.detail.cancelled = true;
+    if (clicked || !card || !newer(message.id, card.dataset.version)) event.detail.cancelled = true;
   });
+
+  // Unless its answer is lost, or so late that more was told meanwhile: then all that the card lacks is told again.
+  document.addEventListener("htmx:finally:request", () => {
+    const card = byId("token-card");
+    if (!connection || !card || !newer(told, card.dataset.version)) return;
+    goOn(connection);
+    connection.reader?.cancel();
+  });
+  function goOn(connection) { connection.lastEventId = byId("token-card")?.dataset.version ?? ""; }
 
   // What the page swaps in by itself moves nothing that one is about to click: what is under the pointer stays where it is; on a page
   // that was scrolled and has no pointer, the last that begins in view.

@@ -168,6 +168,46 @@ func TestAnUnreachableKeyturnIsSaidBesideTheButton(t *testing.T) {
 	b.silence()
 }
 
+// answered has the page wait for the answer to a click, and then do something else.
+func answered(then string) chromedp.Action[chromedp.Void] {
+	return chromedp.Evaluate[chromedp.Void](`{
+		const before = window.fetch;
+		window.fetch = async (...request) => {
+			const answer = await before(...request);
+			if (String(request[0]).includes("trigger-renew-token")) ` + then + `
+			return answer;
+		};
+	}`)
+}
+
+// What the stream told while the button was busy is told again, if the answer does not show it.
+func TestAPageIsToldAgainWhatItLeftToAClick(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	t.Run("whose answer is lost", func(t *testing.T) {
+		t.Parallel()
+		b := openLive(t, p)
+		ask(t, b, answered(`{ await new Promise((then) => setTimeout(then, 500)); throw new TypeError("Failed to fetch"); }`))
+		ask(t, b, chromedp.Evaluate[chromedp.Void](`window.sameDocument = true; window.said = [];
+			new MutationObserver(() => said.push(document.getElementById("announce").textContent)).observe(document.getElementById("announce"), {childList: true})`))
+		b.do(t, click(`#refresh-token`))
+		b.becomes(t, "the renewal shows, and where it was asked for", shownGeneration+` === "2" && window.sameDocument && `+isLive)
+		b.becomes(t, "nothing was said that nobody knew", `said.some((text) => text.startsWith("Keyturn cannot be reached.")) && !said.some((text) => text.includes("as it was"))`)
+	})
+	t.Run("whose answer is late", func(t *testing.T) {
+		t.Parallel()
+		b := openLive(t, p)
+		ask(t, b, answered(`await new Promise((then) => { window.answer = then; });`))
+		b.do(t, click(`#refresh-token`))
+		b.becomes(t, "it is answered", `!!window.answer`)
+		if renewed := p.signedInAs(t, b).do(t, "POST", "/api/renew-token", nil); renewed.status != http.StatusOK {
+			t.Fatalf("%d %s", renewed.status, renewed.body)
+		}
+		ask(t, b, chromedp.Evaluate[chromedp.Void](`setTimeout(answer, 500)`))
+		b.becomes(t, "both renewals show", shownGeneration+` === "3"`)
+	})
+}
+
 func TestTheCountdownReachesItsEnd(t *testing.T) {
 	t.Parallel()
 	_, p := atScripted(t, func(idp *scripted.Provider) { idp.NoRefreshToken, idp.Lifetime = true, 4*time.Second })
