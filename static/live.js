@@ -121,6 +121,12 @@
   document.addEventListener("htmx:before:response", (event) => {
     if (Date.now() < leavingUntil && event.detail.ctx.response.raw.status === 401) event.preventDefault();
   });
+  // Some browsers keep a page that is not to be stored, and show it again to whoever goes back: the person may have signed out since.
+  window.addEventListener("pageshow", (event) => {
+    if (!event.persisted || !document.querySelector(".who")) return;
+    document.body.style.visibility = "hidden";
+    location.reload();
+  });
   // Unless the browser has refused to go there.
   document.addEventListener("securitypolicyviolation", (event) => { if (event.effectiveDirective === "form-action") leavingUntil = 0; });
 })();

@@ -257,3 +257,19 @@ func TestTheCountdownFitsIntoItsRing(t *testing.T) {
 		})()`)
 	}
 }
+
+// Some browsers show a page from memory to whoever goes back, also one that is not to be stored.
+func TestAPageFromMemoryIsLoadedAnew(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openLive(t, p)
+	b.deafen() // its stream is refused
+	left, back := `new Event("beforeunload", {cancelable: true})`, `new PageTransitionEvent("pageshow", {persisted: true})`
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`dispatchEvent(`+left+`)`))
+	p.signedInAs(t, b).do(t, "POST", "/auth/signout", nil)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`dispatchEvent(`+back+`)`))
+	eventually(t, "nobody is shown", func() bool {
+		shown, err := chromedp.Run(b.Context, chromedp.Evaluate[bool](`!!document.querySelector('a[data-provider="dev"]')`))
+		return err == nil && shown // while it is loaded there is none to ask
+	})
+}
