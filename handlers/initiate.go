@@ -37,7 +37,7 @@ func (a *app) initiateSignIn(c echo.Context) error {
 		}
 		link += joint + url.Values{"login_hint": {hint}}.Encode()
 	}
-	return c.Redirect(http.StatusSeeOther, link)
+	return a.goOn(c, link)
 }
 
 // localTarget is the path that a target_link_uri means on this site; "" for any other.

@@ -119,7 +119,7 @@ func (a *app) signOut(c echo.Context) error {
 	}
 	switch err := a.Sessions.End(ctx); {
 	case errors.Is(err, session.ErrRenamed) && timesMore(c) < mostOnceMore:
-		return sendOnceMore(c) // to end what the session has become
+		return a.sendOnceMore(c) // to end what the session has become
 	case err != nil && !errors.Is(err, session.ErrRenamed):
 		stay()
 		return storageProblem(err)
@@ -156,10 +156,9 @@ func (a *app) signedOut(c echo.Context, way wayOut) error {
 	}
 	if way.label != "" && c.Request().Header.Get("Sec-Fetch-Mode") == "navigate" {
 		// Browsers hold each redirect that follows a form against form-action, and an end of session may lead anywhere.
-		c.Response().Header().Set("Refresh", "0; url="+way.target)
 		return a.render(c, http.StatusOK, views.SigningOut(views.SigningOutPage{Label: way.label, URL: way.target}))
 	}
-	return c.Redirect(http.StatusSeeOther, way.target)
+	return a.goOn(c, way.target)
 }
 
 // leavingMaxAge is how many seconds a browser may take to come back from the provider's end of session.
@@ -187,7 +186,7 @@ func (a *app) leave(c echo.Context, name string, g *auth.Grant) wayOut {
 	if g != nil {
 		_, same := a.Providers.Of(g.Identity)
 		found = found && same
-		if a.ExposeTokens {
+		if a.ExposeTokens && !isHTMX(c) { // to htmx the way goes in a header, where there is no room for it
 			hint = g.Tokens.ID
 		}
 	}

@@ -24,14 +24,14 @@ func (a *app) inItsSession(next echo.HandlerFunc) echo.HandlerFunc {
 		if timesMore(c) >= mostOnceMore || !a.Sessions.Renamed(c.Request()) {
 			return next(c)
 		}
-		return sendOnceMore(c)
+		return a.sendOnceMore(c)
 	}
 }
 
 func timesMore(c echo.Context) int { return strings.Count(c.Request().URL.RawQuery, onceMore+"=") }
 
 // sendOnceMore sends the browser to the same place once more, in a moment.
-func sendOnceMore(c echo.Context) error {
+func (a *app) sendOnceMore(c echo.Context) error {
 	r, times := c.Request(), timesMore(c)
 	select {
 	case <-time.After(time.Duration(times+1) * onceMoreWait):
@@ -41,9 +41,12 @@ func sendOnceMore(c echo.Context) error {
 	if r.URL.RawQuery != "" {
 		target += "&" + r.URL.RawQuery
 	}
-	status := http.StatusSeeOther
-	if r.Method == http.MethodPost {
-		status = http.StatusTemporaryRedirect // it stays a POST
+	switch {
+	case r.Method != http.MethodPost:
+		return a.goOn(c, target)
+	case len(target) > maxTarget:
+		return echo.ErrRequestURITooLong
+	default:
+		return c.Redirect(http.StatusTemporaryRedirect, target) // it stays a POST
 	}
-	return c.Redirect(status, target)
 }

@@ -87,7 +87,7 @@ func (a *app) beginSignIn(c echo.Context) error {
 		return echo.ErrNotFound
 	}
 	if target := a.atHome(c.Request()); target != "" {
-		return c.Redirect(http.StatusSeeOther, target)
+		return a.goOn(c, target)
 	}
 	prompt := c.QueryParam("prompt")
 	if !slices.Contains(prompts, prompt) {
@@ -136,11 +136,11 @@ func (a *app) goToProvider(c echo.Context, p provider.Provider, returnTo, prompt
 		}
 		return a.arrive(c, returnTo)
 	case errors.Is(err, session.ErrEnded) && timesMore(c) < mostOnceMore:
-		return sendOnceMore(c) // with the session that the browser has by then
+		return a.sendOnceMore(c) // with the session that the browser has by then
 	case err != nil && !errors.Is(err, session.ErrEnded):
 		return storageProblem(err)
 	}
-	return c.Redirect(http.StatusSeeOther, target)
+	return a.goOn(c, target)
 }
 
 func loopback(host string) bool {
@@ -166,7 +166,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 	}
 	// A cross-site POST comes without the SameSite=Lax session; a GET to ourselves brings it.
 	if c.Request().Method == http.MethodPost && !a.Sessions.Has(c.Request().Context()) {
-		return comeByGet(c, answer)
+		return a.comeByGet(c, answer)
 	}
 	ctx := c.Request().Context()
 	endTurn, inTurn, err := a.Sessions.Turn(ctx)
@@ -174,10 +174,10 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return storageProblem(err)
 	}
 	if !inTurn && c.Request().Method == http.MethodPost {
-		return comeByGet(c, answer)
+		return a.comeByGet(c, answer)
 	}
 	if !inTurn {
-		return sendOnceMore(c)
+		return a.sendOnceMore(c)
 	}
 	defer endTurn()
 	pending, ok := a.Sessions.Take(ctx, answer.Get("state"), p.Name())
@@ -239,8 +239,8 @@ func (a *app) finishSignIn(c echo.Context) error {
 func stateMark(answer url.Values) string { return "state " + session.Hash(answer.Get("state")) }
 
 // comeByGet has a browser come with an answer once more, with the session that it has then.
-func comeByGet(c echo.Context, answer url.Values) error {
-	return c.Redirect(http.StatusSeeOther, c.Request().URL.Path+"?"+answer.Encode())
+func (a *app) comeByGet(c echo.Context, answer url.Values) error {
+	return a.goOn(c, c.Request().URL.Path+"?"+answer.Encode())
 }
 
 // arrive takes a browser that has signed in to where it wanted to go.
