@@ -551,7 +551,7 @@ func tokenLine(p TokenPanel) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "\" hx-target=\"#inspector-body\" hx-swap=\"innerHTML\">Hide</a> <button type=\"button\" id=\"copy\" class=\"quiet\" data-copy=\"")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "\" hx-sync=\"#inspector-body:drop\" hx-target=\"#inspector-body\" hx-swap=\"innerHTML\">Hide</a> <button type=\"button\" id=\"copy\" class=\"quiet\" data-copy=\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

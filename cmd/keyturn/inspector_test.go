@@ -33,6 +33,33 @@ func TestTheInspectorStaysWithTheTokenThatIsChosen(t *testing.T) {
 	}
 }
 
+// Hide, which a revealed token clicks by itself in time, takes nothing from who chooses another token.
+func TestHidingATokenLeavesTheOneThatIsChosen(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openTab(t, look{script: `const near = window.fetch;
+		window.fetch = async (...call) => {
+			const answer = await near(...call);
+			await new Promise((go) => setTimeout(go, String(call[0]).includes(window.late) ? 1000 : 0));
+			return answer;
+		};`})
+	b.signIn(t, p.base)
+	for first, then := range map[string]string{"reveal": "inspect-id", "inspect-id": "reveal"} {
+		b.do(t, click(`#inspect-access`))
+		b.becomes(t, "the access token can be revealed", inspectedKind+` === "access" && !document.getElementById("revealed") && !!document.getElementById("reveal")`)
+		b.do(t, click(`#reveal`), visible(`#revealed`))
+		b.becomes(t, "htmx knows it", fmt.Sprintf(takenUp, `document.getElementById("reveal")`))
+		late := map[string]string{"reveal": "/access", "inspect-id": "/id"}[first]
+		ask(t, b, chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`window.late = %q; document.getElementById(%q).click();
+			setTimeout(() => document.getElementById(%q).click(), 150)`, late, first, then)))
+		b.becomes(t, "two seconds pass", `(window.since ??= Date.now()) && Date.now() - window.since > 2000`)
+		if kind := ask(t, b, chromedp.Evaluate[string](inspectedKind+`+ String(delete window.since).slice(4)`)); kind != "id" {
+			t.Errorf("%s, then %s: the inspector shows the %s token", first, then, kind)
+		}
+		ask(t, b, chromedp.Evaluate[chromedp.Void](`window.late = "nothing"`))
+	}
+}
+
 // A renewal that comes while the inspector is on its way, with nobody to hear it, is not lost.
 func TestTheInspectorCatchesUp(t *testing.T) {
 	t.Parallel()
