@@ -186,7 +186,7 @@ func (a *app) leave(c echo.Context, name string, g *auth.Grant) wayOut {
 	if g != nil {
 		_, same := a.Providers.Of(g.Identity)
 		found = found && same
-		if a.ExposeTokens && !isHTMX(c) { // to htmx the way goes in a header, where there is no room for it
+		if a.ExposeTokens {
 			hint = g.Tokens.ID
 		}
 	}
@@ -195,6 +195,9 @@ func (a *app) leave(c echo.Context, name string, g *auth.Grant) wayOut {
 	}
 	state := rand.Text()
 	way := a.endSession(c, p, hint, state)
+	if isHTMX(c) && len(way.target) > maxTarget {
+		way = a.endSession(c, p, "", state) // to htmx the way goes in a header
+	}
 	if way.label == "" {
 		state = leftHere
 	}
