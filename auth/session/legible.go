@@ -21,7 +21,7 @@ func (l *legible) FindCtx(ctx context.Context, hash string) (data []byte, found 
 	if err != nil || !found {
 		return nil, false, err
 	}
-	if _, _, damaged := (codec{}).Decode(data); damaged != nil {
+	if !decodes(data) {
 		known := FromContext(ctx)
 		l.unread.Make(func(times int) {
 			l.log.WarnContext(ctx, "a session in the database cannot be read, and counts as none", "grant", known.Person.GrantID, "times", times)
@@ -30,4 +30,9 @@ func (l *legible) FindCtx(ctx context.Context, hash string) (data []byte, found 
 		return nil, false, nil
 	}
 	return data, true, nil
+}
+
+func decodes(data []byte) bool {
+	_, _, err := codec{}.Decode(data)
+	return err == nil
 }

@@ -79,17 +79,6 @@ func fillDisk(t *testing.T, p *program) (free func()) {
 	return func() { _ = os.Remove(name) }
 }
 
-// smallDisk is a folder on a file system of its own.
-func smallDisk(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if output, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("no small file system on this machine: %v: %s", err, output)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
-	return dir
-}
-
 // The storage is gone just after the provider rotated: the tokens are served, and stored when it is back, also over a
 // restart. The refresh token is presented once.
 func TestStorageThatIsGoneWhenTheTokensCome(t *testing.T) {
@@ -99,7 +88,7 @@ func TestStorageThatIsGoneWhenTheTokensCome(t *testing.T) {
 		strike func(t *testing.T, p *program) (mend func())
 	}{
 		"locked": {func(t *testing.T) string { return t.TempDir() }, lockDatabase},
-		"full":   {smallDisk, fillDisk},
+		"full":   {func(t *testing.T) string { return authtest.SmallDisk(t, "6m") }, fillDisk},
 	} {
 		for _, restart := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, restart %v", name, restart), func(t *testing.T) {
@@ -226,7 +215,7 @@ func TestADatabaseThatIsMovedAway(t *testing.T) {
 func TestAFullDiskIsNotReady(t *testing.T) {
 	t.Parallel()
 	idp := scripted.New(t)
-	p := launch(t, &program{dir: filepath.Join(smallDisk(t), "data"), log: &authtest.Buffer{}, args: []string{
+	p := launch(t, &program{dir: filepath.Join(authtest.SmallDisk(t, "6m"), "data"), log: &authtest.Buffer{}, args: []string{
 		"KEYTURN_ISSUER=" + idp.URL, "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret,
 	}}, "localhost:0")
 	probe := func() answer { return p.person().do(t, "GET", "/readyz", nil) }
