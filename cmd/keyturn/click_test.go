@@ -243,6 +243,8 @@ func TestOpenedScopesStayOpen(t *testing.T) {
 	b.becomes(t, "they are open, and have the focus", `document.querySelector(".more-chips").open && document.activeElement === document.querySelector(".more-chips summary")`)
 }
 
+const ringShare = `document.getElementById("countdown").getBoundingClientRect().width / document.querySelector(".ring").getBoundingClientRect().width`
+
 func TestTheCountdownFitsIntoItsRing(t *testing.T) {
 	looksOnly(t)
 	t.Parallel()
@@ -251,10 +253,29 @@ func TestTheCountdownFitsIntoItsRing(t *testing.T) {
 	for _, lifetime := range []time.Duration{2 * time.Minute, time.Hour, 24 * time.Hour, 365 * 24 * time.Hour} {
 		idp.Change(func() { idp.Lifetime = lifetime })
 		b.do(t, chromedp.Navigate(p.base+"/auth/oidc"), visible(`#token-card`))
-		b.becomes(t, fmt.Sprintf("the time left of %v has air around it, and is as large as can be", lifetime), `(() => {
-			const share = document.getElementById("countdown").getBoundingClientRect().width / document.querySelector(".ring").getBoundingClientRect().width;
-			return share > 0.45 && share < 0.75;
-		})()`)
+		b.becomes(t, fmt.Sprintf("the time left of %v has air around it, and is as large as can be", lifetime), ringShare+` > 0.45 && `+ringShare+` < 0.75`)
+	}
+}
+
+func TestLargeTextFitsOnAPhone(t *testing.T) {
+	looksOnly(t)
+	t.Parallel()
+	p := startProgram(t)
+	for _, width := range []int64{390, 320} {
+		b := openTab(t, look{width: width, height: 800})
+		b.signIn(t, p.base)
+		b.do(t, visible(`#reveal`), click(`#refresh-token`), visible(`.result.good`))
+		ask(t, b, chromedp.Evaluate[chromedp.Void](`document.documentElement.style.fontSize = "200%"`))
+		if wide := ask(t, b, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`)); wide > 0 {
+			t.Errorf("at %d the page sticks out by %d pixels", width, wide)
+		}
+		if broken := ask(t, b, chromedp.Evaluate[string](`[...document.querySelectorAll("#token-card time")].filter((e) => e.getClientRects().length > 1).map((e) => e.textContent).join()`)); broken != "" {
+			t.Errorf("at %d these times are broken: %s", width, broken)
+		}
+		if share := ask(t, b, chromedp.Evaluate[float64](ringShare)); share < 0.45 || share > 0.75 {
+			t.Errorf("at %d the time left takes %.2f of its ring", width, share)
+		}
+		b.shot(t, fmt.Sprintf("large-text-%d", width))
 	}
 }
 
