@@ -40,6 +40,7 @@ func TestALeaseIsExtendedWhileItIsOurs(t *testing.T) {
 				time.Sleep(4*leaseExtend + leaseExtend/2 + leaseAgain/2)
 				stop()
 				time.Sleep(4 * leaseExtend)
+				synctest.Wait()
 				if v.times != c.want {
 					t.Errorf("extended %d times, want %d", v.times, c.want)
 				}
