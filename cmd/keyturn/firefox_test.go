@@ -70,13 +70,12 @@ func startFirefox(t *testing.T) *firefox {
 			<-ended
 		}
 	})
-	eventually(t, "Firefox listens", func() bool {
-		port, err := os.ReadFile(filepath.Join(profile, "MarionetteActivePort"))
-		if err == nil {
-			f.conn, err = net.Dial("tcp", "127.0.0.1:"+strings.TrimSpace(string(port)))
+	for deadline := time.Now().Add(30 * time.Second); f.conn == nil && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if port, err := os.ReadFile(filepath.Join(profile, "MarionetteActivePort")); err == nil {
+			f.conn, _ = net.Dial("tcp", "127.0.0.1:"+strings.TrimSpace(string(port)))
 		}
-		return err == nil
-	})
+	}
+	authtest.Require(t, "firefox", f.conn != nil) // nor may it be let start
 	f.answers = bufio.NewReader(f.conn)
 	if _, err := f.read(); err != nil { // it says who it is
 		t.Fatal(err)
