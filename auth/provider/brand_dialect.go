@@ -316,12 +316,13 @@ func larkAppToken(ctx context.Context, form url.Values, send http.RoundTripper) 
 
 func withBody(r *http.Request, body, mediaType string) *http.Request {
 	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
-	again := r.GetBody // says whether it may be sent again
-	r.GetBody = func() (io.ReadCloser, error) {
-		if _, err := again(); err != nil {
-			return nil, err
+	if again := r.GetBody; again != nil { // it says whether it may be sent again
+		r.GetBody = func() (io.ReadCloser, error) {
+			if _, err := again(); err != nil {
+				return nil, err
+			}
+			return io.NopCloser(strings.NewReader(body)), nil
 		}
-		return io.NopCloser(strings.NewReader(body)), nil
 	}
 	r.Header.Set("Content-Type", mediaType)
 	return r

@@ -68,6 +68,8 @@ func NewHTTPClient(timeout time.Duration) *http.Client {
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
+		// A connection over HTTP/2 that leads nowhere any more is used on otherwise, for as long as there is something to send.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 4 * time.Second},
 	}
 	return &http.Client{
 		Transport:     transport,
@@ -76,7 +78,7 @@ func NewHTTPClient(timeout time.Duration) *http.Client {
 	}
 }
 
-// Exchange posts one token request and reads the answer. There is no second try of any kind. The error is an
+// Exchange posts one token request and reads the answer. There is no second try of what a server may have looked at. The error is an
 // *auth.ProviderError; neither it nor a log line ever holds what was sent, nor others that the provider knows.
 func (c *Client) Exchange(ctx context.Context, form url.Values, others ...auth.Secret) (auth.Answer, error) {
 	began := c.Now()
@@ -199,12 +201,10 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 		form.Set("client_assertion", assertion.Reveal())
 	case ClientSecretBasic, NoAuthentication:
 	}
-	var sending sending
-	request, err := http.NewRequestWithContext(sending.watched(ctx), http.MethodPost, endpoint, strings.NewReader(form.Encode()))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, &auth.ProviderError{Failure: auth.Failure{Code: auth.CodeUnreachable, Detail: "the endpoint's URL is unusable"}}
 	}
-	sending.once(request)
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("Accept-Encoding", "identity") // without it any coding would do (RFC 9110 section 12.5.3)
@@ -219,9 +219,9 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 		_, credentials, _ := strings.Cut(request.Header.Get("Authorization"), " ")
 		sent = append(sent, auth.Secret(credentials))
 	}
-	answer, err := c.HTTP.Do(request)
+	answer, maybe, err := send(c.HTTP, request)
 	if err != nil {
-		return nil, TransportError(err, sending.left.Load())
+		return nil, TransportError(err, maybe)
 	}
 	defer answer.Body.Close()
 	body, err := readBody(answer.Body)
