@@ -90,8 +90,6 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 		{name: "slow_down", script: oauthError(400, "slow_down"), outcome: kept, code: "slow_down", party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
 		{name: "500", script: says(500, "oops"), outcome: kept, code: auth.CodeHTTPStatus, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
 		{name: "502 with HTML", script: says(502, "<html>Bad gateway"), outcome: kept, code: auth.CodeHTTPStatus, party: auth.PartyProvider, calls: 1, next: 2 * time.Second, heals: true},
-		{name: "400 and JSON without a code", script: says(400, `{"detail":"no"}`), outcome: kept, code: "invalid_request", party: auth.PartyProvider, calls: 1, next: 3 * time.Second, heals: true},
-		{name: "400 of a proxy", script: says(400, "<html>Bad request"), outcome: kept, code: auth.CodeHTTPStatus, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
 		{name: "429 with seconds", script: func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) {
 			w.Header().Set("Retry-After", "120")
 			w.WriteHeader(429)
@@ -227,7 +225,7 @@ func TestLifetimes(t *testing.T) {
 
 func TestTheSecondInvalidRequestInARowIsARefusal(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, options{idp: scriptedBy(says(400, ""))}) // which stands for it
+	h := newHouse(t, options{idp: scriptedBy(oauthError(400, "invalid_request"))})
 	h.expect(t, h.renew(t), auth.OutcomeKept, 1)
 	h.expect(t, h.renew(t), auth.OutcomeRefused, 1)
 	h.renew(t)

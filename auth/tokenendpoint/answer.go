@@ -53,11 +53,6 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 		return refuse(auth.DeliveryAnswered, auth.CodeRedirect)
 	case r.status == http.StatusTooManyRequests:
 		return refuse(auth.DeliveryAnswered, auth.CodeRateLimited)
-	case r.status == http.StatusBadRequest && answer.Access == "" && r.err == nil && (params != nil || len(bytes.TrimSpace(r.body)) == 0):
-		// RFC 6749 section 5.2 demands a code. This one means the least, and what it means shows at the second time: Glewlwyd answers so to
-		// a refresh token that it has revoked.
-		failure.Detail = "HTTP status 400, without an error code"
-		return refuse(auth.DeliveryAnswered, "invalid_request")
 	case r.status/100 != 2 && answer.Access == "":
 		failure.Detail = "HTTP status " + strconv.Itoa(r.status)
 		return refuse(auth.DeliveryAnswered, auth.CodeHTTPStatus)
