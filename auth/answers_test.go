@@ -300,10 +300,9 @@ func TestNoAnswerAtAll(t *testing.T) {
 		h := newHouse(t, options{})
 		h.idp.CloseClientConnections()
 		h.idp.Close()
-		first := h.renew(t) // may be sent over a connection that was kept and is just being closed
+		h.renew(t) // may be sent over a connection that was kept and is just being closed
 		result := h.renew(t)
-		if result.Failure.Code != auth.CodeUnreachable || result.Outcome != auth.OutcomeKept ||
-			result.Failure.Replay != first.Failure.Replay {
+		if result.Failure.Code != auth.CodeUnreachable || result.Outcome != auth.OutcomeKept || result.Failure.Replay != "" {
 			t.Errorf("%s, %+v", result.Outcome, result.Failure)
 		}
 	})

@@ -68,6 +68,14 @@ func (g *Grant) triedSince(before *Grant) bool {
 // presented, and nobody holds the lease.
 func (g *Grant) StruckAt(now time.Time) bool { return !g.PresentingAt.IsZero() && !g.LeasedAt(now) }
 
+// lost is how an answer to the present refresh token came to be lost, CodeReplayed…; empty when none was.
+func (g *Grant) lost() string {
+	if g.Standing.Open == CodeHTTPStatus {
+		return ""
+	}
+	return g.Standing.Open
+}
+
 // LeasedAt says whether somebody renews the grant at now.
 func (g *Grant) LeasedAt(now time.Time) bool { return g.LeasedUntil.After(now) }
 
@@ -88,6 +96,7 @@ type Standing struct {
 	Failures        int       // failed tries since the last success
 	InvalidRequests int       // invalid_request answers in a row for the present refresh token
 	Refused         bool      // the grant cannot be renewed any more
+	Open            string    // why the present refresh token may have been used up: CodeReplayed… or CodeHTTPStatus (Failure.instead); or empty
 	Failure         Failure   // of the latest try; zero after a success
 	NextTry         time.Time // automatic tries wait until then
 	AutomaticAt     time.Time // latest automatic or background renewal
@@ -116,12 +125,10 @@ func (f Failure) unknown() bool {
 	}
 }
 
-// open says that the provider may have used up the refresh token that is still there: nobody knows, or did when it was presented before, or
-// an intermediary answered in the provider's stead (RFC 9110 sections 15.6.3 and 15.6.5; 52x are Cloudflare's). What the provider then gives
-// for it once more, it gives for some seconds only.
-func (f Failure) open() bool {
-	instead := f.Code == CodeHTTPStatus && (f.Status == 502 || f.Status == 504 || f.Status >= 520 && f.Status < 530)
-	return f.unknown() || instead || f.Replay != ""
+// instead says that an intermediary answered in the provider's stead (RFC 9110 sections 15.6.3 and 15.6.5; 52x are Cloudflare's): the
+// provider may have done all the same what it was asked for.
+func (f Failure) instead() bool {
+	return f.Code == CodeHTTPStatus && (f.Status == 502 || f.Status == 504 || f.Status >= 520 && f.Status < 530)
 }
 
 // Party is whose matter a failure is.

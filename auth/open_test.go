@@ -90,3 +90,47 @@ func TestARefusalAfterAGatewaysAnswerSaysWhatHappened(t *testing.T) {
 		t.Errorf("%+v, warning %q", g.Standing.Failure, r.Warning)
 	}
 }
+
+// A gateway's answer is none that was lost: what is lost after it has its replay, and waits for no expiry.
+func TestWhatAGatewayAnswersSpendsNoReplay(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string][]int{"two of them": {502, 502}, "and one of the provider": {504, 503}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			h := newHouse(t, options{lifetime: time.Hour, idp: func(p *scripted.Provider) {
+				p.Class, p.Interval = scripted.SameSuccessor, 10*time.Second
+				p.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+					switch n := int(calls.Add(1)) - 1; {
+					case n < len(before):
+						says(before[n], "")(w, r, grant)
+					case n == len(before):
+						cutOff("")(w, r, grant)
+					default:
+						return false
+					}
+					return true
+				}
+			}})
+			for range before {
+				h.expect(t, h.renew(t), auth.OutcomeKept, 1)
+				if r := h.history(t)[0]; r.Warning != "" {
+					t.Errorf("warning %q of what was presented once", r.Warning)
+				}
+			}
+			h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+			if n := int(calls.Load()); n != len(before)+2 {
+				t.Errorf("%d calls, want %d", n, len(before)+2)
+			}
+		})
+	}
+}
+
+func TestAGatewaysAnswerIsNotWaitedOutWhereAReplayEndsAll(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{lifetime: time.Hour, onUnknown: auth.RetryAtExpiry, idp: scriptedBy(says(502, "<html>"))})
+	h.renew(t)
+	if wait := time.Until(h.stored(t).Standing.NextTry); wait > 2*time.Second {
+		t.Errorf("next try in %v", wait)
+	}
+}

@@ -63,7 +63,7 @@ func (p Policy) NextAt(g *Grant) time.Time {
 		return time.Time{}
 	}
 	next, st := p.RipeAt(g.Tokens), g.Standing
-	if st.InvalidRequests > 0 || st.Failure.open() || st.NextTry.After(next) {
+	if st.InvalidRequests > 0 || st.Open != "" || st.NextTry.After(next) {
 		next = st.NextTry
 	}
 	if last := g.Standing.AutomaticAt; g.Tokens.Assumed && !last.IsZero() && next.Before(last.Add(minInterval)) {

@@ -228,7 +228,7 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	}
 	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
-	record.Warning = cmp.Or(a.replay, a.before.Standing.Failure.Replay)
+	record.Warning = cmp.Or(a.replay, a.before.lost())
 	if !r.verifyAtOnce(ctx, a.provider, &g) && g.Identity.differs(answer.ID) {
 		return r.endOther(ctx, a, &g, &record)
 	}
@@ -289,9 +289,19 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	st.Failure.Party = v.party
 	if g.Tokens.Refresh == a.before.Tokens.Refresh {
 		st.Failure.Replay = a.replay
-		if before := a.before.Standing.Failure; a.replay == "" && before.open() {
-			st.Failure.Replay = cmp.Or(before.Replay, CodeReplayed) // what was lost before may be why
+		if v.outcome == OutcomeRefused && a.replay == "" && st.Open != "" {
+			st.Failure.Replay = cmp.Or(a.before.lost(), CodeReplayed) // what was lost before may be why
 		}
+		switch {
+		case st.Failure.unknown():
+			st.Open = cmp.Or(a.replay, CodeReplayed)
+		case a.replay != "":
+			st.Open = a.replay
+		case st.Failure.instead():
+			st.Open = cmp.Or(st.Open, CodeHTTPStatus)
+		}
+	} else {
+		st.Open = ""
 	}
 	st.Failures++
 	st.Refused = v.outcome == OutcomeRefused
@@ -304,13 +314,13 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	if v.wait == 0 {
 		wait = backoff(st.Failures, refusal.RetryAfter)
 	}
-	if st.Failure.open() && a.trigger.Forced() {
+	if st.Open != "" && a.trigger.Forced() {
 		wait = max(wait, retrySoon) // whoever asked for it may look into it first
 	}
 	st.NextTry = now.Add(wait)
 	if st.Refused {
 		st.NextTry = time.Time{}
-	} else if st.Failure.open() && a.provider.OnUnknown() == RetryAtExpiry && g.Tokens.ExpiresAt.After(st.NextTry) {
+	} else if g.lost() != "" && a.provider.OnUnknown() == RetryAtExpiry && g.Tokens.ExpiresAt.After(st.NextTry) {
 		st.NextTry = g.Tokens.ExpiresAt
 	}
 	if !a.trigger.Forced() {
