@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -27,7 +28,8 @@ func Redact(text string, secrets ...Secret) string {
 	var found []span
 	var plain string
 	var at []int
-	if strings.ContainsAny(text, `%+\`) || strings.ContainsFunc(text, hidden) {
+	spaced := func(s Secret) bool { return strings.Contains(string(s), "+") } // it may be a space in the text
+	if strings.ContainsAny(text, `%+\`) || strings.ContainsFunc(text, hidden) || slices.ContainsFunc(secrets, spaced) {
 		plain, at = decoded(text)
 	}
 	for _, s := range secrets {
@@ -159,8 +161,12 @@ func decoded(text string) (plain string, at []int) {
 		case text[i] == '\\' && i+1 < len(text) && strings.IndexByte(`/"\`, text[i+1]) >= 0:
 			bytes, size = append(bytes, text[i+1]), 2
 		case strings.HasPrefix(text[i:], `\u`) && i+5 < len(text):
-			if c, err := strconv.ParseUint(text[i+2:i+6], 16, 16); err == nil {
-				bytes, size = utf8.AppendRune(bytes, rune(c)), 6
+			if c, ok := escaped(text[i:]); ok {
+				size = 6
+				if second, ok := escaped(text[i+6:]); ok && utf16.DecodeRune(c, second) != utf8.RuneError {
+					c, size = utf16.DecodeRune(c, second), 12
+				}
+				bytes = utf8.AppendRune(bytes, c)
 			}
 		case text[i] == '%' && i+2 < len(text):
 			var one [1]byte
@@ -178,6 +184,15 @@ func decoded(text string) (plain string, at []int) {
 	}
 	plain, at = seen(bytes, at)
 	return plain, append(at, len(text))
+}
+
+// escaped is the code unit that a text begins with, escaped as in JSON (RFC 8259 section 7).
+func escaped(text string) (c rune, ok bool) {
+	if len(text) < 6 || !strings.HasPrefix(text, `\u`) {
+		return 0, false
+	}
+	unit, err := strconv.ParseUint(text[2:6], 16, 16)
+	return rune(unit), err == nil
 }
 
 // seen leaves out what is hidden, of a text and of where its bytes are.

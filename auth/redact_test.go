@@ -11,7 +11,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 		"a=1&refresh_token=RT%2F%2b%3D..%3D%3D&b=2": "RT/+=..==", "p%40ss+word%25": "p@ss word%", "(%61%62%63%64)": "abcd", "%25%32x%25": "%2x%",
 		`{"echo":"Bearer ab\/cd\u002bef=="}`: "ab/cd+ef==", `{"echo":"a\"b\\c\\"}`: `a"b\c\`,
 		"x ab\u200ecd\u202e\u2066ef": "abcdef", "x ab\ncd\x00\xff": "abcd", "x a\u00adb\ufe0fcd": "abcd", `ab\u202ecd\u000A`: "abcd", "ab%E2%80%8Ecd": "abcd",
-		"%66%C3%BCr": "für", `f\u00fcr`: "für",
+		"abc def/ghi": "abc+def/ghi", `a\ud83d\ude00b`: "a😀b", `a\ud83dbcd`: "abcd", "%66%C3%BCr": "für", `f\u00fcr`: "für",
 	} {
 		if text := Redact(said, secret); strings.Contains(text, "%") || !strings.Contains(text, "[redacted]") {
 			t.Errorf("%s: %s", said, text)
