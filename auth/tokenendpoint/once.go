@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"net/textproto"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,17 +49,14 @@ type sending struct {
 	connected atomic.Bool // there was a connection
 	http2     atomic.Bool
 	left      atomic.Bool // its headers are written
-	answered  atomic.Bool // the answer has begun
-	informed  atomic.Bool // by an answer that is none yet (1xx)
 }
 
 // watched is a context for the request.
 func (s *sending) watched(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { // another connection is taken where nothing was written to the first
-			for _, of := range []*atomic.Bool{&s.connected, &s.left, &s.answered, &s.informed} {
-				of.Store(false)
-			}
+			s.connected.Store(false)
+			s.left.Store(false)
 		},
 		GotConn: func(got httptrace.GotConnInfo) {
 			secured, ok := got.Conn.(interface{ ConnectionState() tls.ConnectionState })
@@ -71,25 +67,20 @@ func (s *sending) watched(ctx context.Context) context.Context {
 				overHTTP2.Store(s.host, speaks)
 			}
 		},
-		WroteHeaders:         func() { s.left.Store(true) },
-		GotFirstResponseByte: func() { s.answered.Store(true) },
-		Got1xxResponse: func(int, textproto.MIMEHeader) error {
-			s.informed.Store(true)
-			return nil
-		},
+		WroteHeaders: func() { s.left.Store(true) },
 	})
 }
 
-// once keeps net/http from sending the request again over HTTP/2. Without a body that can be had again it gives up, and says why; but over
-// HTTP/1.1 it needs that where nothing was written. A redirect, which nobody follows, has it be asked for, too.
+// once keeps net/http from sending the request again over HTTP/2: without a body that can be had again it gives up, and says why. Over
+// HTTP/1.1 it needs that, where a connection that was kept is gone and nothing was written.
 func (s *sending) once(r *http.Request) {
-	if known, _ := overHTTP2.Load(s.host); known == true {
+	if known, ok := overHTTP2.Load(s.host); !ok || known == true {
 		r.GetBody = nil
 		return
 	}
 	body := r.GetBody
 	r.GetBody = func() (io.ReadCloser, error) {
-		if s.http2.Load() && s.left.Load() && (!s.answered.Load() || s.informed.Load()) {
+		if s.http2.Load() && s.left.Load() { // it speaks HTTP/2 since
 			return nil, errSent
 		}
 		return body()

@@ -124,8 +124,10 @@ func TestWhatNoServerHasLookedAtIsSentAgain(t *testing.T) {
 		"gone before": {func(s stream, n int64) {
 			only(n == 2, func() { _ = s.WriteGoAway(s.id-2, http2.ErrCodeNo, nil) }, s.tokens)
 		}, 3, auth.DeliveryAnswered},
-		"refused each time":  {func(s stream, n int64) { only(n >= 2, func() { s.reset(http2.ErrCodeRefusedStream) }, s.tokens) }, 4, auth.DeliveryNotSent},
-		"a redirect is none": {func(s stream, n int64) { only(n == 2, func() { s.head("307", true) }, s.tokens) }, 2, auth.DeliveryAnswered},
+		"refused once, at first": {func(s stream, n int64) { only(n == 1, func() { s.reset(http2.ErrCodeRefusedStream) }, s.tokens) }, 3, auth.DeliveryAnswered},
+		"gone before, at first":  {func(s stream, n int64) { only(n == 1, func() { _ = s.WriteGoAway(0, http2.ErrCodeNo, nil) }, s.tokens) }, 3, auth.DeliveryAnswered},
+		"refused each time":      {func(s stream, n int64) { only(n >= 2, func() { s.reset(http2.ErrCodeRefusedStream) }, s.tokens) }, 4, auth.DeliveryNotSent},
+		"a redirect is none":     {func(s stream, n int64) { only(n == 2, func() { s.head("307", true) }, s.tokens) }, 2, auth.DeliveryAnswered},
 	} {
 		client, requests := over2(t, func(s stream, n int64) bool { c.answer(s, n); return true })
 		if _, err := client.Exchange(t.Context(), refresh); err != nil {
