@@ -68,14 +68,19 @@ func NewHTTPClient(timeout time.Duration) *http.Client {
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
-		// A connection over HTTP/2 that leads nowhere any more is used on otherwise, for as long as there is something to send.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 4 * time.Second},
 	}
+	PingWithin(transport, 10*time.Second)
 	return &http.Client{
 		Transport:     transport,
 		Timeout:       timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// PingWithin has a transport find out within a time, of an HTTP/2 connection on which nothing comes, whether it still leads anywhere.
+// Otherwise it is used on for as long as there is something to send. Shorter than a call may take it would cut off a server that is busy.
+func PingWithin(transport *http.Transport, d time.Duration) {
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: d / 2, PingTimeout: d * 2 / 5}
 }
 
 // Exchange posts one token request and reads the answer. There is no second try of what a server may have looked at. The error is an
