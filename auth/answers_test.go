@@ -90,6 +90,8 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 		{name: "slow_down", script: oauthError(400, "slow_down"), outcome: kept, code: "slow_down", party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
 		{name: "500", script: says(500, "oops"), outcome: kept, code: auth.CodeHTTPStatus, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
 		{name: "502 with HTML", script: says(502, "<html>Bad gateway"), outcome: kept, code: auth.CodeHTTPStatus, party: auth.PartyProvider, calls: 1, next: 2 * time.Second, heals: true},
+		{name: "an error with a number", script: says(400, `{"error":{"message":"Application request limit reached","code":4}}`), outcome: kept, code: "4", party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
+		{name: "400 and nothing", script: says(400, ""), outcome: kept, code: auth.CodeHTTPStatus, party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
 		{name: "429 with seconds", script: func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) {
 			w.Header().Set("Retry-After", "120")
 			w.WriteHeader(429)

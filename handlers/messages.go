@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -22,6 +23,9 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 		struck = " An answer was lost on the way, so Keyturn could not know whether the refresh token had been used and had to present it again."
 	}
 	if words := callWords(name, f); words != "" {
+		if f.Code == auth.CodeHTTPStatus && f.Status == http.StatusBadRequest { // some refuse so, and nothing tells
+			words += " If it goes on so, sign out and sign in again."
+		}
 		return words
 	}
 	switch f.Code {
@@ -77,6 +81,9 @@ func callWords(name string, f auth.Failure) string {
 	case auth.CodeHTTPStatus, "server_error", "temporarily_unavailable":
 		if f.Status == 0 {
 			return name + " has a problem of its own."
+		}
+		if f.Code == auth.CodeHTTPStatus && f.Status/100 == 4 && f.Status != http.StatusRequestTimeout {
+			return fmt.Sprintf("%s answered with status %d and did not say why.", name, f.Status)
 		}
 		return fmt.Sprintf("%s has a problem of its own (status %d).", name, f.Status)
 	case auth.CodeNoAccessToken:

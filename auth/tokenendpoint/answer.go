@@ -125,7 +125,11 @@ func (p parameters) text(name string) string {
 func (p parameters) refusal() (code, detail string) {
 	if inner, is := p["error"].(map[string]any); is {
 		own := parameters(inner)
-		return own.text("code"), own.text("message")
+		code := own.text("code")
+		if number, is := inner["code"].(json.Number); is { // Meta's
+			code = number.String()
+		}
+		return code, own.text("message")
 	}
 	if own := p.text("error_code"); p.text("error") == "" && own != "" && own != "0" {
 		return own, cmp.Or(p.text("error_description"), p.text("message"), p.text("msg"))
