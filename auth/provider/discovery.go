@@ -33,12 +33,13 @@ const (
 
 // metadata is what discovery told (OpenID Connect Discovery section 3, RFC 8414, RP-Initiated Logout, RFC 9207).
 type metadata struct {
-	keys     *keys
-	verifier *oidc.IDTokenVerifier
-	algs     []string // announced ones that prove anything
-	at       time.Time
-	origins  []string // of the issuer and its end of session, for every page
-	misfits  []string // optional members that are not what they have to be, and are left out
+	keys    *keys
+	algs    []string // announced ones that prove anything
+	at      time.Time
+	origins []string // of the issuer and its end of session, for every page
+	misfits []string // optional members that are not what they have to be, and are left out
+
+	verifier, logoutVerifier *oidc.IDTokenVerifier
 
 	clientAuthMetadata
 	announced

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,7 +48,7 @@ func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, err
 	resting := p.discovery.lately(true) != nil
 	var verified *oidc.LogoutToken
 	m, err = p.proven(ctx, m, keyUse{stranger: true}, func(m *metadata, use *keyUse) (err error) {
-		verified, err = m.verifier.VerifyLogout(use.in(ctx), token)
+		verified, err = m.logoutVerifier.VerifyLogout(use.in(ctx), token)
 		use.unfit = use.unfit || m.lacks(auth.Secret(token))
 		if use.unavailable != nil {
 			return auth.ErrKeysUnavailable
@@ -97,4 +98,25 @@ func checkLogoutType(header map[string]any) error {
 		return errors.New("the logout token's typ is of another kind of token")
 	}
 	return nil
+}
+
+// logoutKeys gives logout tokens without an exp one: the specification's drafts had none, and servers in use go by them (Ory Hydra 2.3,
+// Glewlwyd 2.7, oidc-provider 7). How old one may be is bounded in any case.
+type logoutKeys struct{ oidc.KeySet }
+
+// VerifySignature implements oidc.KeySet.
+func (k logoutKeys) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	payload, err := k.KeySet.VerifySignature(ctx, token)
+	var claims map[string]json.RawMessage
+	var issuedAt float64
+	if err != nil || json.Unmarshal(payload, &claims) != nil || json.Unmarshal(claims["iat"], &issuedAt) != nil {
+		return payload, err
+	}
+	for name := range claims {
+		if strings.EqualFold(name, "exp") { // as encoding/json reads it
+			return payload, nil
+		}
+	}
+	rest, _ := bytes.CutPrefix(bytes.TrimSpace(payload), []byte("{"))
+	return fmt.Appendf(nil, `{"exp":%d,%s`, int64(issuedAt)+int64(maxLogoutAge/time.Second), rest), nil
 }

@@ -38,7 +38,7 @@ func FuzzLogoutToken(f *testing.F) {
 	for _, change := range [][2]string{
 		{`"iss":"`, `"iss":"https://evil.example/`}, {`"iat":`, `"iat":-`}, {`"jti":`, `"jti":"","jti":`}, {`"events":{`, `"Events":{`}, {`{}`, `null`}, {`{}`, `[]`}, {`{}`, ` {}`},
 		{`{"`, `{"nonce":null,"`}, {`{"`, `{"Nonce":"x","`}, {`"client"`, `["client","other"]`}, {`"client"`, `{"client":1}`}, {`"s1"`, `["s1"]`}, {`"s1"`, `1`},
-		{`"exp":`, `"exp":1e300,"x":`}, {`"iat":`, `"iat":"x","x":`}, {`"sub"`, `"SUB"`}, {`{`, `[`}, {`"alice"`, `"\u0000"`},
+		{`"exp":`, `"exp":1e300,"x":`}, {`"exp":`, `"x":`}, {`"iat":`, `"iat":"x","x":`}, {`"sub"`, `"SUB"`}, {`{`, `[`}, {`"alice"`, `"\u0000"`},
 	} {
 		f.Add("logout+jwt", strings.Replace(string(good), change[0], change[1], 1))
 	}

@@ -83,9 +83,9 @@ func (p *OIDC) ready(m *metadata) *metadata {
 			m.keys = newKeys(m.JWKSURL, p.documents, p.options.Now)
 		}
 		m.RevocationURL = orElse(m.RevocationURL, p.revocationURL)
-		m.verifier = oidc.NewVerifier(m.Issuer, m.keys, &oidc.Config{
-			ClientID: p.config.ClientID, SupportedSigningAlgs: m.algs, Now: p.options.Now, SkipIssuerCheck: true,
-		})
+		config := &oidc.Config{ClientID: p.config.ClientID, SupportedSigningAlgs: m.algs, Now: p.options.Now, SkipIssuerCheck: true}
+		m.verifier = oidc.NewVerifier(m.Issuer, m.keys, config)
+		m.logoutVerifier = oidc.NewVerifier(m.Issuer, logoutKeys{m.keys}, config)
 	}
 	return m
 }

@@ -102,6 +102,21 @@ func TestBackChannelLogout(t *testing.T) {
 		}
 		eventually(t, "the refresh token is revoked", func() bool { return len(idp.Revoked()) == 1 && idp.Revoked()[0] == idp.Issued()[1] })
 	})
+	t.Run("without exp, which the drafts did not have", func(t *testing.T) {
+		t.Parallel()
+		idp, p := atScripted(t, endsSessions)
+		alice := p.person()
+		alice.do(t, "GET", "/auth/oidc", nil)
+		claims := idp.LogoutClaims("s1", "alice")
+		delete(claims, "exp")
+		token := idp.SignAs("logout+jwt", claims)
+		if a := p.tell(t, token); a.status != http.StatusOK || alice.signedIn(t) {
+			t.Errorf("%d %s, signed in: %v", a.status, a.body, alice.signedIn(t))
+		}
+		if a := p.tell(t, token); a.status != http.StatusBadRequest {
+			t.Errorf("replayed: %d", a.status)
+		}
+	})
 	idp, p := atScripted(t, endsSessions)
 	alice := p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
@@ -129,12 +144,18 @@ func TestBackChannelLogout(t *testing.T) {
 		"of the future":                                           {func(c map[string]any) { c["iat"] = time.Now().Add(10 * time.Minute).Unix() }, nil},
 		"no iat":                                                  {func(c map[string]any) { delete(c, "iat") }, nil},
 		"expired":                                                 {func(c map[string]any) { c["exp"] = time.Now().Add(-time.Minute).Unix() }, nil},
-		"no exp":                                                  {func(c map[string]any) { delete(c, "exp") }, nil},
-		"no jti":                                                  {func(c map[string]any) { delete(c, "jti") }, nil},
-		"neither sub nor sid":                                     {func(c map[string]any) { delete(c, "sub"); delete(c, "sid") }, nil},
-		"an overlong sid":                                         {func(c map[string]any) { c["sid"] = long }, nil},
-		"the type of an access token":                             {nil, func(c map[string]any) string { return idp.SignAs("at+jwt", c) }},
-		"an id token":                                             {nil, func(map[string]any) string { return idp.Issued()[2] }},
+		"neither iat nor exp":                                     {func(c map[string]any) { delete(c, "iat"); delete(c, "exp") }, nil},
+		"an exp that is null":                                     {func(c map[string]any) { c["exp"] = nil }, nil},
+		"no exp, and six minutes old": {func(c map[string]any) {
+			delete(c, "exp")
+			c["iat"] = time.Now().Add(-6 * time.Minute).Unix()
+		}, nil},
+		"no exp, with a nonce":        {func(c map[string]any) { delete(c, "exp"); c["nonce"] = "n" }, nil},
+		"no jti":                      {func(c map[string]any) { delete(c, "jti") }, nil},
+		"neither sub nor sid":         {func(c map[string]any) { delete(c, "sub"); delete(c, "sid") }, nil},
+		"an overlong sid":             {func(c map[string]any) { c["sid"] = long }, nil},
+		"the type of an access token": {nil, func(c map[string]any) string { return idp.SignAs("at+jwt", c) }},
+		"an id token":                 {nil, func(map[string]any) string { return idp.Issued()[2] }},
 		"another key": {nil, func(c map[string]any) string {
 			other := scripted.New(t)
 			return other.SignAs("logout+jwt", c)
