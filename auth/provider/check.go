@@ -121,6 +121,8 @@ func (p *OIDC) checkClient(r *Report, m *metadata) {
 	case slices.Contains(methods, string(method)):
 	case method == tokenendpoint.NoAuthentication:
 		r.mind("No client secret is set, and it does not announce clients without one.")
+	case slices.Equal(methods, []string{string(tokenendpoint.NoAuthentication)}):
+		r.mind("It announces only clients that do not authenticate; Keyturn sends what is set nevertheless, by %s.", method)
 	default:
 		r.wrong("It does not take the client authentication %s, only %s.", method, strings.Join(methods, ", "))
 	}
@@ -136,7 +138,7 @@ func (p *OIDC) checkGrants(r *Report, m *metadata) {
 		r.wrong("It does not announce the response type code, the only one that Keyturn uses.")
 	}
 	if len(m.GrantTypes) > 0 && !slices.Contains(m.GrantTypes, grant) {
-		r.wrong("It does not announce the grant type %s: tokens will not be renewed.", grant)
+		r.mind("It may not renew: it does not announce the grant type %s.", grant) // some that do leave it out
 	}
 	offline := slices.Contains(m.Scopes, oidc.ScopeOfflineAccess)
 	r.fact("scope offline_access", yesOrNo(offline))

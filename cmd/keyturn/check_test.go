@@ -115,7 +115,6 @@ func TestCheckSaysWhatWillNotWork(t *testing.T) {
 		entryFor(scripted.New(t), "good", "")+entryFor(keyless, "keyless", ""))
 	says(t, output,
 		"It does not announce the response type code, the only one that Keyturn uses.",
-		"It does not announce the grant type refresh_token: tokens will not be renewed.",
 		"It does not take PKCE with S256, only plain.",
 		"It signs id tokens only with HS256, none, which proves nothing: sign-ins will be refused.",
 		"Its keys could not be read at "+odd.URL+"/nowhere: it answers with status 404.",
@@ -130,6 +129,25 @@ func TestCheckSaysWhatWillNotWork(t *testing.T) {
 	)
 	if code != 1 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// Glewlwyd renews and does not announce it; oauth2-mock-server announces no client authentication but none, and takes any.
+func TestWhatAProviderMayDoWithoutAnnouncingItStandsAgainstNothing(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.Document = func(document map[string]any) {
+		document["grant_types_supported"] = []string{"authorization_code", "implicit"}
+		document["token_endpoint_auth_methods_supported"] = []string{"none"}
+	}
+	output, code := runCheck(t, entryFor(idp, "work", ""))
+	says(t, output,
+		"To know:\n", "- It may not renew: it does not announce the grant type refresh_token.\n",
+		"- It announces only clients that do not authenticate; Keyturn sends what is set nevertheless, by client_secret_basic.\n",
+		"Nothing stands against signing in.",
+	)
+	if code != 0 {
+		t.Errorf("exit code %d:\n%s", code, output)
 	}
 }
 
