@@ -84,7 +84,11 @@ func (p *OIDC) Check(ctx context.Context) Report {
 	r.fact("back-channel logout", yesOrNo(m.BackChannelLogout))
 	r.fact("iss in answers", yesOrNo(m.IssInAuthorization))
 	r.fact("PKCE", orNotAnnounced(m.PKCE))
-	r.fact("id tokens signed with", orNotAnnounced(m.Algs))
+	if len(m.Algs) == 0 {
+		r.fact("id tokens signed with", orNotAnnounced(nil))
+	} else {
+		r.fact("id tokens signed with", strings.Join(accepted(m.Algs), ", "))
+	}
 	r.fact("scopes asked for", strings.Join(m.scopes(p.config), " "))
 	r.EndsSession, r.BackChannelLogout = m.EndSessionURL != "", m.BackChannelLogout
 	if len(m.misfits) > 0 {
@@ -153,9 +157,13 @@ func (p *OIDC) checkGrants(r *Report, m *metadata) {
 }
 
 func (p *OIDC) checkKeys(ctx context.Context, r *Report, m *metadata) {
-	symmetric := func(alg string) bool { return alg == "none" || strings.HasPrefix(alg, "HS") }
-	if len(m.Algs) > 0 && !slices.ContainsFunc(m.Algs, func(alg string) bool { return !symmetric(alg) }) {
+	symmetric := slices.DeleteFunc(slices.Clone(m.Algs), func(alg string) bool { return !strings.HasPrefix(alg, "HS") })
+	switch others := slices.DeleteFunc(slices.Clone(m.Algs), func(alg string) bool { return alg == "none" || strings.HasPrefix(alg, "HS") }); {
+	case len(m.Algs) > 0 && len(others) == 0:
 		r.wrong("It signs id tokens only with %s, which proves nothing: sign-ins will be refused.", strings.Join(m.Algs, ", "))
+	case len(symmetric) > 0:
+		r.mind("For some clients it signs id tokens with %s, which proves nothing: the client has to be registered there for %s.",
+			strings.Join(symmetric, ", "), strings.Join(m.algs, " or "))
 	}
 	var keys struct {
 		Keys []json.RawMessage `json:"keys"`

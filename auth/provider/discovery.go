@@ -318,18 +318,28 @@ func unusable(endpoint, issuer string) (why string) {
 
 // signingAlgs are the announced algorithms that prove anything.
 func (m *metadata) signingAlgs() []string {
-	algs := slices.DeleteFunc(slices.Clone(m.Algs), func(alg string) bool { return !slices.Contains(signingAlgs, jose.SignatureAlgorithm(alg)) })
-	if len(algs) == 0 {
-		return []string{oidc.RS256}
+	if algs := accepted(m.Algs); len(algs) > 0 {
+		return algs
 	}
-	return algs
+	return []string{oidc.RS256}
+}
+
+// accepted leaves out algorithms that prove nothing.
+func accepted(algs []string) []string {
+	return slices.DeleteFunc(slices.Clone(algs), func(alg string) bool { return !slices.Contains(signingAlgs, jose.SignatureAlgorithm(alg)) })
+}
+
+// algOf is the algorithm that a JWT says it is signed with.
+func algOf(token auth.Secret) string {
+	jwt, _ := auth.ParseJWT(token)
+	alg, _ := jwt.Header["alg"].(string)
+	return alg
 }
 
 // lacks says whether a token is signed with an algorithm that proves something, but is not announced.
 func (m *metadata) lacks(token auth.Secret) bool {
-	jwt, _ := auth.ParseJWT(token)
-	alg, _ := jwt.Header["alg"].(string)
-	return slices.Contains(signingAlgs, jose.SignatureAlgorithm(alg)) && !slices.Contains(m.algs, alg)
+	alg := algOf(token)
+	return len(accepted([]string{alg})) > 0 && !slices.Contains(m.algs, alg)
 }
 
 // hostLetters are the characters of a host and a port in a URL.

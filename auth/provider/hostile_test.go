@@ -294,3 +294,18 @@ func TestAWithdrawnKeyIsForgotten(t *testing.T) {
 		t.Errorf("after an hour: %v", err)
 	}
 }
+
+// A client that is registered for HS256 signs nobody in: the log says what to do about it.
+func TestAnIDTokenSignedWithASecretNamesTheRemedy(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.IDToken = func(signed string) string {
+		return scripted.SignWith(hmacKey([]byte(strings.Repeat(scripted.ClientSecret, 4))), payloadOf(signed), nil)
+	}
+	_, err := signIn(t, newOIDC(t, idp, nil), nil)
+	var failed *provider.SignInError
+	want := "id token is signed with HS256, which proves nothing: register the client there for ES256 or RS256 (id_token_signed_response_alg)"
+	if !errors.As(err, &failed) || failed.Code != "invalid_id_token" || failed.Detail != want {
+		t.Errorf("%v", err)
+	}
+}

@@ -42,6 +42,10 @@ func (m *metadata) verify(
 	}
 	if err != nil {
 		use.unfit = use.unfit || m.lacks(idToken)
+		if alg := algOf(idToken); alg != "" && len(accepted([]string{alg})) == 0 {
+			err = fmt.Errorf("id token is signed with %s, which proves nothing: register the client there for %s (id_token_signed_response_alg)",
+				short(alg), strings.Join(m.algs, " or "))
+		}
 		return verified{}, err
 	}
 	token.Issuer = auth.CanonicalIssuer(token.Issuer)

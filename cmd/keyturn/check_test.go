@@ -63,22 +63,23 @@ func TestCheckSaysWhatAGoodProviderCan(t *testing.T) {
 	idp.Document = func(document map[string]any) {
 		document["scopes_supported"] = []string{"openid", "offline_access", "\x1b[31mred"}
 		document["code_challenge_methods_supported"] = []string{"S256"}
-		document["grant_types_supported"] = []string{"authorization_code", "refresh_token"}
+		document["grant_types_supported"] = []string{"authorization_code", "refresh_token", "\x1b[31mRED"}
 		document["end_session_endpoint"] = idp.URL + "/logout"
 		document["backchannel_logout_supported"] = true
 		document["authorization_response_iss_parameter_supported"] = true
-		document["id_token_signing_alg_values_supported"] = []string{"ES256", "\x1b[31mRED"}
+		document["id_token_signing_alg_values_supported"] = []string{"ES256", "HS256", "HS512", "XS256"}
 	}
 	output, code := runCheck(t, entryFor(idp, "work", "")+"  - {type: github, client_id: x, client_secret: the-secret}\n")
 	says(t, output,
 		"issuer                   "+idp.URL+"\n", "token endpoint           "+idp.URL+"/token\n",
 		"revocation endpoint      "+idp.URL+"/revoke\n", "introspection endpoint   none\n",
 		"end of session           "+idp.URL+"/logout\n",
-		"back-channel logout      yes\n", "iss in answers           yes\n", "PKCE                     S256\n", "ES256, ?[31mRED\n",
+		"back-channel logout      yes\n", "iss in answers           yes\n", "PKCE                     S256\n", "id tokens signed with    ES256\n",
+		"- For some clients it signs id tokens with HS256, HS512, which proves nothing: the client has to be registered there for ES256.\n",
 		"scopes asked for         openid offline_access\n", "scope offline_access     yes\n",
 		"keys                     1 at "+idp.URL+"/keys\n",
 		"client authentication    client_secret_basic; it takes client_secret_basic\n",
-		"grant types              authorization_code, refresh_token\n",
+		"grant types              authorization_code, refresh_token, ?[31mRED\n",
 		"callback URL           https://keyturn.example/auth/work/callback\n", "post-logout redirect   https://keyturn.example/\n",
 		"back-channel logout    https://keyturn.example/auth/work/backchannel-logout\n",
 		`github (type github, shown as "GitHub")`, "renews                   if set so\n",
