@@ -2,6 +2,7 @@ package provider
 
 import (
 	"errors"
+	"net/url"
 	"slices"
 
 	"keyturn/auth"
@@ -84,8 +85,8 @@ func asEither[T any](p *OIDC, m *metadata, call func(*tokenendpoint.Client) (T, 
 	}
 	first := err
 	result, err = call(p.client(m, string(other)))
-	if codeOf(err) == invalidClient && codeOf(first) == "invalid_request" {
-		err = first // about the request, then, which only who knows the client looks at
+	if codeOf(err) == invalidClient && codeOf(first) != invalidClient {
+		err = first // about the request, then, or what the client may do, which only who knows the client looks at
 	}
 	return result, string(other), err
 }
@@ -102,11 +103,15 @@ func codeOf(err error) string {
 // otherThan is the method that the provider may understand if not the one that it refused so; empty when it meant something else.
 func (p *OIDC) otherThan(m *metadata, refusal error) tokenendpoint.AuthMethod {
 	code, post := codeOf(refusal), tokenendpoint.ClientSecretPost
+	codes := []string{invalidClient, "invalid_request"}
+	if pair := p.config.ClientID + p.config.ClientSecret.Reveal(); url.QueryEscape(pair) != pair {
+		codes = append(codes, "unauthorized_client") // Glewlwyd's word for a secret that it did not decode (RFC 6749 section 2.3.1)
+	}
 	switch method := authMethod(p.config, m.TokenAuthMethods); {
 	case method == tokenendpoint.PrivateKeyJWT && code == invalidClient:
 		return tokenendpoint.PrivateKeyJWTForIssuer
 	case method == tokenendpoint.ClientSecretBasic && p.config.ClientAuth == "" && slices.Contains(m.TokenAuthMethods, string(post)) &&
-		slices.Contains([]string{invalidClient, "invalid_request"}, code):
+		slices.Contains(codes, code):
 		return post
 	}
 	return ""

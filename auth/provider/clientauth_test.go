@@ -169,12 +169,15 @@ func TestOtherEndpointsAnnounceTheirOwnMethods(t *testing.T) {
 func TestWhichRefusalsOfACodeAreTriedWithTheOtherMethod(t *testing.T) {
 	t.Parallel()
 	configured := func(c *provider.Config) { c.ClientAuth = tokenendpoint.ClientSecretBasic }
+	plain := func(c *provider.Config) { c.ClientSecret = "needs-no.encoding" }
 	for name, c := range map[string]struct {
 		code  string
 		edit  func(*provider.Config)
 		again bool
 	}{
 		"of the client":                   {"invalid_client", nil, true},
+		"of a secret not decoded":         {"unauthorized_client", nil, true},
+		"of what the client may do":       {"unauthorized_client", plain, false},
 		"of the request":                  {"invalid_request", nil, true},
 		"of the code":                     {"invalid_grant", nil, false},
 		"of the client, as configured":    {"invalid_client", configured, false},
@@ -259,8 +262,9 @@ func TestResourceAndTokenParamsAreSentWithEveryRequest(t *testing.T) {
 // there is what has to be mended, and not the other method.
 func TestTheFaultOfARequestIsToldAndNotThatOfTheOtherMethod(t *testing.T) {
 	t.Parallel()
-	for _, path := range []string{"/par", "/token"} {
-		t.Run(path, func(t *testing.T) {
+	for _, fault := range [][2]string{{"/par", "invalid_request"}, {"/token", "invalid_request"}, {"/token", "unauthorized_client"}} {
+		path, told := fault[0], fault[1]
+		t.Run(path+" "+told, func(t *testing.T) {
 			t.Parallel()
 			idp := scripted.New(t)
 			calls, plain := 0, idp.Config.Handler
@@ -270,7 +274,7 @@ func TestTheFaultOfARequestIsToldAndNotThatOfTheOtherMethod(t *testing.T) {
 					return
 				}
 				calls++
-				status, code := http.StatusBadRequest, "invalid_request"
+				status, code := http.StatusBadRequest, told
 				if r.Header.Get("Authorization") == "" {
 					status, code = http.StatusUnauthorized, "invalid_client"
 				}
@@ -285,7 +289,7 @@ func TestTheFaultOfARequestIsToldAndNotThatOfTheOtherMethod(t *testing.T) {
 			}
 			_, err := signIn(t, newOIDC(t, idp, nil), nil)
 			var failed *provider.SignInError
-			if !errors.As(err, &failed) || failed.Failure.Code != "invalid_request" || calls != 2 {
+			if !errors.As(err, &failed) || failed.Failure.Code != told || calls != 2 {
 				t.Errorf("after %d calls: %v", calls, err)
 			}
 		})
