@@ -168,7 +168,7 @@ func (p *OIDC) checkKeys(ctx context.Context, r *Report, m *metadata) {
 	var keys struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if err := p.document(ctx, m.JWKSURL, &keys); err != nil {
+	if err := document(ctx, p.documents, m.JWKSURL, &keys); err != nil {
 		r.wrong("Its keys could not be read at %s: %s.", m.JWKSURL, reason(err))
 		return
 	}
@@ -191,33 +191,36 @@ func (p *OIDC) checkKeys(ctx context.Context, r *Report, m *metadata) {
 // whyNoMetadata says in words what discovery ran into.
 func (p *OIDC) whyNoMetadata(ctx context.Context, err error) string {
 	at := strings.TrimSuffix(p.config.Issuer, "/") + "/.well-known/openid-configuration"
-	var document struct {
+	var told struct {
 		Issuer string `json:"issuer"`
 	}
-	why := p.document(ctx, at, &document)
+	why := document(ctx, p.discovery.client, at, &told)
 	switch {
 	case why != nil:
 		return fmt.Sprintf("The metadata could not be read at %s: %s.", at, reason(why))
-	case document.Issuer != p.config.Issuer:
+	case told.Issuer != p.config.Issuer:
 		return fmt.Sprintf("The issuer in the metadata is %q, the settings say %q: they must be the same, a slash at the end included.",
-			short(document.Issuer), p.config.Issuer)
+			short(told.Issuer), p.config.Issuer)
 	default:
 		return fmt.Sprintf("The metadata cannot be used: %s.", short(err.Error()))
 	}
 }
 
 // document reads a JSON document of the provider's.
-func (p *OIDC) document(ctx context.Context, at string, into any) error {
+func document(ctx context.Context, client *http.Client, at string, into any) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
 		return fmt.Errorf("the address is unusable")
 	}
 	request.Header.Set("Accept", "application/json")
-	response, err := p.documents.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}
 	defer response.Body.Close()
+	if to, err := response.Location(); err == nil && response.StatusCode/100 == 3 {
+		return fmt.Errorf("it answers with status %d and a redirect to %s, which is not followed", response.StatusCode, to)
+	}
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("it answers with status %d", response.StatusCode)
 	}

@@ -202,6 +202,19 @@ func moved(err error) bool {
 		slices.Contains([]int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone}, refusal.Failure.Status))
 }
 
+// redirectedOnce is a client that follows one redirect within the origin: frameworks answer so for a slash at the end that is missing.
+// The issuer in what is found there still has to be the right one.
+func redirectedOnce(client *http.Client) *http.Client {
+	once := *client
+	once.CheckRedirect = func(r *http.Request, via []*http.Request) error {
+		if from := via[0].URL; len(via) > 1 || r.URL.Scheme != from.Scheme || r.URL.Host != from.Host || r.URL.User != nil {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}
+	return &once
+}
+
 // errMetadata says that the provider answered, with what is no metadata of its own: trying again will not help.
 var errMetadata = errors.New("unusable metadata")
 

@@ -52,6 +52,48 @@ func documentAt(t *testing.T, at string) (document map[string]any) {
 	return document
 }
 
+// Frameworks redirect to the same path with a slash at its end. What leads anywhere else, or on and on, is not followed, and the check
+// says where it leads.
+func TestMetadataBehindARedirect(t *testing.T) {
+	t.Parallel()
+	const at = "/.well-known/openid-configuration"
+	other := scripted.New(t)
+	for name, c := range map[string]struct {
+		to       func(own string) string
+		followed bool
+	}{
+		"with a slash":      {func(string) string { return at + "/" }, true},
+		"with its host":     {func(own string) string { return own + at + "/" }, true},
+		"round and round":   {func(string) string { return at }, false},
+		"to another port":   {func(string) string { return other.URL + at }, false},
+		"with another name": {func(own string) string { return strings.Replace(own, "127.0.0.1", "localhost", 1) + at + "/" }, false},
+		"to another scheme": {func(own string) string { return strings.Replace(own, "http:", "https:", 1) + at + "/" }, false},
+		"as somebody":       {func(own string) string { return strings.Replace(own, "://", "://a:b@", 1) + at + "/" }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			plain := idp.Config.Handler
+			idp.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == at {
+					w.Header().Set("Location", c.to(idp.URL))
+					w.WriteHeader(http.StatusMovedPermanently)
+					return
+				}
+				r.URL.Path = strings.TrimSuffix(r.URL.Path, "/")
+				plain.ServeHTTP(w, r)
+			})
+			p := newOIDC(t, idp, nil)
+			_, err := signIn(t, p, nil)
+			report := p.Check(t.Context())
+			told := len(report.Wrong) == 1 && strings.Contains(report.Wrong[0], "status 301 and a redirect to ")
+			if (err == nil) != c.followed || told == c.followed || other.Calls(at) != 0 {
+				t.Errorf("%v, check: %q", err, report.Wrong)
+			}
+		})
+	}
+}
+
 // Documents that are compressed unasked, or begin with a byte order mark, are read as they are meant.
 func TestDocumentsAreReadAsTheyAreMeant(t *testing.T) {
 	t.Parallel()

@@ -46,7 +46,7 @@ func NewOIDC(config Config, options Options) (*OIDC, error) {
 	documents.Transport = limited{documents.Transport}
 	return &OIDC{
 		config: config, options: options, documents: documents, tokens: tokens,
-		discovery: &discovery{issuer: config.Issuer, client: documents, now: options.Now, log: options.Log},
+		discovery: &discovery{issuer: config.Issuer, client: redirectedOnce(documents), now: options.Now, log: options.Log},
 	}, nil
 }
 
