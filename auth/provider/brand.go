@@ -239,7 +239,7 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 		return auth.SignedIn{}, errors.New("finish sign-in: session of another provider")
 	}
 	if callback.Get("error") != "" {
-		return auth.SignedIn{}, errorAnswer(callback)
+		return auth.SignedIn{}, errorAnswer(callback, b.config.Scopes)
 	}
 	if callback.Has("denied") || callback.Get("openid.mode") == "cancel" { // as OAuth 1.0a and OpenID 2.0 say it
 		return auth.SignedIn{}, &SignInError{Code: "access_denied"}

@@ -105,6 +105,11 @@ func (p *OIDC) Check(ctx context.Context) Report {
 	}
 	p.checkClient(&r, m)
 	p.checkGrants(&r, m)
+	asked := m.scopes(p.config)
+	if unasked := slices.DeleteFunc(slices.Clone(p.config.Scopes), func(scope string) bool { return slices.Contains(asked, scope) }); len(unasked) > 0 {
+		r.mind("Not asked for, because it is not announced: %s. Name it in KEYTURN_SCOPES, or scopes in the file, to ask all the same.",
+			strings.Join(unasked, " "))
+	}
 	p.checkKeys(ctx, &r, m)
 	if m.RevocationURL == "" {
 		r.mind("It announces no revocation: after a sign-out its tokens live on until they expire.")

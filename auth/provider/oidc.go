@@ -164,7 +164,7 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 		return auth.SignedIn{}, signInError("issuer_mismatch", "the answer's iss is not the provider's")
 	}
 	if callback.Get("error") != "" {
-		return auth.SignedIn{}, errorAnswer(callback)
+		return auth.SignedIn{}, errorAnswer(callback, m.scopes(p.config))
 	}
 	code := callback.Get("code")
 	if code == "" {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/markbates/goth"
@@ -275,7 +276,11 @@ func unused(answer auth.Answer, err error) error {
 	return err
 }
 
-// errorAnswer is the provider's error answer to an authorization request (RFC 6749 section 4.1.2.1).
-func errorAnswer(callback url.Values) error {
-	return &SignInError{Code: callback.Get("error"), Said: callback.Get("error_description")}
+// errorAnswer is the provider's error answer to an authorization request for scopes (RFC 6749 section 4.1.2.1).
+func errorAnswer(callback url.Values, asked []string) error {
+	failed := &SignInError{Code: callback.Get("error"), Said: callback.Get("error_description")}
+	if failed.Code == "invalid_scope" {
+		failed.Detail = fmt.Sprintf("it was asked for %q; KEYTURN_SCOPES, or scopes in the file, says what to ask for", strings.Join(asked, " "))
+	}
+	return failed
 }

@@ -77,6 +77,7 @@ func TestCheckSaysWhatAGoodProviderCan(t *testing.T) {
 		"back-channel logout      yes\n", "iss in answers           yes\n", "PKCE                     S256\n", "id tokens signed with    ES256\n",
 		"- For some clients it signs id tokens with HS256, HS512, which proves nothing: the client has to be registered there for ES256.\n",
 		"scopes asked for         openid offline_access\n", "scope offline_access     yes\n",
+		"- Not asked for, because it is not announced: profile email. Name it in KEYTURN_SCOPES, or scopes in the file, to ask all the same.\n",
 		"keys                     1 at "+idp.URL+"/keys\n",
 		"client authentication    client_secret_basic; it takes client_secret_basic\n",
 		"grant types              authorization_code, refresh_token, ?[31mRED\n",

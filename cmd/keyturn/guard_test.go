@@ -223,7 +223,7 @@ func TestAFailedSignInIsSaidInPlainWords(t *testing.T) {
 			idp.Authorization = code(func(q url.Values) { q.Set("error", "quota"); q.Set("error_description", "Too many of you.") })
 		}, "answered with the error quota. It says: “Too many of you.”", "code=quota"},
 		"a scope that it refuses": {func() { idp.Authorization = code(func(q url.Values) { q.Set("error", "invalid_scope") }) },
-			"The operator has to mend that; it is not your doing.</bdi></p><p>Trying again will not help until then.", "code=invalid_scope"},
+			"The operator has to mend that; it is not your doing.</bdi></p><p>Trying again will not help until then.", "KEYTURN_SCOPES"},
 		"another's userinfo": {func() {
 			idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{"sub": "bob"}) }
 		},
