@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -36,16 +37,21 @@ func Loopback(host string) bool {
 // time gains nothing. A provider that itself stands inside may name what is inside. It is safe for concurrent use.
 type guard struct {
 	issuer string // host
+	typed  bool   // it is an address, into the settings
 
-	mu    sync.Mutex
-	known bool
-	at    reach // of the issuer, once known; one that was outside once stays outside
+	mu sync.Mutex
+	// Where the issuer has answered, which over TLS takes its certificate: where its name leads, or a connection is refused, says nothing.
+	inside, outside bool
 }
 
 func newGuard(issuer string) *guard {
 	g := &guard{}
 	if u, err := url.Parse(issuer); err == nil {
 		g.issuer = u.Hostname()
+	}
+	if address, err := netip.ParseAddr(g.issuer); err == nil {
+		g.typed = true
+		g.reached(address)
 	}
 	return g
 }
@@ -78,20 +84,39 @@ func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, er
 	return dialer.DialContext(ctx, network, address)
 }
 
-// check refuses addresses that are not the provider's to name.
+// check refuses addresses that are not the provider's to name. A name that has never led the issuer itself inside does not come to do so
+// once it has been reached outside; one that has done both, as with a public and a private address, goes on.
 func (g *guard) check(host string, address netip.Addr) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	at, own := reachOf(address), strings.EqualFold(host, g.issuer)
-	if own && (!g.known || at == outside) {
-		g.known, g.at = true, at
-	}
-	_, err := netip.ParseAddr(g.issuer)
-	switch typed := own && err == nil; { // typed: into the settings
-	case at == outside, typed, at == inside && g.known && g.at == inside:
+	own := g.isIssuer(host)
+	switch at := reachOf(address); {
+	case at == outside, own && g.typed, at == inside && (g.inside || own && !g.outside):
 		return nil
 	}
 	return fmt.Errorf("%s leads to %s, inside this network or to no host at all, and the issuer is not there: it is not called", short(host), address)
+}
+
+func (g *guard) isIssuer(host string) bool { return strings.EqualFold(host, g.issuer) }
+
+// reached notes where the issuer is.
+func (g *guard) reached(address netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := reachOf(address)
+	g.inside, g.outside = g.inside || at == inside, g.outside || at == outside
+}
+
+// learning notes where the issuer is once a request to it has a connection, and before it is sent.
+func (g *guard) learning(r *http.Request) *http.Request {
+	if !g.isIssuer(r.URL.Hostname()) {
+		return r
+	}
+	return r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		if at, err := netip.ParseAddrPort(got.Conn.RemoteAddr().String()); err == nil {
+			g.reached(at.Addr())
+		}
+	}}))
 }
 
 // guarded sends a request directly, under guard, or by the proxy of the environment. Behind a proxy names are the proxy's to
@@ -105,7 +130,7 @@ type guarded struct {
 func (t *guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 	proxy, err := t.proxied.Proxy(r)
 	if err == nil && proxy == nil {
-		return t.direct.RoundTrip(r)
+		return t.direct.RoundTrip(t.guard.learning(r))
 	}
 	if address, notOne := netip.ParseAddr(r.URL.Hostname()); err == nil && notOne == nil {
 		err = t.guard.check(r.URL.Hostname(), address)

@@ -1,10 +1,13 @@
 package provider
 
 import (
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -12,13 +15,14 @@ import (
 const (
 	public  = "93.184.216.34"
 	private = "10.1.2.3"
+	both    = private + " " + public
 )
 
 func TestWhereAProviderMayHaveKeyturnCall(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		issuer, resolves, host, address string
-		allowed                         bool
+		issuer, reached, host, address string
+		allowed                        bool
 	}{
 		"another host outside":              {"id.example", public, "keys.example", "2606:2800:21f::1", true},
 		"this machine":                      {"id.example", public, "keys.example", "127.0.0.1", false},
@@ -51,14 +55,22 @@ func TestWhereAProviderMayHaveKeyturnCall(t *testing.T) {
 		"the cloud's as the issuer":         {"evil.example", "", "evil.example", "169.254.169.254", false},
 		"link-local, typed in the settings": {"169.254.7.7", "", "169.254.7.7", "169.254.7.7", true},
 		"outside, from inside":              {"sso.corp", private, "keys.example", public, true},
+		"the issuer, first tried inside":    {"id.example", "", "id.example", private, true},
+		"the issuer, first tried outside":   {"id.example", "", "id.example", public, true},
+		"the issuer, inside and outside":    {"sso.corp", both, "sso.corp", "127.0.0.1", true},
+		"inside, from inside and outside":   {"sso.corp", both, "keys.corp", private, true},
+		"the cloud's, inside and outside":   {"sso.corp", both, "sso.corp", "169.254.169.254", false},
+		"a container, from the link":        {"169.254.7.7", "", "keys.corp", private, false},
+		"inside, from an address outside":   {public, "", "keys.corp", private, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuard("http://" + c.issuer + ":8080/realm")
-			if c.resolves != "" {
-				if err := g.check(c.issuer, netip.MustParseAddr(c.resolves)); err != nil {
+			for at := range strings.FieldsSeq(c.reached) {
+				if err := g.check(c.issuer, netip.MustParseAddr(at)); err != nil {
 					t.Fatal(err)
 				}
+				g.reached(netip.MustParseAddr(at))
 			}
 			if err := g.check(c.host, netip.MustParseAddr(c.address)); (err == nil) != c.allowed {
 				t.Errorf("error %v", err)
@@ -89,9 +101,7 @@ func TestANameThatLeadsInsideIsNotDialled(t *testing.T) {
 	for issuer, allowed := range map[string]bool{"https://id.example": false, byName: true} {
 		g := newGuard(issuer)
 		if !allowed {
-			if err := g.check("id.example", netip.MustParseAddr(public)); err != nil {
-				t.Fatal(err)
-			}
+			g.reached(netip.MustParseAddr(public))
 		}
 		before := len(called)
 		response, err := g.client(Options{}, 15*time.Second).Get(byName)
@@ -101,5 +111,54 @@ func TestANameThatLeadsInsideIsNotDialled(t *testing.T) {
 		if (err == nil) != allowed || (len(called) == before+1) != allowed {
 			t.Errorf("%s: %v, called %d times", issuer, err, len(called)-before)
 		}
+	}
+}
+
+// Of several addresses that a name has, one that is tried in vain is not where the issuer is: a provider inside with a public address
+// beside, which refuses connections or is late, stays one inside.
+func TestWhereTheIssuerIsShowsWhenItAnswers(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	stranger := httptest.NewUnstartedServer(http.NotFoundHandler()) // its certificate is not the issuer's
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	stranger.StartTLS()
+	t.Cleanup(stranger.Close)
+	closed := httptest.NewServer(nil)
+	closed.Close()
+	for name, c := range map[string]struct {
+		url    string
+		inside bool
+	}{"it answers": {plain.URL, true}, "somebody else answers": {stranger.URL, false}, "nobody answers": {closed.URL, false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			issuer := strings.Replace(c.url, "127.0.0.1", "localhost", 1)
+			g := newGuard(issuer)
+			if err := g.check("localhost", netip.MustParseAddr(public)); err != nil {
+				t.Fatal(err)
+			}
+			var tried sync.WaitGroup
+			for range 8 {
+				tried.Go(func() {
+					response, err := g.client(Options{}, 15*time.Second).Get(issuer)
+					if err == nil {
+						response.Body.Close()
+					}
+					if (err == nil) != c.inside {
+						t.Errorf("error %v", err)
+					}
+				})
+			}
+			tried.Wait()
+			if err := g.check("keys.corp", netip.MustParseAddr(private)); (err == nil) != c.inside {
+				t.Errorf("a name of its metadata: %v", err)
+			}
+			g.reached(netip.MustParseAddr(public))
+			for _, host := range []string{"localhost", "keys.corp"} {
+				if err := g.check(host, netip.MustParseAddr(private)); (err == nil) != c.inside {
+					t.Errorf("%s, once it has answered outside: %v", host, err)
+				}
+			}
+		})
 	}
 }
