@@ -59,7 +59,7 @@ func newGuard(issuer string) *guard {
 // client is an HTTP client for calls to the provider. A test's own transport is left as it is.
 func (g *guard) client(options Options, timeout time.Duration) *http.Client {
 	client := backChannel(options, timeout)
-	if proxied, ok := client.Transport.(*http.Transport); ok && options.Transport == nil {
+	if proxied, ok := client.Transport.(discreet); ok && options.Transport == nil {
 		direct := proxied.Clone()
 		direct.Proxy, direct.DialContext = nil, g.dial
 		client.Transport = &guarded{guard: g, direct: direct, proxied: proxied}
@@ -122,8 +122,9 @@ func (g *guard) learning(r *http.Request) *http.Request {
 // guarded sends a request directly, under guard, or by the proxy of the environment. Behind a proxy names are the proxy's to
 // resolve and to refuse.
 type guarded struct {
-	guard           *guard
-	direct, proxied *http.Transport
+	guard   *guard
+	direct  *http.Transport
+	proxied discreet
 }
 
 // RoundTrip implements http.RoundTripper.

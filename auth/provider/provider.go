@@ -117,6 +117,8 @@ func backChannel(options Options, timeout time.Duration) *http.Client {
 	}
 	if options.Transport != nil {
 		client.Transport = options.Transport
+	} else if own, ok := client.Transport.(*http.Transport); ok {
+		client.Transport = discreet{own}
 	}
 	return client
 }

@@ -263,6 +263,7 @@ func (s *Settings) read(from *sources) error {
 		return err
 	}
 	s.Warnings = append(s.Warnings, from.unknownVariables(list)...)
+	s.Warnings = append(s.Warnings, from.unusableProxies()...)
 	return nil
 }
 

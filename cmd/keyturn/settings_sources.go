@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/http/httpproxy"
 
 	"keyturn/auth/keyfile"
 )
@@ -117,5 +120,23 @@ func (s *sources) unknownVariables(list []setting) []string {
 		warnings = append(warnings, oneLine(errors.New(about)).Error())
 	}
 	slices.Sort(warnings)
+	return warnings
+}
+
+// unusableProxies warns of environment variables that name no proxy. net/http passes them over without a word, or takes http://http://HOST
+// for what was meant.
+func (s *sources) unusableProxies() []string {
+	var warnings []string
+	for _, names := range [][]string{{"HTTP_PROXY", "http_proxy"}, {"HTTPS_PROXY", "https_proxy"}} {
+		i := slices.IndexFunc(names, func(name string) bool { return s.env[name] != "" }) // the first counts
+		if i < 0 {
+			continue
+		}
+		config := httpproxy.Config{HTTPSProxy: s.env[names[i]]}
+		proxy, err := config.ProxyFunc()(&url.URL{Scheme: "https", Host: "any.example"})
+		if err != nil || proxy == nil || proxy.Hostname() == "" || strings.HasSuffix(proxy.Host, ":") {
+			warnings = append(warnings, names[i]+": is not the URL of a proxy, and what is to go by it goes directly or not at all; allowed: http://HOST:PORT")
+		}
+	}
 	return warnings
 }
