@@ -66,7 +66,7 @@ func (p Policy) NextAt(g *Grant) time.Time {
 	if st.InvalidRequests > 0 || st.Open != "" || st.NextTry.After(next) {
 		next = st.NextTry
 	}
-	if last := g.Standing.AutomaticAt; g.Tokens.Assumed && !last.IsZero() && next.Before(last.Add(minInterval)) {
+	if last := st.AutomaticAt; g.Tokens.Assumed && st.Open == "" && !last.IsZero() && next.Before(last.Add(minInterval)) {
 		next = last.Add(minInterval)
 	}
 	return next

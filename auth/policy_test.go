@@ -33,7 +33,10 @@ func TestPolicyDue(t *testing.T) {
 		"but not in a loop":              {policy, time.Hour, func(g *Grant) { g.Tokens.RefreshExpiresAt = start.Add(time.Second) }, 30 * time.Minute},
 		"once more soon, fresh or not":   {policy, time.Hour, func(g *Grant) { g.Standing.InvalidRequests, g.Standing.NextTry = 1, start.Add(2*time.Second) }, 2 * time.Second},
 		"an assumed lifetime waits 30 s": {Policy{MaxAge: time.Second}, time.Hour, func(g *Grant) { g.Tokens.Assumed, g.Standing.AutomaticAt = true, start }, 30 * time.Second},
-		"a stated lifetime is believed":  {Policy{MaxAge: time.Second}, time.Hour, func(g *Grant) { g.Standing.AutomaticAt = start }, time.Second},
+		"but not with a lost answer": {Policy{MaxAge: time.Second}, time.Hour, func(g *Grant) {
+			g.Tokens.Assumed, g.Standing = true, Standing{AutomaticAt: start, Open: CodeReplayed, NextTry: start.Add(time.Second)}
+		}, time.Second},
+		"a stated lifetime is believed": {Policy{MaxAge: time.Second}, time.Hour, func(g *Grant) { g.Standing.AutomaticAt = start }, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -89,8 +89,8 @@ func (r *Rotator) startStoring() {
 	})
 }
 
-// holdShelf keeps the leases of what is on the shelf until ctx is done. Whoever got one would present a refresh token whose successor is
-// there. A database may take that while it takes no renewals.
+// holdShelf holds the leases of what is on the shelf until ctx is done, and takes those that a process before it had. Whoever got one would
+// present a refresh token whose successor is there. A database may take that while it takes no renewals.
 func (r *Rotator) holdShelf(ctx context.Context) {
 	for wait := time.Duration(0); ; {
 		select {
@@ -102,7 +102,7 @@ func (r *Rotator) holdShelf(ctx context.Context) {
 		ids := slices.Collect(maps.Keys(r.shelf))
 		r.mu.Unlock()
 		wait = leaseExtend
-		if r.Vault.Hold(ctx, ids, r.owner, LeaseTTL) != nil {
+		if held, err := r.Vault.Hold(ctx, ids, r.owner, LeaseTTL); err != nil || held < len(ids) {
 			wait = leaseAgain
 		}
 	}

@@ -188,10 +188,12 @@ func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) e
 }
 
 // Hold implements auth.Vault.
-func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) error {
-	_, err := db.exec(ctx, `UPDATE grants SET lease_until = keyturn_now() + $3 WHERE id IN
-		(SELECT id FROM grants WHERE id = ANY($1) AND lease_owner = $2 FOR UPDATE SKIP LOCKED)`, ids, owner, ttl.Microseconds())
-	return err
+func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) (held int, err error) {
+	db.claimOwner(owner)
+	n, err := db.exec(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3 WHERE id IN
+		(SELECT id FROM grants WHERE id = ANY($1) AND (lease_owner IN ($2, $4, '') OR lease_until <= keyturn_now()) FOR UPDATE SKIP LOCKED)`,
+		ids, owner, ttl.Microseconds(), db.heir)
+	return int(n), err
 }
 
 // Present implements auth.Vault.

@@ -106,20 +106,29 @@ func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) e
 }
 
 // Hold implements auth.Vault.
-func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) error {
+func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) (held int, err error) {
+	if err := db.owners.Claim(owner); err != nil {
+		return 0, err
+	}
 	rows := make([]key, len(ids))
 	for i, id := range ids {
 		rows[i] = key{grant: id}
 	}
-	return db.inLightTx(ctx, func(tx *writer) error {
-		until := vault.Micros(db.Now().Add(ttl))
+	err = db.inLightTx(ctx, func(tx *writer) error {
+		held = 0
+		now := db.Now()
 		for _, id := range ids {
-			if _, err := tx.Exec(`UPDATE grants SET lease_until = ? WHERE id = ? AND lease_owner = ?`, until, id, owner); err != nil {
+			n, err := affected(tx.Exec(`UPDATE grants SET lease_owner = ?1, lease_until = ?2
+				WHERE id = ?3 AND (lease_owner IN ('', ?1) OR lease_until <= ?4)`,
+				owner, vault.Micros(now.Add(ttl)), id, vault.Micros(now)))
+			if err != nil {
 				return err
 			}
+			held += int(n)
 		}
 		return nil
 	}, rows...)
+	return held, err
 }
 
 // Present implements auth.Vault.

@@ -160,12 +160,22 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 		_, err := f.Lease(t.Context(), other.ID, "another", 10*time.Second)
 		must(t, err)
 		f.clock.Advance(9 * time.Second)
-		must(t, f.Hold(t.Context(), []string{other.ID, "gone", f.grant.ID}, "first", 10*time.Second))
+		hold := func(want int) {
+			t.Helper()
+			held, err := f.Hold(t.Context(), []string{other.ID, "gone", f.grant.ID}, "first", 10*time.Second)
+			if must(t, err); held != want {
+				t.Errorf("held %d, want %d", held, want)
+			}
+		}
+		hold(1)
 		f.clock.Advance(9 * time.Second)
 		_, err = f.Lease(t.Context(), f.grant.ID, "second", 10*time.Second)
 		is(t, err, auth.ErrLeased)
-		_, err = f.Lease(t.Context(), other.ID, "second", 10*time.Second)
-		must(t, err)
+		hold(2) // the other's has run out
+		_, err = f.Lease(t.Context(), other.ID, "another", 10*time.Second)
+		is(t, err, auth.ErrLeased)
+		must(t, f.Release(t.Context(), f.grant.ID, "first"))
+		hold(2)
 	})
 	test("a clock that was set back does not lock a grant for ever", func(t *testing.T, f fixture) {
 		f.lease(t, "dead", 10*time.Second)
