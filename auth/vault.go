@@ -38,8 +38,8 @@ type Vault interface {
 	// Extend makes owner's lease run for ttl from now, also one that has run out and that nobody took since; ErrStale
 	// when another owner has.
 	Extend(ctx context.Context, id, owner string, ttl time.Duration) error
-	// Hold makes owner's leases run for ttl from now on those of the grants that nobody else has, and says on how many: also on those that
-	// are nobody's, or that owner's process has inherited. What is being written to at the moment it leaves out.
+	// Hold makes the leases of grants run for ttl from now, and says of how many: owner's own, those that its process has inherited, and those
+	// that others let run out, which become owner's. What has none, or is being written to at the moment, it leaves alone.
 	Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) (held int, err error)
 	// Present marks the refresh token as being presented at the given time; a mark that is there already stays, because
 	// a provider's reuse interval runs from the first time. ErrStale when owner's lease has run out.

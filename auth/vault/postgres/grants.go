@@ -191,7 +191,7 @@ func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) e
 func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) (held int, err error) {
 	db.claimOwner(owner)
 	n, err := db.exec(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3 WHERE id IN
-		(SELECT id FROM grants WHERE id = ANY($1) AND (lease_owner IN ($2, $4, '') OR lease_until <= keyturn_now()) FOR UPDATE SKIP LOCKED)`,
+		(SELECT id FROM grants WHERE id = ANY($1) AND (lease_owner IN ($2, $4) OR lease_owner <> '' AND lease_until <= keyturn_now()) FOR UPDATE SKIP LOCKED)`,
 		ids, owner, ttl.Microseconds(), db.heir)
 	return int(n), err
 }

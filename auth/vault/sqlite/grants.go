@@ -119,7 +119,7 @@ func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Dur
 		now := db.Now()
 		for _, id := range ids {
 			n, err := affected(tx.Exec(`UPDATE grants SET lease_owner = ?1, lease_until = ?2
-				WHERE id = ?3 AND (lease_owner IN ('', ?1) OR lease_until <= ?4)`,
+				WHERE id = ?3 AND (lease_owner = ?1 OR lease_owner <> '' AND lease_until <= ?4)`,
 				owner, vault.Micros(now.Add(ttl)), id, vault.Micros(now)))
 			if err != nil {
 				return err
