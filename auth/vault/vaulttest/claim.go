@@ -51,6 +51,30 @@ func claim(test func(name string, run func(t *testing.T, f fixture))) {
 			must(t, f.Release(t.Context(), f.grant.ID, "other"))
 		}
 	})
+	test("leases are held many at a time", func(t *testing.T, f fixture) {
+		other := Grant(f.clock.Now())
+		must(t, f.Create(t.Context(), other))
+		f.lease(t, "first", 10*time.Second)
+		_, err := f.Lease(t.Context(), other.ID, "another", 10*time.Second)
+		must(t, err)
+		f.clock.Advance(9 * time.Second)
+		hold := func(want int) {
+			t.Helper()
+			held, err := f.Hold(t.Context(), []string{other.ID, "gone", f.grant.ID}, "first", 10*time.Second)
+			if must(t, err); held != want {
+				t.Errorf("held %d, want %d", held, want)
+			}
+		}
+		hold(1)
+		f.clock.Advance(9 * time.Second)
+		_, err = f.Lease(t.Context(), f.grant.ID, "second", 10*time.Second)
+		is(t, err, auth.ErrLeased)
+		hold(2) // the other's has run out
+		_, err = f.Lease(t.Context(), other.ID, "another", 10*time.Second)
+		is(t, err, auth.ErrLeased)
+		must(t, f.Release(t.Context(), f.grant.ID, "first"))
+		hold(1)
+	})
 	test("of many who claim a grant one has it", func(t *testing.T, f fixture) {
 		seen, err := f.Get(t.Context(), f.grant.ID)
 		must(t, err)
