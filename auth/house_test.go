@@ -202,7 +202,7 @@ func (h *house) diesAndStarts(t *testing.T, config auth.RotatorConfig) {
 // execute changes the database beside the vault.
 func (h *house) execute(t *testing.T, statement string) {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+h.db.Path)
+	db, err := sql.Open("sqlite", "file:"+h.db.Path+"?_pragma=busy_timeout(5000)")
 	if err != nil {
 		t.Fatal(err)
 	}
