@@ -112,12 +112,10 @@ type Options struct {
 // backChannel is an HTTP client for calls to a provider, with the transport that a test put in its place.
 func backChannel(options Options, timeout time.Duration) *http.Client {
 	client := tokenendpoint.NewHTTPClient(timeout)
-	if transport, ok := client.Transport.(*http.Transport); ok {
-		tokenendpoint.PingWithin(transport, max(options.RenewTimeout, 5*time.Second))
-	}
 	if options.Transport != nil {
 		client.Transport = options.Transport
 	} else if own, ok := client.Transport.(*http.Transport); ok {
+		tokenendpoint.PingWithin(own, max(options.RenewTimeout, 5*time.Second))
 		client.Transport = discreet{own}
 	}
 	return client

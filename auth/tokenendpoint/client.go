@@ -69,7 +69,6 @@ func NewHTTPClient(timeout time.Duration) *http.Client {
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 	}
-	PingWithin(transport, 10*time.Second)
 	return &http.Client{
 		Transport:     transport,
 		Timeout:       timeout,

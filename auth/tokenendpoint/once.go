@@ -37,7 +37,7 @@ func send(client *http.Client, request *http.Request) (answer *http.Response, ma
 			return answer, true, nil
 		}
 		maybe = s.left.Load() && !s.unprocessed(err)
-		if again := s.connected.Load(); maybe || !again || n == mostTries || ctx.Err() != nil {
+		if maybe || !s.connected.Load() || n == mostTries || ctx.Err() != nil {
 			return nil, maybe, err
 		}
 	}

@@ -162,6 +162,7 @@ func TestADeadConnectionIsLeft(t *testing.T) {
 		s.tokens()
 		return true
 	})
+	PingWithin(client.HTTP.Transport.(*http.Transport), 10*time.Second)
 	if _, err := client.Exchange(t.Context(), refresh); err != nil {
 		t.Fatal(err)
 	}
