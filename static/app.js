@@ -159,7 +159,7 @@
     document.addEventListener(kind, () => { touchedAt = Date.now(); }, { capture: true, passive: true });
   }
   document.addEventListener("htmx:config:request", (event) => {
-    const headers = event.detail.ctx.request.headers;
+    const { headers } = Object.assign(event.detail.ctx.request, { cache: "no-store" }); // or Firefox may wait for what a page before left
     if (Date.now() > touchedAt + 5000) headers["Keyturn-Unattended"] = "true";
     Object.assign(headers, shownGrant());
   });

@@ -121,12 +121,13 @@ func TestATabThatIsLeftKeepsNoStream(t *testing.T) {
 		window.fetch = async (what, how) => {
 			if (!String(what).startsWith("/events")) return ask(what, how);
 			window.signals.push(how.signal);
+			window.cache = how.cache;
 			while (window.held) await new Promise((done) => setTimeout(done, 10));
 			return ask(what, how);
 		};`})
 	tell := func(script string) { ask(t, b, chromedp.Evaluate[chromedp.Void](script)) }
 	b.do(t, chromedp.Navigate(p.base+"/auth/oidc"))
-	b.becomes(t, "its stream is on the way", `window.signals.length === 1`)
+	b.becomes(t, "its stream is on the way, past the browser's cache", `window.signals.length === 1 && window.cache === "no-store"`)
 	tell(`window.see(false), window.held = false`)
 	b.becomes(t, "it is given up", `window.signals[0].aborted`)
 	tell(`window.see(true)`)
