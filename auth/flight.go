@@ -90,6 +90,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		if f.err != nil && !errors.Is(f.err, ErrNotFound) {
 			r.Log.ErrorContext(ctx, "renewal could not run", "grant", id, "trigger", trigger, "error", f.err)
 		}
+		r.noteUndecided(id, f)
 		f.describe(span, trigger)
 		span.End()
 	}()

@@ -17,14 +17,16 @@ func TestWhatMayHaveBeenUsedUpIsTriedAgainSoon(t *testing.T) {
 	lose := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 	status := func(code int) func(http.ResponseWriter) { return func(w http.ResponseWriter) { w.WriteHeader(code) } }
 	for name, c := range map[string]struct {
-		answers []func(http.ResponseWriter) // in place of those that the provider gave
-		struck  bool                        // and an answer before them that a dead process had
-		warning string
+		answers  []func(http.ResponseWriter) // in place of those that the provider gave
+		struck   bool                        // and an answer before them that a dead process had
+		onDemand bool
+		warning  string
 	}{
-		"two answers that were lost":     {[]func(http.ResponseWriter){lose, lose}, false, auth.CodeReplayed},
-		"and one of a server in trouble": {[]func(http.ResponseWriter){lose, lose, status(503)}, false, auth.CodeReplayed},
-		"a gateway's, in its stead":      {[]func(http.ResponseWriter){status(504)}, false, ""},
-		"a crash, and a server's":        {[]func(http.ResponseWriter){status(503), status(503)}, true, auth.CodeReplayedAfterCrash},
+		"two answers that were lost":     {[]func(http.ResponseWriter){lose, lose}, false, false, auth.CodeReplayed},
+		"and one of a server in trouble": {[]func(http.ResponseWriter){lose, lose, status(503)}, false, false, auth.CodeReplayed},
+		"a gateway's, in its stead":      {[]func(http.ResponseWriter){status(504)}, false, false, ""},
+		"a crash, and a server's":        {[]func(http.ResponseWriter){status(503), status(503)}, true, false, auth.CodeReplayedAfterCrash},
+		"on demand":                      {[]func(http.ResponseWriter){lose, lose, status(503)}, false, true, auth.CodeReplayed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,7 +49,7 @@ func TestWhatMayHaveBeenUsedUpIsTriedAgainSoon(t *testing.T) {
 			if !c.struck {
 				h.expect(t, h.renew(t), auth.OutcomeKept, 1)
 			}
-			h.schedule(t, false)
+			h.schedule(t, c.onDemand)
 			waitFor(t, "the renewal", func() bool { return h.stored(t).Generation == 2 })
 			if r := h.history(t)[0]; r.Outcome != auth.OutcomeRotated || r.Warning != c.warning {
 				t.Errorf("%s, warning %q", r.Outcome, r.Warning)

@@ -50,15 +50,16 @@ type Rotator struct {
 	quit      context.Context // ends when draining begins
 	endQuit   context.CancelFunc
 
-	mu       sync.Mutex
-	flights  map[string]*flight
-	lanes    map[string]*lane
-	shelf    map[string]shelved
-	storing  bool                     // somebody keeps trying to empty the shelf
-	settling map[string]chan struct{} // grants whose renewal is stored while its Token callback still runs
-	checking map[string]time.Time     // grants whose pending id token is being checked, and when that may be tried again
-	draining bool
-	running  sync.WaitGroup
+	mu        sync.Mutex
+	flights   map[string]*flight
+	lanes     map[string]*lane
+	shelf     map[string]shelved
+	storing   bool                     // somebody keeps trying to empty the shelf
+	settling  map[string]chan struct{} // grants whose renewal is stored while its Token callback still runs
+	undecided map[string]undecided
+	checking  map[string]time.Time // grants whose pending id token is being checked, and when that may be tried again
+	draining  bool
+	running   sync.WaitGroup
 }
 
 // View is a grant and what it is good for now.
@@ -93,7 +94,7 @@ func NewRotator(config RotatorConfig) *Rotator {
 	r := &Rotator{
 		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(),
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
-		settling: map[string]chan struct{}{},
+		settling: map[string]chan struct{}{}, undecided: map[string]undecided{},
 	}
 	for _, c := range []*Complaint{&r.unbegun, &r.unstored, &r.unspooled} {
 		c.Every = storeSaid

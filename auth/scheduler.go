@@ -18,14 +18,14 @@ const (
 	storageLog = time.Minute            // between two complaints about the database
 )
 
-// Scheduler hands grants to the Rotator with nobody watching: first those whose renewal was struck by a crash, then, unless
-// OnDemand, those that are due. It reads a bounded batch at a time, and each provider has a goroutine of its own, so that
+// Scheduler hands grants to the Rotator with nobody watching: first those whose renewal was struck by a crash, then those that are due,
+// or, if OnDemand, only those whose provider may have taken the refresh token. It reads a bounded batch at a time, and each provider has a goroutine of its own, so that
 // one that fails or hangs holds up no other.
 type Scheduler struct {
 	Vault     Vault
 	Rotator   *Rotator
 	Providers Providers
-	OnDemand  bool // struck grants only
+	OnDemand  bool // only what was struck, or is undecided
 	Now       func() time.Time
 	Log       *slog.Logger
 }
@@ -73,7 +73,11 @@ func (t *tender) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !t.beginAll(ctx, struck, TriggerRecovery) || t.OnDemand {
+	if !t.beginAll(ctx, struck, TriggerRecovery) {
+		return nil
+	}
+	if t.OnDemand {
+		t.beginAll(ctx, t.Rotator.undecidedAt(t.provider, t.Now(), lookBatch), TriggerRecovery)
 		return nil
 	}
 	for after := (Candidate{}); ; {
