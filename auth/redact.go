@@ -39,6 +39,9 @@ func Redact(text string, secrets ...Secret) string {
 		for i := range occurrences(text, string(s)) {
 			found = append(found, span{i, i + len(s)})
 		}
+		if at == nil { // nothing in the text is encoded
+			continue
+		}
 		within := bare(s)
 		if len(within) < shortest {
 			continue
@@ -134,6 +137,9 @@ func occurrences(text, part string) iter.Seq[int] {
 
 // hidden says that a character is not seen, or not as itself: it controls, formats or varies others, or is none.
 func hidden(c rune) bool {
+	if ' ' <= c && c <= '~' {
+		return false
+	}
 	return c == utf8.RuneError || unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp,
 		unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
 }
