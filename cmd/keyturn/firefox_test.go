@@ -181,6 +181,7 @@ func (p *program) late(t *testing.T, file string) string {
 
 // Where htmx starts before its extension is there, nothing opens the stream: in Firefox a timer may come before the next script.
 func TestInFirefoxEachLoadIsLive(t *testing.T) {
+	seldom(t)
 	t.Parallel()
 	f := startFirefox(t)
 	p := startProgram(t)

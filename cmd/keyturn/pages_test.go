@@ -77,6 +77,19 @@ func looksOnly(t *testing.T) {
 	}
 }
 
+// everything says that all is to be tried, however long that takes.
+func everything() bool {
+	return authtest.Soak(0, 1, 1) == 1 || os.Getenv("KEYTURN_TEST_SCREENSHOTS") != ""
+}
+
+// seldom leaves a test out that takes long, unless everything is to be tried.
+func seldom(t *testing.T) {
+	t.Helper()
+	if !everything() {
+		t.Skip("KEYTURN_TEST_SOAK is neither short nor long")
+	}
+}
+
 func TestPages(t *testing.T) {
 	looksOnly(t)
 	t.Parallel()
@@ -95,7 +108,7 @@ func TestPages(t *testing.T) {
 		"many generations": manyGenerations(t), "foreign text": foreignText(t), "many providers": manyProviders(t), "withheld": withheld(t),
 	}
 	// A browser is slow: without time for all, some scenes are played, each in one look.
-	few := authtest.Soak(1, 0, 0) == 1 && os.Getenv("KEYTURN_TEST_SCREENSHOTS") == ""
+	few := !everything()
 	if few {
 		for _, seldom := range []string{"ailing provider", "many generations", "many providers", "withheld"} {
 			delete(scenes, seldom)

@@ -20,6 +20,7 @@ const numbers = `[...document.querySelectorAll(".timeline .bar")].map((bar) => {
 
 func TestTheTimelineShowsNumbersWhereTheyHaveRoom(t *testing.T) {
 	looksOnly(t)
+	seldom(t)
 	t.Parallel()
 	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Class, idp.Lifetime = scripted.Static, time.Minute })
 	b := openTab(t, look{width: 360, height: 700})
