@@ -176,7 +176,12 @@ func (h *house) crowd(t *testing.T, n int) (ids []string) {
 
 func (h *house) renew(t *testing.T) auth.Result {
 	t.Helper()
-	result, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerManual, time.Now())
+	return h.renewBy(t, auth.TriggerManual)
+}
+
+func (h *house) renewBy(t *testing.T, trigger auth.Trigger) auth.Result {
+	t.Helper()
+	result, err := h.rotator.Renew(t.Context(), h.grant.ID, trigger, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -271,7 +271,9 @@ func (l *lane) report(grant string, turnAt time.Time, refusal *ProviderError) {
 	l.why.Party = judge(refusal.Failure, 0).party
 	// Calls that were under way together fail together: that is one failure.
 	if turnAt.After(l.failedAt) {
-		l.failures++
+		if l.only != grant || l.failures < ailsAfter {
+			l.failures++ // one person who asks again and again makes no rest longer
+		}
 		l.failedAt = now
 		l.allowed = max(1, l.allowed/2)
 	}

