@@ -36,3 +36,38 @@ func TestAskingAgainAndAgainPutsNoTryOff(t *testing.T) {
 		t.Errorf("%s, generation %d, %v", view.State, view.Grant.Generation, err)
 	}
 }
+
+// A program asks for a renewal whenever it needs the token. Where a replay ends the access token, too, it gets that, as long as it is of
+// use; a person's click is tried.
+func TestAProgramReplaysNothingWhereThatEndsAll(t *testing.T) {
+	t.Parallel()
+	for name, crash := range map[string]bool{"after a lost answer": false, "after a crash": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			h := newHouse(t, options{lifetime: time.Hour, onUnknown: auth.RetryAtExpiry, idp: func(p *scripted.Provider) {
+				p.Class, p.Interval = scripted.SameSuccessor, 10*time.Second
+				p.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+					first := calls.Add(1) == 1
+					if first && !crash {
+						cutOff("")(w, r, grant)
+					}
+					return first && !crash
+				}
+			}})
+			if crash {
+				h.struckInTheMiddle(t)
+			} else {
+				h.expect(t, h.renewBy(t, auth.TriggerAPI), auth.OutcomeKept, 1)
+			}
+			for range 2 {
+				result := h.renewBy(t, auth.TriggerAPI)
+				h.expect(t, result, auth.OutcomeKept, 1)
+				if result.Failure.Code != auth.CodeOutcomeUnknown || calls.Load() != 1 {
+					t.Errorf("%s after %d calls", result.Failure.Code, calls.Load())
+				}
+			}
+			h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+		})
+	}
+}

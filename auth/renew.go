@@ -47,10 +47,18 @@ func (r *Rotator) prepare(a *attempt) *declined {
 		return &declined{OutcomeKept, tokenless}
 	case !a.policy.Renewable(g):
 		return &declined{OutcomeKept, Failure{Code: CodeNotRenewable, Party: PartyPerson}}
+	case a.trigger == TriggerAPI && g.lost() != "" && a.waitsForExpiry():
+		return &declined{OutcomeKept, Failure{Code: CodeOutcomeUnknown, Party: PartyProvider}}
 	case !a.trigger.Forced() && g.PresentingAt.IsZero() && !a.policy.Due(g, a.began):
 		return &declined{}
 	}
 	return nil
+}
+
+// waitsForExpiry says that a refresh token which may have been used up is not presented again yet, but by a person who wants it so: a
+// program asks for a renewal whenever it needs the token.
+func (a *attempt) waitsForExpiry() bool {
+	return a.provider.OnUnknown() == RetryAtExpiry && a.before.Tokens.ValidAt(a.began)
 }
 
 // claim takes the lease and marks the refresh token in one write, where nothing speaks against a renewal of the grant as it was read.
@@ -96,9 +104,9 @@ func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
 		a.replay = CodeReplayedAfterCrash
 		if !a.trigger.Forced() {
 			a.trigger = TriggerRecovery
-			if a.provider.OnUnknown() == RetryAtExpiry && g.Tokens.ValidAt(a.began) {
-				return r.failed(ctx, a, &ProviderError{Delivery: DeliveryUnknown, Failure: Failure{Code: CodeOutcomeUnknown}})
-			}
+		}
+		if a.trigger != TriggerManual && a.waitsForExpiry() {
+			return r.failed(ctx, a, &ProviderError{Delivery: DeliveryUnknown, Failure: Failure{Code: CodeOutcomeUnknown}})
 		}
 	}
 	if a.replay == "" && g.Standing.Failure.unknown() {
