@@ -2,6 +2,7 @@ package auth
 
 import (
 	"math/rand/v2"
+	"strings"
 	"time"
 )
 
@@ -31,9 +32,24 @@ func RefusesClient(code string) bool {
 	return false
 }
 
+// endsToken says whether a failure is the end of a refresh token, in the words of servers that have others for it than invalid_grant (RFC 6749
+// section 5.2).
+func (f Failure) endsToken() bool {
+	switch {
+	case f.Code == "unauthorized_client": // Gitea, Forgejo; with other words they mean the client
+		return f.Detail == "token was already used" || f.Detail == "unable to parse refresh token"
+	case f.Code == "invalid_token": // Cloud Foundry's UAA, Spring Security OAuth
+		return f.Status/100 == 4
+	}
+	return strings.HasPrefix(f.Code, "invalid_grant:") // EVE Online goes on with why
+}
+
 // judge reads a failure by the error code, not by the status: GitHub answers errors with 200, Auth0 invalid_grant with
 // 403 (spec section 5.1). invalidRequests counts the invalid_request answers before this one.
 func judge(f Failure, invalidRequests int) verdict {
+	if f.endsToken() {
+		return verdict{outcome: OutcomeRefused, party: PartyPerson}
+	}
 	if RefusesClient(f.Code) {
 		return verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap}
 	}

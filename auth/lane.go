@@ -301,5 +301,5 @@ func ails(refusal *ProviderError) bool {
 		return true
 	}
 	code := refusal.Failure.Code
-	return RefusesClient(code) || code == CodeRedirect || code == CodeDiscovery
+	return RefusesClient(code) && !refusal.Failure.endsToken() || code == CodeRedirect || code == CodeDiscovery
 }

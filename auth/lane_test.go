@@ -310,6 +310,8 @@ func TestARefusalIsNoAilment(t *testing.T) {
 	l := newLane(16, time.Now)
 	for range 10 {
 		l.report(rand.Text(), time.Now(), &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: "invalid_grant", Status: 400}})
+		gitea := Failure{Code: "unauthorized_client", Detail: "unable to parse refresh token", Status: 400}
+		l.report(rand.Text(), time.Now(), &ProviderError{Delivery: DeliveryAnswered, Failure: gitea})
 	}
 	if _, _, ailing := l.ailing("due", 0); ailing {
 		t.Error("ten people whose refresh tokens are refused make a provider rest")
