@@ -68,4 +68,11 @@ func TestTokenSetOfAnAnswer(t *testing.T) {
 			t.Errorf("%s: %v, want %v", token.Reveal(), got.Lifetime(), want)
 		}
 	}
+	// A day's lifetime, in whole seconds of the provider's clock.
+	for end, want := range map[time.Duration]bool{24*time.Hour + time.Second: false, 48 * time.Hour: true} {
+		token := jwt(fmt.Sprintf(`{"exp":%d}`, now.Add(end).Unix()))
+		if got := (Answer{Access: token, RequestedAt: now, Lifetime: end}).TokenSet(TokenSet{}, 0); got.Capped() != want || got.Lifetime() != MaxLifetime {
+			t.Errorf("%v: capped %v, lifetime %v", end, got.Capped(), got.Lifetime())
+		}
+	}
 }

@@ -51,7 +51,7 @@ func (t TokenSet) Guessed() bool {
 
 // Capped says that the access token itself tells of a later expiry than what is believed.
 func (t TokenSet) Capped() bool {
-	return t.Lifetime() == MaxLifetime && jwtLifetime(t.Access, t.IssuedAt) > MaxLifetime
+	return t.Lifetime() == MaxLifetime && jwtLifetime(t.Access, t.IssuedAt) > MaxLifetime+ClockTolerance // counted from the request
 }
 
 // ValidAt says whether the access token may still be used at now.
