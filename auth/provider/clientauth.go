@@ -110,8 +110,8 @@ func (p *OIDC) otherThan(m *metadata, refusal error) tokenendpoint.AuthMethod {
 	switch method := authMethod(p.config, m.TokenAuthMethods); {
 	case method == tokenendpoint.PrivateKeyJWT && code == invalidClient:
 		return tokenendpoint.PrivateKeyJWTForIssuer
-	case method == tokenendpoint.ClientSecretBasic && p.config.ClientAuth == "" && slices.Contains(m.TokenAuthMethods, string(post)) &&
-		slices.Contains(codes, code):
+	case method == tokenendpoint.ClientSecretBasic && p.config.ClientAuth == "" && slices.Contains(codes, code) &&
+		(len(m.TokenAuthMethods) == 0 || slices.Contains(m.TokenAuthMethods, string(post))):
 		return post
 	}
 	return ""

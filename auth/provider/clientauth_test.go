@@ -174,20 +174,26 @@ func TestWhichRefusalsOfACodeAreTriedWithTheOtherMethod(t *testing.T) {
 		code  string
 		edit  func(*provider.Config)
 		again bool
+		mute  bool // the provider does not say how clients authenticate
 	}{
-		"of the client":                   {"invalid_client", nil, true},
-		"of a secret not decoded":         {"unauthorized_client", nil, true},
-		"of what the client may do":       {"unauthorized_client", plain, false},
-		"of the request":                  {"invalid_request", nil, true},
-		"of the code":                     {"invalid_grant", nil, false},
-		"of the client, as configured":    {"invalid_client", configured, false},
-		"of the request, as configured":   {"invalid_request", configured, false},
-		"of nothing that the client does": {"server_error", nil, false},
+		"of the client":                     {"invalid_client", nil, true, false},
+		"of a secret not decoded":           {"unauthorized_client", nil, true, false},
+		"of what the client may do":         {"unauthorized_client", plain, false, false},
+		"of the request":                    {"invalid_request", nil, true, false},
+		"of the code":                       {"invalid_grant", nil, false, false},
+		"of the client, as configured":      {"invalid_client", configured, false, false},
+		"of the request, as configured":     {"invalid_request", configured, false, false},
+		"of the client, by one who is mute": {"invalid_client", nil, true, true},
+		"of nothing that the client does":   {"server_error", nil, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			idp := scripted.New(t)
-			announces(map[string][]string{"token_endpoint_auth_methods_supported": {"client_secret_basic", "client_secret_post"}})(idp)
+			methods := map[string][]string{"token_endpoint_auth_methods_supported": {"client_secret_basic", "client_secret_post"}}
+			if c.mute {
+				methods = nil
+			}
+			announces(methods)(idp)
 			idp.Authenticate = withPost
 			var calls atomic.Int32
 			plain := idp.Config.Handler
