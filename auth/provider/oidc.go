@@ -260,7 +260,9 @@ func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) 
 // only a refresh token says what it is.
 func asAskedFor(form url.Values, answer auth.Answer) auth.Answer {
 	answer.Scope = orElse(answer.Scope, form.Get("scope"))
-	answer.Anew = form.Get("grant_type") == string(auth.GrantClientCredentials)
+	if answer.Anew = form.Get("grant_type") == string(auth.GrantClientCredentials); answer.Anew {
+		answer.ID = "" // of the client, and nobody's who is signed in
+	}
 	return answer
 }
 

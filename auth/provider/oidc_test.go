@@ -1,6 +1,7 @@
 package provider_test
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -311,5 +312,19 @@ func TestAnIdentityIsOfItsIssuerOnly(t *testing.T) {
 				t.Errorf("%s: what %q has issued is of it: %v", name, issuer, ok)
 			}
 		}
+	}
+}
+
+// With client_credentials the client is granted a token of its own. An id token that comes with it is of the client, too.
+func TestAnIDTokenOfTheClientIsNobodys(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	p := newOIDC(t, idp, func(c *provider.Config) { c.GrantType = auth.GrantClientCredentials })
+	idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "a-of-the-client", "token_type": "Bearer", "expires_in": 60, "id_token": "e30.e30.e30"})
+		return true
+	}
+	if answer, err := p.Renew(t.Context(), auth.TokenSet{}, true); err != nil || answer.ID != "" || answer.Access == "" {
+		t.Errorf("%+v, %v", answer, err)
 	}
 }
