@@ -3,6 +3,7 @@ package provider_test
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -292,6 +293,20 @@ func TestAWithdrawnKeyIsForgotten(t *testing.T) {
 	later.Add(int64(time.Second)) // they are not asked for again at once
 	if err := p.CheckSignature(t.Context(), stolen); !errors.Is(err, provider.ErrNoKeyFits) {
 		t.Errorf("after an hour: %v", err)
+	}
+}
+
+// The header of an encrypted token names how its key is wrapped, which is no signature.
+func TestAnEncryptedIDTokenNamesTheRemedy(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.IDToken = func(string) string {
+		return base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RSA-OAEP","enc":"A128GCM"}`)) + ".a2V5.aXY.dGV4dA.dGFn"
+	}
+	_, err := signIn(t, newOIDC(t, idp, nil), nil)
+	var failed *provider.SignInError
+	if !errors.As(err, &failed) || failed.Detail != "id token is encrypted: register the client there without id_token_encrypted_response_alg" {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -42,7 +42,10 @@ func (m *metadata) verify(
 	}
 	if err != nil {
 		use.unfit = use.unfit || m.lacks(idToken)
-		if alg := algOf(idToken); alg != "" && len(accepted([]string{alg})) == 0 {
+		switch alg := algOf(idToken); {
+		case strings.Count(idToken.Reveal(), ".") == 4: // RFC 7516 section 3.1
+			err = errors.New("id token is encrypted: register the client there without id_token_encrypted_response_alg")
+		case alg != "" && len(accepted([]string{alg})) == 0:
 			err = fmt.Errorf("id token is signed with %s, which proves nothing: register the client there for %s (id_token_signed_response_alg)",
 				short(alg), strings.Join(m.algs, " or "))
 		}
