@@ -280,6 +280,34 @@ func TestAProviderThatInsistsOnConsent(t *testing.T) {
 	}
 }
 
+// Where consent brings no refresh token either, the client may have none: nobody is asked in vain after the first.
+func TestConsentIsNotAskedForInVain(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Tokens = func(tokens map[string]any, _ bool) { delete(tokens, "refresh_token") }
+	})
+	var consents atomic.Int32
+	idp.Change(func() {
+		idp.Authorization = func(_, request url.Values) {
+			if request.Get("prompt") == "consent" {
+				consents.Add(1)
+			}
+		}
+	})
+	for range 3 {
+		b := p.person()
+		if a := b.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
+			t.Errorf("the sign-in ends at %s: %s", a.url, a.body)
+		}
+	}
+	if n := consents.Load(); n != 1 {
+		t.Errorf("%d persons were asked for consent", n)
+	}
+	if !strings.Contains(p.log.String(), "is the client registered there for the grant type refresh_token?") {
+		t.Error("the log does not say what may be behind it")
+	}
+}
+
 // The round for consent may fail in any way: the one before it stands.
 func TestWhoDeclinesConsentIsSignedIn(t *testing.T) {
 	t.Parallel()
