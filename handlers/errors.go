@@ -125,7 +125,7 @@ func (a *app) failed(err error, c echo.Context) {
 		c.Response().Header().Set(echo.HeaderRetryAfter, storageRetryAfter)
 	}
 	path := c.Request().URL.Path
-	forPrograms := isAPI(path) && path != triggerRoute && path != rotationsRoute
+	forPrograms := isAPI(path) && path != triggerRoute && path != rotationsRoute || path == eventsRoute && !isHTMX(c)
 	var answer error
 	switch words := (views.Problem{Title: p.title, Next: p.next}); {
 	case isHTMX(c) && path == triggerRoute && asksToRenew(c):

@@ -242,7 +242,10 @@ func TestOpenEventStreamsAreBounded(t *testing.T) {
 	_, end := open(alice)
 	_, endSecond := open(alice)
 	defer endSecond()
-	refusedNow(t, alice.do(t, "GET", "/events", nil))
+	many := alice.do(t, "GET", "/events", nil)
+	if refusedNow(t, many); many.json(t)["error"].(map[string]any)["code"] != "too_many_requests" {
+		t.Errorf("a program is told %s", many.body)
+	}
 	status, endBob := open(bob)
 	defer endBob()
 	if status != 200 {
