@@ -22,7 +22,8 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	case auth.CodeReplayed:
 		struck = " An answer was lost on the way, so Keyturn could not know whether the refresh token had been used and had to present it again."
 	}
-	if words := callWords(name, f); words != "" {
+	refused := g.Standing.Refused && f.Code == g.Standing.Failure.Code // whatever else the code may mean
+	if words := callWords(name, f); words != "" && !refused {
 		if f.Code == auth.CodeHTTPStatus && f.Status == http.StatusBadRequest { // some refuse so, and nothing tells
 			words += " If it goes on so, sign out and sign in again."
 		}
@@ -54,7 +55,12 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	if g.Standing.Refused {
 		return name + " has refused the refresh token (" + f.Code + ")." + struck + " Sign in again."
 	}
-	return fmt.Sprintf("%s answered with the error %s.", name, f.Code)
+	return errorWords(name, f.Code)
+}
+
+// errorWords says an error code that nothing more is known of.
+func errorWords(name, code string) string {
+	return fmt.Sprintf("%s answered with the error %s.", name, strings.TrimSuffix(code, "."))
 }
 
 // callWords says in one sentence what went wrong with a call of the provider, whatever it was for; "" for errors that mean
@@ -94,6 +100,14 @@ func callWords(name string, f auth.Failure) string {
 		return name + " answered with the tokens of somebody else."
 	}
 	return ""
+}
+
+// meaning is what the code of a renewal that failed stands for; "" where the outcome says it.
+func (a *app) meaning(g *auth.Grant, r auth.Renewal) string {
+	if r.Outcome == auth.OutcomeRefused {
+		return ""
+	}
+	return callWords(a.label(g), auth.Failure{Code: r.Code})
 }
 
 // settingsRefused says whether a provider does not accept how Keyturn is set (RFC 6749 sections 4.1.2.1 and 5.2).
@@ -207,7 +221,7 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 	default:
 		p.Detail = callWords(label, auth.Failure{Code: failure.Code})
 		if p.Detail == "" {
-			p.Detail = label + " answered with the error " + failure.Code + "."
+			p.Detail = errorWords(label, failure.Code)
 		}
 		if settingsRefused(failure.Code) {
 			p.Next = "Trying again will not help until then."
@@ -227,7 +241,7 @@ func exchangeWords(label string, f auth.Failure) string {
 	case f.Code == "invalid_grant":
 		return label + " does not know the code that the browser brought: it is too old, or has been used."
 	case f.Code != "":
-		return label + " answered with the error " + f.Code + "."
+		return errorWords(label, f.Code)
 	default:
 		return label + " answered with something that Keyturn cannot use."
 	}
