@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -48,5 +49,33 @@ func TestWhoseSessionEndsIsNotAskedForConsent(t *testing.T) {
 	}
 	if n := len(asked); n != 1 || pushed.Load().Get("prompt") != "consent" {
 		t.Errorf("asked %d times; the last request pushed: %v", n, pushed.Load())
+	}
+}
+
+// Where consent brings no refresh token either, the client may have none: nobody is asked in vain after the first.
+func TestConsentIsNotAskedForInVain(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Tokens = func(tokens map[string]any, _ bool) { delete(tokens, "refresh_token") }
+	})
+	var consents atomic.Int32
+	idp.Change(func() {
+		idp.Authorization = func(_, request url.Values) {
+			if request.Get("prompt") == "consent" {
+				consents.Add(1)
+			}
+		}
+	})
+	for range 3 {
+		b := p.person()
+		if a := b.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
+			t.Errorf("the sign-in ends at %s: %s", a.url, a.body)
+		}
+	}
+	if n := consents.Load(); n != 1 {
+		t.Errorf("%d persons were asked for consent", n)
+	}
+	if !strings.Contains(p.log.String(), "is the client registered there for the grant type refresh_token?") {
+		t.Error("the log does not say what may be behind it")
 	}
 }

@@ -220,8 +220,8 @@ func TestAFailedSignInIsSaidInPlainWords(t *testing.T) {
 			"does not stand up to the checks", "oidc: expected audience"},
 		"neither code nor error": {func() { idp.Authorization = code(func(q url.Values) { q.Del("code") }) }, "has neither a code nor an error", "code=no_code"},
 		"its own words": {func() {
-			idp.Authorization = code(func(q url.Values) { q.Set("error", "quota"); q.Set("error_description", "Too many of you.") })
-		}, "answered with the error quota. It says: “Too many of you.”", "code=quota"},
+			idp.Authorization = code(func(q url.Values) { q.Set("error", "quota."); q.Set("error_description", "Too many of you.") })
+		}, "answered with the error quota. It says: “Too many of you.”", "code=quota."},
 		"a scope that it refuses": {func() { idp.Authorization = code(func(q url.Values) { q.Set("error", "invalid_scope") }) },
 			"The operator has to mend that; it is not your doing.</bdi></p><p>Trying again will not help until then.", "KEYTURN_SCOPES"},
 		"another's userinfo": {func() {
@@ -277,34 +277,6 @@ func TestAProviderThatInsistsOnConsent(t *testing.T) {
 	before := len(idp.Issued())
 	if bob.do(t, "GET", "/auth/oidc", nil); len(idp.Issued()) != before+3 || bob.token(t)["renewable"] != true {
 		t.Error("what was learned is asked for again")
-	}
-}
-
-// Where consent brings no refresh token either, the client may have none: nobody is asked in vain after the first.
-func TestConsentIsNotAskedForInVain(t *testing.T) {
-	t.Parallel()
-	idp, p := atScripted(t, func(idp *scripted.Provider) {
-		idp.Tokens = func(tokens map[string]any, _ bool) { delete(tokens, "refresh_token") }
-	})
-	var consents atomic.Int32
-	idp.Change(func() {
-		idp.Authorization = func(_, request url.Values) {
-			if request.Get("prompt") == "consent" {
-				consents.Add(1)
-			}
-		}
-	})
-	for range 3 {
-		b := p.person()
-		if a := b.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
-			t.Errorf("the sign-in ends at %s: %s", a.url, a.body)
-		}
-	}
-	if n := consents.Load(); n != 1 {
-		t.Errorf("%d persons were asked for consent", n)
-	}
-	if !strings.Contains(p.log.String(), "is the client registered there for the grant type refresh_token?") {
-		t.Error("the log does not say what may be behind it")
 	}
 }
 
