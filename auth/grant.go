@@ -128,7 +128,8 @@ func (f Failure) unknown() bool {
 // instead says that an intermediary answered in the provider's stead (RFC 9110 sections 15.6.3 and 15.6.5; 52x are Cloudflare's): the
 // provider may have done all the same what it was asked for.
 func (f Failure) instead() bool {
-	return f.Code == CodeHTTPStatus && (f.Status == 502 || f.Status == 504 || f.Status >= 520 && f.Status < 530)
+	gateway := f.Status == 502 || f.Status == 504 || f.Status >= 520 && f.Status < 530
+	return gateway && judge(f, 0) == verdict{outcome: OutcomeKept, party: PartyProvider} // with an error of its own, or of none
 }
 
 // Party is whose matter a failure is.

@@ -16,6 +16,10 @@ func TestWhatMayHaveBeenUsedUpIsTriedAgainSoon(t *testing.T) {
 	t.Parallel()
 	lose := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 	status := func(code int) func(http.ResponseWriter) { return func(w http.ResponseWriter) { w.WriteHeader(code) } }
+	gateway := func(w http.ResponseWriter) {
+		w.WriteHeader(http.StatusGatewayTimeout)
+		_, _ = w.Write([]byte(`{"timestamp":"2026-01-01T00:00:00Z","status":504,"error":"Gateway Timeout","path":"/token"}`))
+	}
 	for name, c := range map[string]struct {
 		answers  []func(http.ResponseWriter) // in place of those that the provider gave
 		struck   bool                        // and an answer before them that a dead process had
@@ -25,6 +29,7 @@ func TestWhatMayHaveBeenUsedUpIsTriedAgainSoon(t *testing.T) {
 		"two answers that were lost":     {[]func(http.ResponseWriter){lose, lose}, false, false, auth.CodeReplayed},
 		"and one of a server in trouble": {[]func(http.ResponseWriter){lose, lose, status(503)}, false, false, auth.CodeReplayed},
 		"a gateway's, in its stead":      {[]func(http.ResponseWriter){status(504)}, false, false, ""},
+		"one with an error of its own":   {[]func(http.ResponseWriter){gateway}, false, false, ""},
 		"a crash, and a server's":        {[]func(http.ResponseWriter){status(503), status(503)}, true, false, auth.CodeReplayedAfterCrash},
 		"on demand":                      {[]func(http.ResponseWriter){lose, lose, status(503)}, false, true, auth.CodeReplayed},
 	} {
@@ -134,5 +139,51 @@ func TestAGatewaysAnswerIsNotWaitedOutWhereAReplayEndsAll(t *testing.T) {
 	h.renew(t)
 	if wait := time.Until(h.stored(t).Standing.NextTry); wait > 2*time.Second {
 		t.Errorf("next try in %v", wait)
+	}
+}
+
+// A replay that never left is none: the next is, and it stands open until then.
+func TestAReplayThatWasNotSentIsNone(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	h := newHouse(t, options{lifetime: time.Hour})
+	h.idp.Change(func() {
+		h.idp.Token = func(http.ResponseWriter, *http.Request, func() map[string]any) bool {
+			if calls.Add(1) == 1 {
+				_ = h.idp.Listener.Close()
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		}
+	})
+	result := h.renew(t)
+	if r := h.history(t)[0]; result.Failure.Code != auth.CodeUnreachable || r.Warning != "" || h.rotator.Counters.Snapshot().Replays["work"] != 0 {
+		t.Errorf("%s, warning %q, %+v", result.Failure.Code, r.Warning, h.rotator.Counters.Snapshot())
+	}
+	if st := h.stored(t).Standing; st.Open != auth.CodeReplayed || st.Failure.Replay != "" {
+		t.Errorf("%+v", st)
+	}
+}
+
+// While the provider rests, nobody is promised a try sooner, however fresh the token in use.
+func TestWhatStandsOpenIsPromisedNoTryWhileTheProviderRests(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{lifetime: time.Hour, idp: scriptedBy(says(502, ""))})
+	ids := append(h.crowd(t, 5), h.grant.ID)
+	for _, id := range ids {
+		if _, err := h.rotator.Renew(t.Context(), id, auth.TriggerManual, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(2 * time.Second) // the back-off of whoever asked first
+	for range 4 {
+		for _, id := range ids[:2] {
+			if _, err := h.rotator.Renew(t.Context(), id, auth.TriggerManual, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if view, err := h.rotator.Look(t.Context(), ids[2]); err != nil || view.State != auth.StateFresh || !view.NextAt.After(time.Now()) {
+		t.Errorf("%s, next at %v, %v", view.State, view.NextAt, err)
 	}
 }
