@@ -307,7 +307,7 @@ func (r *Rotator) view(g *Grant) View {
 	policy := provider.Policy()
 	v.RipeAt, v.NextAt, v.Renewable = policy.RipeAt(g.Tokens), policy.NextAt(g), policy.Renewable(g)
 	v.State = policy.State(g, now, v.Running)
-	if v.Renewable && (v.State == StateDue || v.State == StateExpired) {
+	if v.Renewable && (v.State == StateDue || v.State == StateExpired || g.Standing.Open != "") {
 		why, until, ailing := r.lane(g.Identity.Provider).ailing(g.ID, g.Tokens.ExpiresAt.Sub(now))
 		if ailing && v.Problem.Code == "" {
 			v.Problem = why
