@@ -109,8 +109,8 @@ func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
 			return r.failed(ctx, a, &ProviderError{Delivery: DeliveryUnknown, Failure: Failure{Code: CodeOutcomeUnknown}})
 		}
 	}
-	if a.replay == "" && g.Standing.Failure.unknown() {
-		a.replay = CodeReplayed // this time is the one more
+	if a.replay == "" && (g.Standing.Failure.unknown() || g.lost() != "") {
+		a.replay = cmp.Or(g.lost(), CodeReplayed) // this time is the one more
 	}
 	answer, err := r.present(ctx, &a)
 	var refusal *ProviderError
@@ -163,12 +163,12 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 			}
 		}
 		a.flight.calling.Store(true)
-		r.Counters.presented(a.before.Identity.Provider, a.replay != "")
 		answer, err := r.call(ctx, a, withScope)
 		var refusal *ProviderError
 		if err != nil && !errors.As(err, &refusal) {
 			return answer, err
 		}
+		r.Counters.presented(a.before.Identity.Provider, a.replay != "" && !refusal.unsent())
 		a.flight.answered.Store(err == nil || refusal != nil && refusal.Delivery == DeliveryAnswered)
 		if refusal != nil && refusal.Salvage != nil && refusal.Salvage.Refresh == a.before.Tokens.Refresh {
 			refusal.Salvage = nil // an echo
@@ -295,8 +295,12 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	}
 	st.Outcome, st.TriedAt, st.Failure = v.outcome, now, refusal.Failure
 	st.Failure.Party = v.party
+	replay := a.replay
+	if refusal.unsent() {
+		replay = ""
+	}
 	if g.Tokens.Refresh == a.before.Tokens.Refresh {
-		st.Failure.Replay = a.replay
+		st.Failure.Replay = replay
 		if v.outcome == OutcomeRefused && a.replay == "" && st.Open != "" {
 			st.Failure.Replay = cmp.Or(a.before.lost(), CodeReplayed) // what was lost before may be why
 		}
@@ -342,7 +346,7 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	}
 	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
-	record.Code, record.Detail, record.Warning = st.Failure.Code, st.Failure.Detail, cmp.Or(a.replay, st.Failure.Replay)
+	record.Code, record.Detail, record.Warning = st.Failure.Code, st.Failure.Detail, cmp.Or(replay, st.Failure.Replay)
 	return r.finish(ctx, &g, &record)
 }
 

@@ -133,6 +133,9 @@ func (e *ProviderError) Error() string {
 	return e.Failure.Code + ": " + e.Failure.Detail
 }
 
+// unsent says that the refresh token did not leave. It may be asked of nil.
+func (e *ProviderError) unsent() bool { return e != nil && e.Delivery == DeliveryNotSent }
+
 // Errors of VerifyIDToken. Any other error means that the id token is invalid.
 var (
 	ErrKeysUnavailable = errors.New("the provider's keys are unavailable")

@@ -157,6 +157,10 @@ func TestWhatWasStruckIsTakenUpFirst(t *testing.T) {
 		if left := time.Until(h.grant.Tokens.ExpiresAt); left > 0 {
 			t.Errorf("the replay came %v before the expiry", left)
 		}
+		waitFor(t, "the end", func() bool { return len(h.history(t)) == 2 })
+		if r := h.history(t)[0]; r.Warning != auth.CodeReplayedAfterCrash {
+			t.Errorf("it is told as %q", r.Warning)
+		}
 	})
 }
 
