@@ -55,8 +55,8 @@ type redirect struct{ to string }
 // Error implements error.
 func (r *redirect) Error() string { return "see " + r.to }
 
-// storageRetryAfter is when to ask again while the database does not answer, in seconds: when it is back, it is at once.
-const storageRetryAfter = "5"
+// storageRetryAfter is when to ask again while the database does not answer: when it is back, it is at once.
+const storageRetryAfter = 5 * time.Second
 
 // storageProblem is shown when the database does not answer.
 func storageProblem(err error) *httpProblem {
@@ -122,7 +122,7 @@ func (a *app) failed(err error, c echo.Context) {
 	}
 	c.Response().Header().Del(echo.HeaderLocation) // of a redirect whose session could not be stored
 	if p.code == auth.CodeStorage {
-		c.Response().Header().Set(echo.HeaderRetryAfter, storageRetryAfter)
+		retryAfter(c, storageRetryAfter)
 	}
 	path := c.Request().URL.Path
 	forPrograms := isAPI(path) && path != triggerRoute && path != rotationsRoute || path == eventsRoute && !isHTMX(c)

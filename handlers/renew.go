@@ -63,6 +63,7 @@ func (a *app) triggerRenewToken(c echo.Context) error {
 	if result.Outcome != "" {
 		answer.Outcome = &result.Outcome
 	}
+	a.sayWhen(c, answer.Status, result)
 	return c.JSON(answer.Status, answer)
 }
 
@@ -94,6 +95,7 @@ func (a *app) renewToken(c echo.Context) error {
 		if status == http.StatusUnauthorized {
 			why.Code = "sign_in_required"
 		}
+		a.sayWhen(c, status, result)
 		return c.JSON(status, map[string]any{"outcome": result.Outcome, "error": why})
 	}
 	tokens := result.Grant.Tokens
@@ -125,6 +127,24 @@ func statusOf(result auth.Result, now time.Time) int {
 	default:
 		return http.StatusBadGateway
 	}
+}
+
+// sayWhen tells a program whose renewal brought no usable token when Keyturn tries by itself, which is when to ask again: each wish for a
+// renewal is tried at once.
+func (a *app) sayWhen(c echo.Context, status int, result auth.Result) {
+	if status < http.StatusInternalServerError {
+		return
+	}
+	wait := result.NextAt.Sub(a.Now())
+	switch {
+	case result.Failure.Code == auth.CodeStorage:
+		wait = storageRetryAfter
+	case result.Failure.Party == auth.PartyKeyturn:
+		wait = time.Second
+	case result.NextAt.IsZero(): // never
+		return
+	}
+	retryAfter(c, wait)
 }
 
 // tokenFragment is the token card, with what else of the dashboard a renewal changes.

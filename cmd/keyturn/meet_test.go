@@ -257,6 +257,9 @@ func TestADeadTokenIsNotHandedOut(t *testing.T) {
 			if a.status != c.status || strings.Contains(a.body, "access-") || a.json(t)["error"].(map[string]any)["code"] != c.code {
 				t.Errorf("%d %s", a.status, a.body)
 			}
+			if again := a.header.Get("Retry-After"); (again != "") != (c.status == 502) {
+				t.Errorf("ask again in %q s", again)
+			}
 			if page := alice.do(t, "GET", "/dashboard", nil); page.status != 200 {
 				t.Errorf("the dashboard: %d", page.status)
 			}
