@@ -48,7 +48,7 @@ func brandsAToF() map[string]brandEntry {
 			},
 			issuer: domainURL("/"), needs: []string{"domain"}, auth: post, scopes: DefaultScopes(),
 			tokenURL: domainURL("/oauth/token"), revokeURL: domainURL("/oauth/revoke"), logoutURL: auth0Logout, renews: yes,
-			rotates: ifSet, remark: "set audience, or access tokens are opaque; give rotation an overlap of 10 s or more",
+			rotates: ifSet, remark: "set audience, or access tokens are opaque; give rotation an overlap of 30 s, longer than renew-timeout",
 		},
 		"azuread": {
 			label: "Azure AD (v1)", public: true,
