@@ -32,8 +32,9 @@ type Policy struct {
 	Assumed   time.Duration // lifetime of an access token that does not say; 0: DefaultAssumedLifetime
 	GrantType GrantType
 
-	Spread      bool // somebody renews in the background: spread what began together
-	Concurrency int  // token endpoint calls at once at the provider; 0: DefaultConcurrency
+	Since       time.Time // when these settings took effect: what was the operator's to mend before may be mended
+	Spread      bool      // somebody renews in the background: spread what began together
+	Concurrency int       // token endpoint calls at once at the provider; 0: DefaultConcurrency
 }
 
 // Renewable says whether a renewal of the grant may succeed.
@@ -65,6 +66,12 @@ func (p Policy) NextAt(g *Grant) time.Time {
 	next, st := p.RipeAt(g.Tokens), g.Standing
 	if st.InvalidRequests > 0 || st.Open != "" || st.NextTry.After(next) {
 		next = st.NextTry
+	}
+	if st.Failure.Party == PartyOperator && st.TriedAt.Before(p.Since) && p.Since.Before(next) {
+		next = p.Since
+		if ripe := p.RipeAt(g.Tokens); ripe.After(next) {
+			next = ripe
+		}
 	}
 	if last := st.AutomaticAt; g.Tokens.Assumed && st.Open == "" && !last.IsZero() && next.Before(last.Add(minInterval)) {
 		next = last.Add(minInterval)

@@ -36,6 +36,12 @@ func TestPolicyDue(t *testing.T) {
 		"but not with a lost answer": {Policy{MaxAge: time.Second}, time.Hour, func(g *Grant) {
 			g.Tokens.Assumed, g.Standing = true, Standing{AutomaticAt: start, Open: CodeReplayed, NextTry: start.Add(time.Second)}
 		}, time.Second},
+		"what the operator may have mended": {Policy{Leeway: time.Minute, Since: start.Add(9 * time.Minute)}, 9 * time.Minute, func(g *Grant) {
+			g.Standing = Standing{TriedAt: start.Add(8 * time.Minute), NextTry: start.Add(13 * time.Minute), Failure: Failure{Code: "invalid_client", Party: PartyOperator}}
+		}, 9 * time.Minute},
+		"and not what was tried since": {Policy{Leeway: time.Minute, Since: start.Add(9 * time.Minute)}, 9 * time.Minute, func(g *Grant) {
+			g.Standing = Standing{TriedAt: start.Add(10 * time.Minute), NextTry: start.Add(15 * time.Minute), Failure: Failure{Code: "invalid_client", Party: PartyOperator}}
+		}, 15 * time.Minute},
 		"a stated lifetime is believed": {Policy{MaxAge: time.Second}, time.Hour, func(g *Grant) { g.Standing.AutomaticAt = start }, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -36,6 +36,7 @@ type Config struct {
 	Leeway          time.Duration
 	AssumedLifetime time.Duration
 	OnUnknown       auth.OnUnknown
+	Since           time.Time                // when these settings took effect; zero: unknown
 	Spread          bool                     // renewals in the background are spread in time
 	Concurrency     int                      // token endpoint calls at once, for renewals; 0: the default
 	ClientAuth      tokenendpoint.AuthMethod // empty: from discovery
@@ -67,7 +68,7 @@ func (c Config) authParams() map[string]string {
 
 // Policy is when the provider's grants are due.
 func (c Config) Policy() auth.Policy {
-	return auth.Policy{MaxAge: c.MaxAge, Leeway: c.Leeway, Assumed: c.AssumedLifetime, GrantType: c.GrantType, Spread: c.Spread, Concurrency: c.Concurrency}
+	return auth.Policy{MaxAge: c.MaxAge, Leeway: c.Leeway, Assumed: c.AssumedLifetime, GrantType: c.GrantType, Since: c.Since, Spread: c.Spread, Concurrency: c.Concurrency}
 }
 
 // Provider is one provider people sign in with. The context-taking methods are what Keyturn calls; goth.Provider's are for

@@ -130,7 +130,7 @@ func newProviders(settings Settings, dev *provider.Config, base string, log *slo
 		configs = append([]provider.Config{*dev}, configs...)
 	}
 	for i := range configs {
-		configs[i].Spread = settings.RenewMode != modeOnDemand
+		configs[i].Spread, configs[i].Since = settings.RenewMode != modeOnDemand, time.Now()
 	}
 	providers, err := provider.New(configs, provider.Options{RenewTimeout: settings.RenewTimeout, Now: time.Now, Log: log})
 	if err != nil {

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"keyturn/auth/provider/scripted"
 )
@@ -27,5 +29,28 @@ func TestATokenThatIsRefusedInOtherWordsAsksForASignIn(t *testing.T) {
 	}
 	if page := alice.do(t, "GET", "/dashboard", nil); strings.Contains(page.body, "Keyturn&#39;s settings") || !strings.Contains(page.body, "has refused the refresh token") {
 		t.Error("the page blames the settings")
+	}
+}
+
+// An operator who has mended the settings restarts Keyturn: nobody waits for the tries that were put off before.
+func TestARestartTriesWhatTheOperatorHasMended(t *testing.T) {
+	t.Parallel()
+	var mended atomic.Bool
+	idp, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 2 * time.Second }, "--renew-mode=on-demand")
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	idp.Change(func() { idp.Authenticate = func(*http.Request) bool { return mended.Load() } })
+	time.Sleep(2100 * time.Millisecond)
+	if token := alice.token(t); token["state"] != "expired" || token["error"].(map[string]any)["code"] != "invalid_client" {
+		t.Fatalf("%v", token)
+	}
+	mended.Store(true)
+	if token := alice.token(t); token["state"] != "expired" {
+		t.Errorf("it is tried before its time: %v", token)
+	}
+	p.kill(t)
+	p.again(t)
+	if token := alice.token(t); token["state"] != "fresh" {
+		t.Errorf("%v", token)
 	}
 }
