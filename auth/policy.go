@@ -67,7 +67,7 @@ func (p Policy) NextAt(g *Grant) time.Time {
 	if st.InvalidRequests > 0 || st.Open != "" || st.NextTry.After(next) {
 		next = st.NextTry
 	}
-	if st.Failure.Party == PartyOperator && st.TriedAt.Before(p.Since) && p.Since.Before(next) {
+	if st.Failure.Party == PartyOperator && st.Open == "" && st.TriedAt.Before(p.Since) && p.Since.Before(next) {
 		next = p.Since
 		if ripe := p.RipeAt(g.Tokens); ripe.After(next) {
 			next = ripe

@@ -42,6 +42,9 @@ func TestPolicyDue(t *testing.T) {
 		"and not what was tried since": {Policy{Leeway: time.Minute, Since: start.Add(9 * time.Minute)}, 9 * time.Minute, func(g *Grant) {
 			g.Standing = Standing{TriedAt: start.Add(10 * time.Minute), NextTry: start.Add(15 * time.Minute), Failure: Failure{Code: "invalid_client", Party: PartyOperator}}
 		}, 15 * time.Minute},
+		"nor what stands open": {Policy{Leeway: time.Minute, Since: start.Add(9 * time.Minute)}, 9 * time.Minute, func(g *Grant) {
+			g.Standing = Standing{TriedAt: start, NextTry: start.Add(15 * time.Minute), Open: CodeReplayed, Failure: Failure{Party: PartyOperator}}
+		}, 15 * time.Minute},
 		"a stated lifetime is believed": {Policy{MaxAge: time.Second}, time.Hour, func(g *Grant) { g.Standing.AutomaticAt = start }, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,8 +19,8 @@ const (
 )
 
 // Scheduler hands grants to the Rotator with nobody watching: first those whose renewal was struck by a crash, then those that are due,
-// or, if OnDemand, only those whose provider may have taken the refresh token. It reads a bounded batch at a time, and each provider has a goroutine of its own, so that
-// one that fails or hangs holds up no other.
+// or, if OnDemand, only those whose provider may have taken the refresh token. It reads a bounded batch at a time, and each provider has
+// a goroutine of its own, so that one that fails or hangs holds up no other.
 type Scheduler struct {
 	Vault     Vault
 	Rotator   *Rotator
