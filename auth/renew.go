@@ -70,7 +70,9 @@ func (r *Rotator) claim(ctx context.Context, a *attempt) error {
 	ctx, cancel := context.WithTimeout(ctx, storageWait)
 	defer cancel()
 	err := r.Vault.Claim(ctx, a.before, r.owner, LeaseTTL, a.began)
-	a.marked = err == nil
+	if a.marked = err == nil; !a.marked && !errors.Is(err, ErrStale) {
+		r.noteStray(a.before.ID, a.began)
+	}
 	return err
 }
 
@@ -86,7 +88,7 @@ func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
 	if no := r.prepare(&a); no != nil {
 		return r.decline(ctx, g, no.outcome, no.why)
 	}
-	if !g.PresentingAt.IsZero() {
+	if r.presented(g) {
 		u, err := r.Spool.Find(g.ID)
 		switch {
 		case err == nil && u.follows(g):
@@ -153,12 +155,14 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 	for withScope := true; ; a.marked = false {
 		if !a.marked {
 			marking, marked := r.step(ctx, "present")
-			err := r.Vault.Present(marking, a.before.ID, r.owner, r.Now())
+			at := r.Now()
+			err := r.Vault.Present(marking, a.before.ID, r.owner, at)
 			marked(err)
 			switch {
 			case errors.Is(err, ErrStale):
 				return Answer{}, err
 			case err != nil:
+				r.noteStray(a.before.ID, at)
 				return Answer{}, fmt.Errorf("%w: %w", errUnmarked, err)
 			}
 		}
