@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -8,8 +9,8 @@ import (
 	"keyturn/auth"
 )
 
-// discreet is a transport whose errors do not have the password of the environment's proxy in them, though a proxy that refuses may repeat
-// what it was sent, and net/http tells its words.
+// discreet is a transport whose errors do not have the credentials for the environment's proxy in them, though a proxy that refuses may
+// repeat what it was sent, and net/http tells its words.
 type discreet struct{ *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
@@ -23,9 +24,16 @@ func (t discreet) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	password, _ := proxy.User.Password()
-	basic := base64.StdEncoding.EncodeToString([]byte(proxy.User.Username() + ":" + password))
-	if text := auth.Redact(err.Error(), auth.Secret(password), auth.Secret(basic)); text != err.Error() {
+	if text := auth.Redact(err.Error(), basicSecrets(proxy.User.Username(), password)...); text != err.Error() {
 		return nil, errors.New(text) // whoever unwraps it finds nothing else
 	}
 	return nil, err
+}
+
+// basicSecrets are what is secret of HTTP Basic credentials (RFC 7617 section 2): the password, or else the user name, for a key may come
+// without one; and the two as they are sent.
+func basicSecrets(username, password string) []auth.Secret {
+	return []auth.Secret{
+		auth.Secret(cmp.Or(password, username)), auth.Secret(base64.StdEncoding.EncodeToString([]byte(username + ":" + password))),
+	}
 }
