@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/url"
 
 	"keyturn/auth"
 )
@@ -20,20 +21,24 @@ func (t discreet) RoundTrip(r *http.Request) (*http.Response, error) {
 		return response, nil
 	}
 	proxy, unknown := t.Proxy(r)
-	if unknown != nil || proxy == nil || proxy.User == nil {
+	if unknown != nil || proxy == nil {
 		return nil, err
 	}
-	password, _ := proxy.User.Password()
-	if text := auth.Redact(err.Error(), basicSecrets(proxy.User.Username(), password)...); text != err.Error() {
+	if text := auth.Redact(err.Error(), BasicSecrets(proxy.User)...); text != err.Error() {
 		return nil, errors.New(text) // whoever unwraps it finds nothing else
 	}
 	return nil, err
 }
 
-// basicSecrets are what is secret of HTTP Basic credentials (RFC 7617 section 2): the password, or else the user name, for a key may come
-// without one; and the two as they are sent.
-func basicSecrets(username, password string) []auth.Secret {
+// BasicSecrets are what is secret of HTTP Basic credentials (RFC 7617 section 2): the password, or else the user name, for a key may come
+// without one; and the two as they are sent. nil has none.
+func BasicSecrets(user *url.Userinfo) []auth.Secret {
+	if user == nil {
+		return nil
+	}
+	password, _ := user.Password()
 	return []auth.Secret{
-		auth.Secret(cmp.Or(password, username)), auth.Secret(base64.StdEncoding.EncodeToString([]byte(username + ":" + password))),
+		auth.Secret(cmp.Or(password, user.Username())),
+		auth.Secret(base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))),
 	}
 }

@@ -132,11 +132,16 @@ func (s *sources) unusableProxies() []string {
 		if i < 0 {
 			continue
 		}
-		config := httpproxy.Config{HTTPSProxy: s.env[names[i]]}
-		proxy, err := config.ProxyFunc()(&url.URL{Scheme: "https", Host: "any.example"})
+		proxy, err := proxyOf(s.env[names[i]])
 		if err != nil || proxy == nil || proxy.Hostname() == "" || strings.HasSuffix(proxy.Host, ":") {
 			warnings = append(warnings, names[i]+": is not the URL of a proxy, and what is to go by it goes directly or not at all; allowed: http://HOST:PORT")
 		}
 	}
 	return warnings
+}
+
+// proxyOf is the proxy that net/http takes an environment variable to name; nil: none.
+func proxyOf(text string) (*url.URL, error) {
+	config := httpproxy.Config{HTTPSProxy: text}
+	return config.ProxyFunc()(&url.URL{Scheme: "https", Host: "any.example"})
 }

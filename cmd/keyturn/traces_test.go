@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -167,5 +169,60 @@ func TestACollectorThatIsAwayIsToldOfOnce(t *testing.T) {
 	})
 	if n := strings.Count(p.log.String(), "spans were not sent"); n != 1 {
 		t.Errorf("it is said %d times:\n%s", n, p.log)
+	}
+}
+
+// A collector that refuses may repeat what it was sent, and a proxy before it what that was sent. Nothing of it is in the log.
+func TestTheLogHasNoSecretsThatSpansAreSentWith(t *testing.T) {
+	t.Parallel()
+	repeats := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, secret, _ := r.BasicAuth()
+		_, _ = fmt.Fprintf(w, "%s\n%s\ndenied for %s", r.Header, secret, strings.TrimPrefix(r.Header.Get("X-Other"), "Bearer "))
+	}))
+	t.Cleanup(repeats.Close)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 407 denied for S3cretPw99 %s\r\n\r\n", r.Header.Get("Proxy-Authorization"))
+	}))
+	t.Cleanup(proxy.Close)
+	for name, args := range map[string][]string{
+		"collector": {
+			"OTEL_EXPORTER_OTLP_ENDPOINT=" + repeats.URL, "OTEL_EXPORTER_OTLP_HEADERS=api-key=S3cret%20Key1, X-Other = Bearer S3cretKey2," +
+				"authorization=Basic " + base64.StdEncoding.EncodeToString([]byte("user:S3cretPw99")),
+		},
+		"proxy": {
+			"OTEL_EXPORTER_OTLP_ENDPOINT=https://collector.example", "HTTPS_PROXY=" + strings.Replace(proxy.URL, "//", "//user:S3cretPw99@", 1),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startProgram(t, append(args, "OTEL_BSP_SCHEDULE_DELAY=20")...)
+			p.person().do(t, "GET", "/", nil)
+			eventually(t, "it is said", func() bool { return strings.Contains(p.log.String(), "spans were not sent") })
+			_, said, _ := strings.Cut(p.log.String(), "spans were not sent")
+			if !strings.Contains(said, "denied for [redacted]") || strings.Contains(p.log.String(), "S3cret") || strings.Contains(said, "dXNlcjpT") {
+				t.Error(said)
+			}
+		})
+	}
+}
+
+// What is no header may be a key all the same, which the library would print.
+func TestWhatIsNoHeaderIsAWrongSetting(t *testing.T) {
+	const headers = "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
+	for text, good := range map[string]bool{
+		"": true, "a=b": true, " a = b%20c ,": true, "a=b=": true,
+		"S3cret": false, "a=b,S3cret": false, "a=S3cret%": false, "Authorization: Bearer S3cret=": false, "=S3cret": false,
+	} {
+		t.Setenv(headers, text)
+		if _, err := traceSecrets(); (err == nil) != good || err != nil && (strings.Contains(err.Error(), "S3cret") || !strings.HasPrefix(err.Error(), headers)) {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
