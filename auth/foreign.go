@@ -23,3 +23,8 @@ func Foreign(text string, most int) string {
 	}
 	return strings.TrimSpace(text)
 }
+
+// Storable is text that somebody else wrote without what PostgreSQL takes into no text: NUL, and what is not UTF-8.
+func Storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", "")
+}

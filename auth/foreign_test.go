@@ -7,6 +7,17 @@ import (
 	"keyturn/auth"
 )
 
+func TestStorableText(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"openid\x00 x": "openid x", "a\xff\xfeb": "ab", "\x00": "", "a\x01\n ü": "a\x01\n ü", "": "",
+	} {
+		if got := auth.Storable(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestForeignText(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

@@ -154,11 +154,12 @@ func (p parameters) textOrNone(name string) bool {
 	return text || p[name] == nil
 }
 
-// scope is the member scope, which Twitch writes as a list.
+// scope is the member scope, which Twitch writes as a list. It is stored in the clear, and what no database takes is not of it in any case
+// (RFC 6749 section 3.3).
 func (p parameters) scope() string {
 	list, ok := p["scope"].([]any)
 	if !ok {
-		return p.text("scope")
+		list = []any{p["scope"]}
 	}
 	var scopes []string
 	for _, one := range list {
@@ -166,7 +167,7 @@ func (p parameters) scope() string {
 			scopes = append(scopes, s)
 		}
 	}
-	return strings.Join(scopes, " ")
+	return strings.TrimSpace(auth.Storable(strings.Join(scopes, " ")))
 }
 
 // number is a member that is a number in any notation, or a string with one.

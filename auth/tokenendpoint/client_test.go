@@ -76,6 +76,23 @@ func TestADrippingAnswerEndsWithTheDeadline(t *testing.T) {
 	}
 }
 
+// What no database takes would keep the refresh token that it came with from being stored.
+func TestAScopeThatCannotBeStored(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"access_token":"a","refresh_token":"r","scope":"openid\u0000 x"}`:        "openid x",
+		`{"access_token":"a","refresh_token":"r","scope":["\u0000 openid","x\t"]}`: "openid x",
+		`{"access_token":"a","refresh_token":"r","scope":"\u0000"}`:                "",
+		"access_token=a&refresh_token=r&scope=%00openid%ff+%C3%BC":                 "openid ü",
+	} {
+		client := clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) })
+		answer, err := client.Exchange(t.Context(), refresh)
+		if err != nil || answer.Refresh != "r" || answer.Scope != want {
+			t.Errorf("%s: %q, %v", body, answer.Scope, err)
+		}
+	}
+}
+
 // A connection over which nothing readable came may be a dying one.
 func TestAfterAnUnreadableAnswerComesAFreshConnection(t *testing.T) {
 	t.Parallel()

@@ -140,11 +140,12 @@ func scanGrant(row Row, leasedUntil func(us int64) time.Time) (*auth.Grant, []by
 	return &g, sealed, nil
 }
 
-// RenewalValues are the values of RenewalColumns.
+// RenewalValues are the values of RenewalColumns. A scope that no database takes may be sealed in a grant, or in the spool.
 func RenewalValues(r *auth.Renewal) []any {
 	return []any{
 		r.GrantID, r.Generation, Micros(r.At), r.Trigger, r.Outcome, r.Duration.Microseconds(), r.Code, r.Detail, r.Warning,
-		r.OldToken, r.NewToken, r.OldRefresh, r.NewRefresh, r.OldScope, r.NewScope, Micros(r.OldExpiry), Micros(r.NewExpiry), r.Shared,
+		r.OldToken, r.NewToken, r.OldRefresh, r.NewRefresh, auth.Storable(r.OldScope), auth.Storable(r.NewScope),
+		Micros(r.OldExpiry), Micros(r.NewExpiry), r.Shared,
 	}
 }
 

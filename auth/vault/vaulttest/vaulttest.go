@@ -312,6 +312,16 @@ func Run(t *testing.T, open func(t *testing.T, clock *Clock) Engine) {
 			t.Errorf("shared by %d and before it by %d, want 4 and 5", history[0].Shared, history[1].Shared)
 		}
 	})
+	test("a renewal is stored, whatever scope a grant or the spool has kept", func(t *testing.T, f fixture) {
+		next, record := Renewed(f.lease(t, "me", time.Minute), f.clock.Now())
+		record.OldScope, record.NewScope = "openid\x00 old", "openid \xffnew"
+		must(t, f.Replace(t.Context(), "me", next, record))
+		history, err := f.History(t.Context(), f.grant.ID, 0, 1)
+		must(t, err)
+		if history[0].OldScope != "openid old" || history[0].NewScope != "openid new" {
+			t.Errorf("%q and %q", history[0].OldScope, history[0].NewScope)
+		}
+	})
 	claim(test)
 	schedule(test)
 	logout(test)
