@@ -33,8 +33,13 @@ type Grant struct {
 }
 
 // SID is the id of the provider's own session that the grant came from (sid, OpenID Connect Back-Channel Logout section 2.1); empty
-// when its id token names none.
-func (g *Grant) SID() string { sid, _ := g.Identity.Claims["sid"].(string); return sid }
+// when its id token names none, or one that is no identifier: nothing but logout needs it.
+func (g *Grant) SID() string {
+	if sid, _ := g.Identity.Claims["sid"].(string); IsID(sid) {
+		return sid
+	}
+	return ""
+}
 
 // Ended says that the grant is over and its tokens are gone, because a renewal brought somebody else's. What is left of it only
 // tells its session why, and goes with it.

@@ -4,7 +4,13 @@ import (
 	"maps"
 	"reflect"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
+
+// maxIDLength is how long an identifier may be, in bytes: what OpenID Connect Core section 2 allows a sub. In PostgreSQL's indexes is not
+// much more room.
+const maxIDLength = 255
 
 // Identity is who signed in, as the provider said it. A person is (Provider, Subject), never an e-mail address
 // (OpenID Connect Core 5.7).
@@ -16,6 +22,11 @@ type Identity struct {
 	Email    string         // may be empty
 	Picture  string         // URL; may be empty
 	Claims   map[string]any // raw claims of the id token, and of userinfo where there is one
+}
+
+// IsID says whether a provider's identifier of a person, or of a session, is one that every database stores and finds.
+func IsID(id string) bool {
+	return len(id) <= maxIDLength && utf8.ValidString(id) && !strings.ContainsFunc(id, unicode.IsControl)
 }
 
 // OpenID says whether the identity is from an id token.

@@ -107,6 +107,17 @@ func TestPicturesAreFromEncryptedAddresses(t *testing.T) {
 	}
 }
 
+// A person whom no database stores would be told that the database is at fault.
+func TestNobodyIsCalledWhatCannotBeStored(t *testing.T) {
+	t.Parallel()
+	for id, good := range map[string]bool{"t2": true, strings.Repeat("x", 255): true, "t2\x00": false, "t2\xff": false, strings.Repeat("x", 256): false} {
+		_, err := (&brand{}).signedIn(goth.User{UserID: id}, auth.Answer{})
+		if refusal := new(SignInError); (err == nil) != good || !good && (!errors.As(err, &refusal) || refusal.Code != "no_subject") {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
+
 // What a brand says is understood however it comes: compressed unasked, or behind a byte order mark.
 func TestBrandsAnswersAreReadAsTheyAreMeant(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
@@ -65,7 +64,7 @@ func (m *metadata) verify(
 		return verified{}, errors.New("id token's typ is of another kind of token")
 	case token.Subject == "":
 		return verified{}, errors.New("id token has no sub")
-	case len(token.Subject) > 255 || strings.ContainsFunc(token.Subject, unicode.IsControl):
+	case !auth.IsID(token.Subject):
 		return verified{}, errors.New("id token's sub is longer than 255 characters, or holds one that cannot be printed")
 	case !hasExpiry || expiry > lastSecond:
 		return verified{}, errors.New("id token's exp is no time")

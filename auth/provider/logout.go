@@ -18,7 +18,6 @@ const (
 	logoutEvent = "http://schemas.openid.net/event/backchannel-logout"
 	// maxLogoutAge is how old a logout token may be: it is sent when the session ends, and only the clocks differ.
 	maxLogoutAge = clockSkew
-	maxIDLength  = 255 // of sub, sid and jti
 )
 
 // BackChannel is a provider that tells when a session of its own is over. Implementations are safe for concurrent use.
@@ -80,8 +79,8 @@ func (p *OIDC) VerifyLogout(ctx context.Context, token string) (auth.Logout, err
 		return auth.Logout{}, errors.New("the logout token is too old")
 	case age < -clockSkew:
 		return auth.Logout{}, errors.New("the logout token was issued in the future")
-	case max(len(verified.Subject), len(verified.SessionID), len(verified.TokenID)) > maxIDLength:
-		return auth.Logout{}, errors.New("the logout token's sub, sid or jti is too long")
+	case !auth.IsID(verified.Subject) || !auth.IsID(verified.SessionID) || !auth.IsID(verified.TokenID):
+		return auth.Logout{}, errors.New("the logout token's sub, sid or jti is longer than 255 characters, or holds one that cannot be printed")
 	}
 	return auth.Logout{
 		Session: auth.ProviderSession{Provider: p.config.Name, SID: verified.SessionID, Subject: verified.Subject},

@@ -88,3 +88,17 @@ func TestALogoutTokenWithoutKeysToProveIt(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Whom no database finds, no logout token is about. The database would be said to be at fault, and the token be sent again.
+func TestALogoutTokenIsAboutWhatCanBeStored(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	p := newOIDC(t, idp, nil)
+	for claim, id := range map[string]string{"sid": "s1\x00", "sub": "alice\x00", "jti": strings.Repeat("x", 256)} {
+		claims := idp.LogoutClaims("s1", "alice")
+		claims[claim] = id
+		if _, err := p.VerifyLogout(t.Context(), idp.SignAs("logout+jwt", claims)); err == nil || errors.Is(err, auth.ErrKeysUnavailable) {
+			t.Errorf("%s %q: %v", claim, id, err)
+		}
+	}
+}

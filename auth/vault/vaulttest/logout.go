@@ -1,6 +1,8 @@
 package vaulttest
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -70,6 +72,20 @@ func logout(test func(name string, run func(t *testing.T, f fixture))) {
 		must(t, f.Amend(t.Context(), next, record))
 		if found("of the renewal") != 0 || found("of the amendment") != 1 {
 			t.Error("not found after an amendment")
+		}
+	})
+	test("a grant is stored whose session the provider gives a name that is no identifier", func(t *testing.T, f fixture) {
+		long := make([]byte, 1<<12)
+		_, _ = rand.Read(long) // what does not compress
+		leased := f.lease(t, "me", time.Minute)
+		for _, sid := range []string{"s\x001", "s\xff", hex.EncodeToString(long)} {
+			next, record := Renewed(leased, f.clock.Now())
+			next.Identity.Claims = map[string]any{"sid": sid}
+			must(t, f.Replace(t.Context(), "me", next, record))
+			leased = f.lease(t, "me", time.Minute)
+			other := Grant(f.clock.Now())
+			other.Identity.Claims = next.Identity.Claims
+			must(t, f.Create(t.Context(), other))
 		}
 	})
 	test("a token is used once, until it is forgotten", func(t *testing.T, f fixture) {
