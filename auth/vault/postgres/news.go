@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,6 +22,8 @@ const (
 	pulsesALook = 3
 	// listenBackoff is the longest wait between two tries to listen again.
 	listenBackoff = 2 * time.Second
+	// deafLook is how often everybody looks while nothing can be heard, be it that tries fail or that one takes long.
+	deafLook = 2 * time.Second
 )
 
 // news are grants that others have to hear of. They are announced after the write and not with it: PostgreSQL lets only one
@@ -72,14 +75,20 @@ func (db *DB) announce(ctx context.Context) {
 	}
 }
 
-// Listen implements auth.Announcer, on a connection of its own.
+// Listen implements auth.Announcer, on a connection of its own. While there is none, everybody looks over the others.
 func (db *DB) Listen(ctx context.Context, changed func(grant string), missed func()) {
+	var hears atomic.Bool
+	var looks sync.WaitGroup
+	defer looks.Wait()
+	looks.Go(func() { db.lookDeaf(ctx, &hears, missed) })
 	failing := false
 	for delay := listenBackoff / 32; ; delay = min(2*delay, listenBackoff) {
 		err := db.listen(ctx, changed, func() {
 			delay, failing = listenBackoff/32, false
+			hears.Store(true)
 			missed()
 		})
+		hears.Store(false)
 		if ctx.Err() != nil {
 			return
 		}
@@ -93,6 +102,31 @@ func (db *DB) Listen(ctx context.Context, changed func(grant string), missed fun
 			return
 		}
 	}
+}
+
+// lookDeaf has everybody look now and then while nothing is heard.
+func (db *DB) lookDeaf(ctx context.Context, hears *atomic.Bool, missed func()) {
+	ticker := time.NewTicker(deafLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if !hears.Load() && db.answers(ctx) {
+			missed()
+		}
+	}
+}
+
+// answers says whether the database can be read, in a read's turn: all who watch would complain of a database that is away, and while
+// they still read there is no use in asking them again.
+func (db *DB) answers(ctx context.Context) bool {
+	return db.queued(ctx, func(ctx context.Context) error {
+		_, err := db.exec(ctx, `SELECT 1`)
+		return err
+	}) == nil
 }
 
 func (db *DB) listen(ctx context.Context, changed func(grant string), missed func()) error {
