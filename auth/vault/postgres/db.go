@@ -138,22 +138,10 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 		config.ConnConfig.ConnectTimeout = dialWait
 	}
 	config.PingTimeout = dialWait
-	for name, value := range map[string]string{
-		"application_name":                    "keyturn",
-		"statement_timeout":                   fmt.Sprint(statementWait.Milliseconds()),
-		"idle_in_transaction_session_timeout": fmt.Sprint(statementWait.Milliseconds()),
-	} {
-		if _, given := config.ConnConfig.RuntimeParams[name]; !given {
-			config.ConnConfig.RuntimeParams[name] = value
-		}
+	if given := config.ConnConfig.RuntimeParams; given["application_name"] == "" {
+		given["application_name"] = "keyturn"
 	}
-	// A lost commit is a lost session; a stronger setting of the server stays. And no statement is planned anew for its values,
-	// which PostgreSQL does for each list of sessions otherwise: all are looked up by the same indexes.
-	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, `SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
-			CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END`)
-		return err
-	}
+	config.ConnConfig.AfterConnect = settle(config.ConnConfig.RuntimeParams, always, bounds)
 	return config, nil
 }
 
@@ -187,11 +175,17 @@ func patient(config *pgx.ConnConfig) *pgx.ConnConfig {
 	return config
 }
 
-// migrate brings the schema up to date. One process at a time does: replicas may start together.
-func migrate(ctx context.Context, config *pgx.ConnConfig) (err error) {
+// migrating is the configuration of a connection whose statements may take long.
+func migrating(config *pgx.ConnConfig) *pgx.ConnConfig {
 	config = patient(config)
 	delete(config.RuntimeParams, "statement_timeout")
-	pool := stdlib.OpenDB(*config)
+	config.AfterConnect = settle(config.RuntimeParams, always)
+	return config
+}
+
+// migrate brings the schema up to date. One process at a time does: replicas may start together.
+func migrate(ctx context.Context, config *pgx.ConnConfig) (err error) {
+	pool := stdlib.OpenDB(*migrating(config))
 	defer func() { err = errors.Join(err, pool.Close()) }()
 	if err := mayMigrate(ctx, pool); err != nil {
 		return err

@@ -1,0 +1,61 @@
+package postgres
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"keyturn/auth"
+	"keyturn/auth/vault/postgres/pgtest"
+	"keyturn/auth/vault/vaulttest"
+)
+
+// settingIn is a setting of a session as a connection of that configuration begins it.
+func settingIn(t *testing.T, config *pgx.ConnConfig, name string) (value string) {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	if err := conn.QueryRow(t.Context(), `SELECT coalesce(current_setting($1, true), 'none')`, name).Scan(&value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func TestAPoolerThatWorksBySession(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Pooled(t, pgtest.Database(t), false)
+	create(t, connect(t, database, vaulttest.Keyset(t)))
+	if holds, err := HoldsGrants(t.Context(), auth.Secret(database)); !holds || err != nil {
+		t.Errorf("holds grants: %v, %v", holds, err)
+	}
+}
+
+// What the URL says wins, but for a commit that may be lost, and for how long a migration may take.
+func TestSettingsOfASession(t *testing.T) {
+	t.Parallel()
+	plain := pgtest.Database(t)
+	for _, c := range []struct{ parameters, name, value, migrating string }{
+		{"", "application_name", "keyturn", "keyturn"},
+		{"", "statement_timeout", "3s", "0"},
+		{"", "idle_in_transaction_session_timeout", "3s", "3s"},
+		{"", "plan_cache_mode", "force_generic_plan", "force_generic_plan"},
+		{"&application_name=mine", "application_name", "mine", "mine"},
+		{"&statement_timeout=5000", "statement_timeout", "5s", "0"},
+		{"&synchronous_commit=off", "synchronous_commit", "on", "on"},
+		{"&synchronous_commit=remote_apply", "synchronous_commit", "remote_apply", "remote_apply"},
+	} {
+		config, err := configure(auth.Secret(plain + c.parameters))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if value := settingIn(t, config.ConnConfig, c.name); value != c.value {
+			t.Errorf("with %q, %s is %s, want %s", c.parameters, c.name, value, c.value)
+		}
+		if value := settingIn(t, migrating(config.ConnConfig), c.name); value != c.migrating {
+			t.Errorf("with %q, %s is %s in a migration, want %s", c.parameters, c.name, value, c.migrating)
+		}
+	}
+}
