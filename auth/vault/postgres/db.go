@@ -78,7 +78,7 @@ type DB struct {
 }
 
 // Open connects, migrates the database and begins to keep it tidy until Close. No error of it shows the password. With Existing
-// it does not migrate: the error is vault.ErrLacksMigration where that would be needed.
+// it does not migrate: the error is vault.ErrLacksMigration where that would be needed. No pooler that works by transaction is accepted.
 func Open(ctx context.Context, options Options) (*DB, error) {
 	config, err := configure(options.URL)
 	if err != nil {
@@ -91,6 +91,9 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	db.chance = firstChance
 	db.opened = vault.NewOpened()
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := bySession(ctx, config.ConnConfig); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	prepare := migrate

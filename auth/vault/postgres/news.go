@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -81,6 +82,7 @@ func (db *DB) Listen(ctx context.Context, changed func(grant string), missed fun
 	var looks sync.WaitGroup
 	defer looks.Wait()
 	looks.Go(func() { db.lookDeaf(ctx, &hears, missed) })
+	var shared sync.Once
 	failing := false
 	for delay := listenBackoff / 32; ; delay = min(2*delay, listenBackoff) {
 		err := db.listen(ctx, changed, func() {
@@ -92,7 +94,10 @@ func (db *DB) Listen(ctx context.Context, changed func(grant string), missed fun
 		if ctx.Err() != nil {
 			return
 		}
-		if !failing {
+		switch {
+		case errors.Is(err, errShared): // a session that holds for a while would have it said again and again
+			shared.Do(func() { db.Log.ErrorContext(ctx, "the database cannot be relied on", "error", err) })
+		case !failing:
 			db.Log.WarnContext(ctx, "cannot hear of other replicas' renewals; it is tried again", "error", err)
 		}
 		failing = true
@@ -152,7 +157,7 @@ func (db *DB) listen(ctx context.Context, changed func(grant string), missed fun
 			return err
 		}
 		ping, cancel := context.WithTimeout(ctx, statementWait)
-		err := conn.Ping(ping)
+		_, err := unshared(ping, conn.PgConn())
 		cancel()
 		if err != nil {
 			return err

@@ -2,10 +2,14 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -27,8 +31,11 @@ var bounds = map[string]string{
 	"statement_timeout": milliseconds,
 }
 
+// mark is a setting, and a connection's custom datum, with a value that no other session has.
+const mark = "keyturn.session"
+
 const setSettings = `SELECT set_config(key, value, false) FROM json_each_text($1)
-	WHERE key <> 'synchronous_commit' OR current_setting(key) = 'off'`
+	WHERE key <> 'synchronous_commit' OR current_setting(key, true) = 'off'`
 
 // settle makes what gives a session its settings, before its first statement. What the URL has given wins, but for commits that may be lost.
 // A pooler refuses most settings at the start of a connection, and so this is a statement: one way to the server.
@@ -42,7 +49,10 @@ func settle(given map[string]string, settings ...map[string]string) pgconn.After
 		}
 	}
 	return func(ctx context.Context, conn *pgconn.PgConn) error {
-		text, err := json.Marshal(own)
+		marked := maps.Clone(own)
+		marked[mark] = rand.Text()
+		conn.CustomData()[mark] = marked[mark]
+		text, err := json.Marshal(marked)
 		if err == nil {
 			err = conn.ExecParams(ctx, setSettings, [][]byte{text}, nil, nil, nil).Read().Err
 		}
@@ -51,4 +61,49 @@ func settle(given map[string]string, settings ...map[string]string) pgconn.After
 		}
 		return nil
 	}
+}
+
+// errShared says that statements of one connection run in sessions of others. Neither settings nor prepared statements hold then, no lock of
+// a session's is held, and nothing is heard.
+var errShared = errors.New("the connection pooler in front of PostgreSQL works by transaction, and has to work by session " +
+	"(PgBouncer: pool_mode = session)")
+
+// unshared says whether a connection is still in the session that was set up for it, with errShared if not, and which of the server's
+// processes that is.
+func unshared(ctx context.Context, conn *pgconn.PgConn) (process string, err error) {
+	answer := conn.ExecParams(ctx, `SELECT current_setting($1, true), pg_backend_pid()`, [][]byte{[]byte(mark)}, nil, nil, nil).Read()
+	if answer.Err != nil {
+		return "", answer.Err
+	}
+	if string(answer.Rows[0][0]) != conn.CustomData()[mark] {
+		return "", errShared
+	}
+	return string(answer.Rows[0][1]), nil
+}
+
+// bySession returns errShared if there is a pooler that does not work by session, as far as that can be told at once. A pooler gives out the
+// session that was given back last, or the one that was longest ago: with two connections, either is noticed.
+func bySession(ctx context.Context, config *pgx.ConnConfig) (err error) {
+	one, err := pgconn.ConnectConfig(ctx, &patient(config).Config)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = one.Close(context.WithoutCancel(ctx)) }()
+	process, err := unshared(ctx, one)
+	if err != nil || process == fmt.Sprint(one.PID()) { // the server's own word: there is nothing in between
+		return err
+	}
+	dial, cancel := context.WithTimeout(ctx, dialWait) // a pooler lets wait whom it has no session for
+	defer cancel()
+	two, err := pgconn.ConnectConfig(dial, &config.Config)
+	if err != nil {
+		return nil // a second connection is not needed but for this
+	}
+	defer func() { _ = two.Close(context.WithoutCancel(ctx)) }()
+	for _, conn := range []*pgconn.PgConn{one, one, two, two} {
+		if _, err := unshared(ctx, conn); err != nil {
+			return err
+		}
+	}
+	return nil
 }

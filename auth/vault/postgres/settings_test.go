@@ -1,11 +1,17 @@
 package postgres
 
 import (
+	"errors"
+	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"keyturn/auth"
+	"keyturn/auth/authtest"
 	"keyturn/auth/vault/postgres/pgtest"
 	"keyturn/auth/vault/vaulttest"
 )
@@ -30,6 +36,40 @@ func TestAPoolerThatWorksBySession(t *testing.T) {
 	create(t, connect(t, database, vaulttest.Keyset(t)))
 	if holds, err := HoldsGrants(t.Context(), auth.Secret(database)); !holds || err != nil {
 		t.Errorf("holds grants: %v, %v", holds, err)
+	}
+}
+
+func TestAPoolerThatWorksByTransactionIsRefused(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Pooled(t, pgtest.Database(t), true)
+	_, err := Open(t.Context(), Options{URL: auth.Secret(database), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if !errors.Is(err, errShared) {
+		t.Errorf("opened: %v", err)
+	}
+}
+
+// A pooler may have been told only after the start, or have been so idle that one connection had the same session all the time.
+func TestAPoolerThatWorksByTransactionIsNamedLaterOn(t *testing.T) {
+	t.Parallel()
+	config, err := configure(auth.Secret(pgtest.Pooled(t, pgtest.Database(t), true)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MinConns = 0
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	log := &authtest.Buffer{}
+	db := &DB{Options: Options{Log: slog.New(slog.NewTextHandler(log, nil))}, pool: pool, readers: make(chan struct{}, 1)}
+	h := listenAt(t, db)
+	if err := pool.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "it to listen once more", h.missed)
+	if !strings.Contains(log.String(), errShared.Error()) {
+		t.Errorf("the log says %q", log)
 	}
 }
 
