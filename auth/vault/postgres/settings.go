@@ -16,8 +16,12 @@ import (
 // milliseconds is statementWait as PostgreSQL's settings take it.
 var milliseconds = strconv.FormatInt(statementWait.Milliseconds(), 10)
 
-// always are settings of every session.
+// always are settings of every session. Those that the server does not have yet are left out.
 var always = map[string]string{
+	// Who meets a row that another has just changed goes on from what it is now. Stricter levels fail, and nobody tries again.
+	"default_transaction_isolation": "read committed",
+	// The connection that listens, and those of the pool at night, have nothing to say for long.
+	"idle_session_timeout":                "0",
 	"idle_in_transaction_session_timeout": milliseconds,
 	// No statement is planned anew for its values, which PostgreSQL does for each list of sessions otherwise: all are looked up by the
 	// same indexes.
@@ -28,14 +32,17 @@ var always = map[string]string{
 
 // bounds are settings of every session but the one that migrates, which may take long.
 var bounds = map[string]string{
-	"statement_timeout": milliseconds,
+	"statement_timeout":   milliseconds,
+	"lock_timeout":        "0", // a shorter one fails where another replica is at the same row
+	"transaction_timeout": "0", // a shorter one ends the connection
 }
 
 // mark is a setting, and a connection's custom datum, with a value that no other session has.
 const mark = "keyturn.session"
 
 const setSettings = `SELECT set_config(key, value, false) FROM json_each_text($1)
-	WHERE key <> 'synchronous_commit' OR current_setting(key, true) = 'off'`
+	WHERE CASE key WHEN '` + mark + `' THEN true WHEN 'synchronous_commit' THEN current_setting(key) = 'off'
+		ELSE current_setting(key, true) IS NOT NULL END`
 
 // settle makes what gives a session its settings, before its first statement. What the URL has given wins, but for commits that may be lost.
 // A pooler refuses most settings at the start of a connection, and so this is a statement: one way to the server.

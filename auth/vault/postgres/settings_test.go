@@ -24,7 +24,7 @@ func settingIn(t *testing.T, config *pgx.ConnConfig, name string) (value string)
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close(t.Context()) }()
-	if err := conn.QueryRow(t.Context(), `SELECT coalesce(current_setting($1, true), 'none')`, name).Scan(&value); err != nil {
+	if err := conn.QueryRow(t.Context(), `SELECT current_setting($1)`, name).Scan(&value); err != nil {
 		t.Fatal(err)
 	}
 	return value
@@ -82,6 +82,7 @@ func TestSettingsOfASession(t *testing.T) {
 		{"", "statement_timeout", "3s", "0"},
 		{"", "idle_in_transaction_session_timeout", "3s", "3s"},
 		{"", "plan_cache_mode", "force_generic_plan", "force_generic_plan"},
+		{"&default_transaction_isolation=serializable", "default_transaction_isolation", "serializable", "serializable"},
 		{"&application_name=mine", "application_name", "mine", "mine"},
 		{"&statement_timeout=5000", "statement_timeout", "5s", "0"},
 		{"&synchronous_commit=off", "synchronous_commit", "on", "on"},
@@ -96,6 +97,31 @@ func TestSettingsOfASession(t *testing.T) {
 		}
 		if value := settingIn(t, migrating(config.ConnConfig), c.name); value != c.migrating {
 			t.Errorf("with %q, %s is %s in a migration, want %s", c.parameters, c.name, value, c.migrating)
+		}
+	}
+}
+
+// What an operator sets for everybody, or for whoever uses the database by hand, makes nothing fail at random. How long a migration may wait
+// is the operator's to say.
+func TestSettingsOfARole(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ role, session, migrating string }{
+		"default_transaction_isolation":       {"serializable", "read committed", "read committed"},
+		"idle_session_timeout":                {"2s", "0", "0"},
+		"idle_in_transaction_session_timeout": {"1ms", "3s", "3s"},
+		"statement_timeout":                   {"70s", "3s", "70s"},
+		"lock_timeout":                        {"20ms", "0", "20ms"},
+		"plan_cache_mode":                     {"force_custom_plan", "force_generic_plan", "force_generic_plan"},
+		"work_mem":                            {"7MB", "7MB", "7MB"},
+	} {
+		set := "ALTER ROLE $role SET " + name + " = '" + c.role + "'"
+		config, err := configure(auth.Secret(ofRole(t, pgtest.Database(t), "CREATE ROLE $role LOGIN", set)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		session, migration := settingIn(t, config.ConnConfig, name), settingIn(t, migrating(config.ConnConfig), name)
+		if session != c.session || migration != c.migrating {
+			t.Errorf("%s is %s, and %s in a migration, want %s and %s", name, session, migration, c.session, c.migrating)
 		}
 	}
 }
