@@ -108,6 +108,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	}
 	_, err = db.heed(ctx)
 	db.report(err)
+	db.report(db.warnOfReading(ctx))
 	db.report(db.inherit(ctx))
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.upkeep.Go(func() { vault.Upkeep(ctx, db.Log, db.writeMarks, db.Tidy, db.writeMarks) })
@@ -217,14 +218,17 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) (err error) {
 
 // mayMigrate says what a role lacks that is to make the first tables. From goose one would only hear that they do not exist.
 func mayMigrate(ctx context.Context, pool *sql.DB) error {
-	var begun, may bool
+	var begun, may, reads bool
 	var role, schema, path string
 	err := pool.QueryRowContext(ctx, `SELECT to_regclass('goose_db_version') IS NOT NULL,
-		coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
-		quote_ident(current_user), coalesce(quote_ident(current_schema()), ''), current_setting('search_path')`).Scan(&begun, &may, &role, &schema, &path)
+		coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), `+onlyReads+`,
+		quote_ident(current_user), coalesce(quote_ident(current_schema()), ''), current_setting('search_path')`).Scan(
+		&begun, &may, &reads, &role, &schema, &path)
 	switch {
-	case err != nil || begun || may:
+	case err != nil || begun || may && !reads:
 		return err
+	case reads:
+		return errors.New(readsAdvice(role))
 	case schema == "":
 		return fmt.Errorf("the search path (%s) has no schema in it that exists and that the role %s may use: CREATE SCHEMA AUTHORIZATION %[2]s, "+
 			"or set search_path", path, role)

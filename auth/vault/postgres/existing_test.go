@@ -46,6 +46,10 @@ func TestARoleThatMayMakeNoTablesIsToldSo(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ made, says string }{
 		{"SELECT 1", "may create no tables in the schema public: GRANT CREATE ON SCHEMA public TO role_"},
+		{
+			"GRANT CREATE ON SCHEMA public TO $role; ALTER ROLE $role SET default_transaction_read_only = on",
+			"can write nothing, because default_transaction_read_only is on",
+		},
 		{"ALTER ROLE $role SET search_path = nowhere", "(nowhere) has no schema in it that exists"},
 	} {
 		database := ofRole(t, pgtest.Database(t), "CREATE ROLE $role LOGIN", c.made)

@@ -114,3 +114,22 @@ func bySession(ctx context.Context, config *pgx.ConnConfig) (err error) {
 	}
 	return nil
 }
+
+// onlyReads is whether sessions write nothing unless they say so. That is not overridden: somebody means it, or the disk is full.
+const onlyReads = `current_setting('default_transaction_read_only')::boolean`
+
+func readsAdvice(role string) string {
+	return fmt.Sprintf("the role %s can write nothing, because default_transaction_read_only is on for it, for the database or for the server: "+
+		"ALTER ROLE %[1]s SET default_transaction_read_only = off", role)
+}
+
+// warnOfReading says at the start why nothing will be written. It may be meant to end by itself.
+func (db *DB) warnOfReading(ctx context.Context) error {
+	var reads bool
+	var role string
+	err := db.one(ctx, into(&reads, &role), `SELECT `+onlyReads+`, quote_ident(current_user)`)
+	if err == nil && reads {
+		db.Log.WarnContext(ctx, readsAdvice(role))
+	}
+	return err
+}

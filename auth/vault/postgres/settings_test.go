@@ -125,3 +125,23 @@ func TestSettingsOfARole(t *testing.T) {
 		}
 	}
 }
+
+// Whoever runs a database that was well until then reads why nobody can sign in any more.
+func TestARoleThatOnlyReadsIsNamedAtTheStart(t *testing.T) {
+	t.Parallel()
+	database, keys := pgtest.Database(t), vaulttest.Keyset(t)
+	connect(t, database, keys) // makes the schema
+	log := &authtest.Buffer{}
+	db, err := Open(t.Context(), Options{
+		URL: auth.Secret(database + "&default_transaction_read_only=on"), Now: time.Now, Log: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	if said := "ALTER ROLE keyturn SET default_transaction_read_only = off"; !strings.Contains(log.String(), said) {
+		t.Errorf("the log says %q, not %q", log, said)
+	}
+}
