@@ -35,10 +35,10 @@ func RefusesClient(code string) bool {
 // endsToken says whether a failure is the end of a refresh token, in the words of servers that have others for it than invalid_grant (RFC 6749
 // section 5.2).
 func (f Failure) endsToken() bool {
-	switch {
-	case f.Code == "unauthorized_client": // Gitea, Forgejo; with other words they mean the client
+	switch f.Code {
+	case "unauthorized_client": // Gitea, Forgejo; with other words they mean the client
 		return f.Detail == "token was already used" || f.Detail == "unable to parse refresh token"
-	case f.Code == "invalid_token": // Cloud Foundry's UAA, Spring Security OAuth
+	case "invalid_token": // Cloud Foundry's UAA, Spring Security OAuth
 		return f.Status/100 == 4
 	}
 	return strings.HasPrefix(f.Code, "invalid_grant:") // EVE Online goes on with why

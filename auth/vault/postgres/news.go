@@ -119,15 +119,15 @@ func (db *DB) lookDeaf(ctx context.Context, hears *atomic.Bool, missed func()) {
 		case <-ctx.Done():
 			return
 		}
-		if !hears.Load() && db.answers(ctx) {
+		if !hears.Load() && db.readable(ctx) {
 			missed()
 		}
 	}
 }
 
-// answers says whether the database can be read, in a read's turn: all who watch would complain of a database that is away, and while
+// readable says whether the database can be read, in a read's turn: all who watch would complain of a database that is away, and while
 // they still read there is no use in asking them again.
-func (db *DB) answers(ctx context.Context) bool {
+func (db *DB) readable(ctx context.Context) bool {
 	return db.queued(ctx, func(ctx context.Context) error {
 		_, err := db.exec(ctx, `SELECT 1`)
 		return err
