@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -68,6 +69,7 @@ type DB struct {
 	unowned rate.Sometimes // complaints that the next process cannot know of this one's death
 	heir    string         // owns the leases that this process has inherited
 	steady  vault.Steadiness
+	answers atomic.Int64  // how many the database has given
 	chance  time.Duration // firstChance, but for tests whose clock stands still
 	opened  vault.Opened
 	finder  finder

@@ -22,7 +22,8 @@ const afterStart = 6 * time.Second
 const queueWait = 8 * time.Second
 
 // use runs something at the database within statementWait. It goes on when the caller hangs up, because the driver would
-// close the connection; the caller's deadline holds.
+// close the connection; the caller's deadline holds. Connections may have gone dead without a word when something takes too long for the
+// first time, or while nobody else had an answer either: they are not waited for one by one.
 func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -33,15 +34,20 @@ func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
 	}
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
 	defer cancel()
+	heard := db.answers.Load()
 	err := run(ctx)
 	// The server gives this process no further connection. One that it has will be free in a moment.
 	for wait := crowdedWait; crowded(err) && rested(ctx, wait); wait = min(2*wait, crowdedMost) {
 		err = run(ctx)
 	}
+	silent := slow(err) && (db.steady.Steady() || db.answers.Load() == heard)
+	if !outOfReach(err) {
+		db.answers.Add(1)
+	}
 	if outOfReach(err) || unwritable(err) {
 		db.steady.Wait(vault.AfterOutage)
 	}
-	if broken(err) {
+	if broken(err) || silent {
 		// The other connections have ended too, most likely. Whoever comes next makes a new one.
 		db.pool.Reset()
 	}
@@ -73,10 +79,14 @@ func crowded(err error) bool {
 
 // broken says that a connection ended which was there. One that is only slow is no reason to give up the others.
 func broken(err error) bool {
-	var network net.Error
-	slow := errors.As(err, &network) && network.Timeout()
 	var dial *pgconn.ConnectError
-	return outOfReach(err) && !slow && !errors.As(err, &dial)
+	return outOfReach(err) && !slow(err) && !errors.As(err, &dial)
+}
+
+// slow says that there was no answer in time.
+func slow(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
 }
 
 // queued runs a read in its turn, and once more if its connection ends. Reads leave a quarter of the connections free: however many people
