@@ -89,7 +89,6 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	most := int(config.MaxConns)
 	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners), heir: rand.Text()}
 	db.unowned.Interval = time.Minute
-	db.steady.Wait(afterStart)
 	db.chance = firstChance
 	db.opened = vault.NewOpened()
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
@@ -111,6 +110,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	_, err = db.heed(ctx)
 	db.report(err)
 	db.report(db.warnOfReading(ctx))
+	db.steady.Wait(afterStart) // it may have waited for the database
 	db.report(db.inherit(ctx))
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.upkeep.Go(func() { vault.Upkeep(ctx, db.Log, db.writeMarks, db.Tidy, db.writeMarks) })

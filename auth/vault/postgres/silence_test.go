@@ -20,6 +20,7 @@ import (
 type wire struct {
 	url    string
 	losses atomic.Int64
+	delay  time.Duration // before what a new connection sends arrives
 }
 
 func newWire(t *testing.T, database string) *wire {
@@ -71,6 +72,7 @@ func (w *wire) carry(ctx context.Context, near net.Conn, server string) {
 		_, _ = io.Copy(lossy{near, lost}, far)
 		_ = near.Close()
 	})
+	time.Sleep(w.delay)
 	_, _ = io.Copy(lossy{far, lost}, near)
 	_ = far.Close()
 	back.Wait()

@@ -62,6 +62,17 @@ func TestAfterWritesFailedALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 	}
 }
 
+// A process may start within an outage, and wait for its end.
+func TestAProcessLeavesLeasesAloneFromWhenItHasTheDatabase(t *testing.T) {
+	t.Parallel()
+	w := newWire(t, pgtest.Database(t))
+	w.delay = 2 * time.Second
+	db := connect(t, w.url, vaulttest.Keyset(t))
+	if left := db.steady.Left(); left < afterStart-w.delay {
+		t.Errorf("leases are left alone for %v more", left)
+	}
+}
+
 // Nothing fails when a statement only has to wait. The holder had to wait as long, behind an index that was built, say.
 func TestBehindALockALeaseThatRanOutIsItsHoldersFirst(t *testing.T) {
 	t.Parallel()
