@@ -3,8 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -99,10 +97,13 @@ func (r *Rotator) holdShelf(ctx context.Context) {
 			return
 		}
 		r.mu.Lock()
-		ids := slices.Collect(maps.Keys(r.shelf))
+		from := make(map[string]int64, len(r.shelf))
+		for id, s := range r.shelf {
+			from[id] = s.Record.From()
+		}
 		r.mu.Unlock()
 		wait = leaseExtend
-		if held, err := r.Vault.Hold(ctx, ids, r.owner, LeaseTTL); err != nil || held < len(ids) {
+		if held, err := r.Vault.Hold(ctx, from, r.owner, LeaseTTL); err != nil || held < len(from) {
 			wait = leaseAgain
 		}
 	}

@@ -38,9 +38,10 @@ type Vault interface {
 	// Extend makes owner's lease run for ttl from now, also one that has run out and that nobody took since; ErrStale
 	// when another owner has.
 	Extend(ctx context.Context, id, owner string, ttl time.Duration) error
-	// Hold makes the leases of grants run for ttl from now, and says of how many: owner's own, those that its process has inherited, and those
-	// that others let run out, which become owner's. What has none, or is being written to at the moment, it leaves alone.
-	Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) (held int, err error)
+	// Hold makes the leases of grants, by ID, run for ttl from now, and says of how many: owner's own, those that its process has inherited,
+	// and those that others let run out, which become owner's. What has none, or is being written to at the moment, it leaves alone, and what
+	// is not at the generation given: its holder may have what comes after a later one.
+	Hold(ctx context.Context, generations map[string]int64, owner string, ttl time.Duration) (held int, err error)
 	// Present marks the refresh token as being presented at the given time; a mark that is there already stays, because
 	// a provider's reuse interval runs from the first time. ErrStale when owner's lease has run out.
 	Present(ctx context.Context, id, owner string, at time.Time) error

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -187,12 +189,19 @@ func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) e
 		id, owner, ttl.Microseconds())
 }
 
+// holdLeases finds its grants one by one, however many there are besides.
+const holdLeases = `UPDATE grants SET lease_owner = $3, lease_until = keyturn_now() + $4 WHERE id IN (
+	SELECT g.id FROM unnest($1::text[], $2::bigint[]) AS entry (id, generation) JOIN grants g USING (id, generation)
+	WHERE g.lease_owner IN ($3, $5) OR g.lease_owner <> '' AND g.lease_until <= keyturn_now() FOR UPDATE OF g SKIP LOCKED)`
+
 // Hold implements auth.Vault.
-func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) (held int, err error) {
+func (db *DB) Hold(ctx context.Context, generations map[string]int64, owner string, ttl time.Duration) (held int, err error) {
 	db.claimOwner(owner)
-	n, err := db.exec(ctx, `UPDATE grants SET lease_owner = $2, lease_until = keyturn_now() + $3 WHERE id IN
-		(SELECT id FROM grants WHERE id = ANY($1) AND (lease_owner IN ($2, $4) OR lease_owner <> '' AND lease_until <= keyturn_now()) FOR UPDATE SKIP LOCKED)`,
-		ids, owner, ttl.Microseconds(), db.heir)
+	ids, at := slices.Collect(maps.Keys(generations)), make([]int64, 0, len(generations))
+	for _, id := range ids {
+		at = append(at, generations[id])
+	}
+	n, err := db.exec(ctx, holdLeases, ids, at, owner, ttl.Microseconds(), db.heir)
 	return int(n), err
 }
 

@@ -106,21 +106,21 @@ func (db *DB) Extend(ctx context.Context, id, owner string, ttl time.Duration) e
 }
 
 // Hold implements auth.Vault.
-func (db *DB) Hold(ctx context.Context, ids []string, owner string, ttl time.Duration) (held int, err error) {
+func (db *DB) Hold(ctx context.Context, generations map[string]int64, owner string, ttl time.Duration) (held int, err error) {
 	if err := db.owners.Claim(owner); err != nil {
 		return 0, err
 	}
-	rows := make([]key, len(ids))
-	for i, id := range ids {
-		rows[i] = key{grant: id}
+	rows := make([]key, 0, len(generations))
+	for id := range generations {
+		rows = append(rows, key{grant: id})
 	}
 	err = db.inLightTx(ctx, func(tx *writer) error {
 		held = 0
 		now := db.Now()
-		for _, id := range ids {
+		for id, generation := range generations {
 			n, err := affected(tx.Exec(`UPDATE grants SET lease_owner = ?1, lease_until = ?2
-				WHERE id = ?3 AND (lease_owner = ?1 OR lease_owner <> '' AND lease_until <= ?4)`,
-				owner, vault.Micros(now.Add(ttl)), id, vault.Micros(now)))
+				WHERE id = ?3 AND generation = ?4 AND (lease_owner = ?1 OR lease_owner <> '' AND lease_until <= ?5)`,
+				owner, vault.Micros(now.Add(ttl)), id, generation, vault.Micros(now)))
 			if err != nil {
 				return err
 			}

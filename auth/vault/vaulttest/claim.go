@@ -60,7 +60,7 @@ func claim(test func(name string, run func(t *testing.T, f fixture))) {
 		f.clock.Advance(9 * time.Second)
 		hold := func(want int) {
 			t.Helper()
-			held, err := f.Hold(t.Context(), []string{other.ID, "gone", f.grant.ID}, "first", 10*time.Second)
+			held, err := f.Hold(t.Context(), map[string]int64{other.ID: 1, "gone": 1, f.grant.ID: 1}, "first", 10*time.Second)
 			if must(t, err); held != want {
 				t.Errorf("held %d, want %d", held, want)
 			}
@@ -74,6 +74,19 @@ func claim(test func(name string, run func(t *testing.T, f fixture))) {
 		is(t, err, auth.ErrLeased)
 		must(t, f.Release(t.Context(), f.grant.ID, "first"))
 		hold(1)
+	})
+	test("a lease is held for no other generation than the grant's", func(t *testing.T, f fixture) {
+		f.lease(t, "holder", time.Minute)
+		f.clock.Advance(2 * time.Minute)
+		for _, owner := range []string{"other", "holder"} {
+			for _, generation := range []int64{0, 2} {
+				held, err := f.Hold(t.Context(), map[string]int64{f.grant.ID: generation}, owner, time.Minute)
+				if must(t, err); held != 0 {
+					t.Errorf("%s holds it for generation %d", owner, generation)
+				}
+			}
+		}
+		must(t, f.Extend(t.Context(), f.grant.ID, "holder", time.Minute))
 	})
 	test("of many who claim a grant one has it", func(t *testing.T, f fixture) {
 		seen, err := f.Get(t.Context(), f.grant.ID)
