@@ -104,30 +104,3 @@ func TestWhoWaitsGetsWhatIsBeingStored(t *testing.T) {
 		})
 	}
 }
-
-// unheard is a vault whose answer to the first claim is lost.
-type unheard struct {
-	auth.Vault
-	spoke *atomic.Bool
-}
-
-func (u unheard) Claim(ctx context.Context, seen *auth.Grant, owner string, ttl time.Duration, at time.Time) error {
-	own := *seen // what the database sets does not come back either
-	if !u.spoke.Swap(true) {
-		return errors.Join(u.Vault.Claim(ctx, &own, owner, ttl, at), context.DeadlineExceeded)
-	}
-	return u.Vault.Claim(ctx, seen, owner, ttl, at)
-}
-
-// A mark that was written without an answer tells of no call: what follows is no replay, and waits for nothing.
-func TestAClaimThatIsStoredWithoutAnAnswer(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, options{lifetime: time.Hour, onUnknown: auth.RetryAtExpiry, vault: func(v auth.Vault) auth.Vault { return unheard{v, &atomic.Bool{}} }})
-	if result := h.renewBy(t, auth.TriggerAPI); result.Outcome != auth.OutcomeKept || result.Failure.Code != auth.CodeStorage || h.stored(t).PresentingAt.IsZero() {
-		t.Fatalf("%+v", result)
-	}
-	h.expect(t, h.renewBy(t, auth.TriggerAPI), auth.OutcomeRotated, 2)
-	if r := h.history(t)[0]; r.Warning != "" || h.idp.TokenCalls() != 1 {
-		t.Errorf("warning %q after %d calls", r.Warning, h.idp.TokenCalls())
-	}
-}

@@ -70,9 +70,7 @@ func (r *Rotator) claim(ctx context.Context, a *attempt) error {
 	ctx, cancel := context.WithTimeout(ctx, storageWait)
 	defer cancel()
 	err := r.Vault.Claim(ctx, a.before, r.owner, LeaseTTL, a.began)
-	if a.marked = err == nil; !a.marked && !errors.Is(err, ErrStale) {
-		r.noteStray(a.before.ID, a.began)
-	}
+	a.marked = err == nil
 	return err
 }
 
@@ -88,7 +86,7 @@ func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
 	if no := r.prepare(&a); no != nil {
 		return r.decline(ctx, g, no.outcome, no.why)
 	}
-	if r.presented(g) {
+	if !g.PresentingAt.IsZero() {
 		u, err := r.Spool.Find(g.ID)
 		switch {
 		case err == nil && u.follows(g):
@@ -155,14 +153,12 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 	for withScope := true; ; a.marked = false {
 		if !a.marked {
 			marking, marked := r.step(ctx, "present")
-			at := r.Now()
-			err := r.Vault.Present(marking, a.before.ID, r.owner, at)
+			err := r.Vault.Present(marking, a.before.ID, r.owner, r.Now())
 			marked(err)
 			switch {
 			case errors.Is(err, ErrStale):
 				return Answer{}, err
 			case err != nil:
-				r.noteStray(a.before.ID, at)
 				return Answer{}, fmt.Errorf("%w: %w", errUnmarked, err)
 			}
 		}

@@ -57,7 +57,6 @@ type Rotator struct {
 	storing   bool                     // somebody keeps trying to empty the shelf
 	settling  map[string]chan struct{} // grants whose renewal is stored while its Token callback still runs
 	undecided map[string]undecided
-	strays    map[string]time.Time // by grant: a mark that came to nothing, and may be in the vault all the same
 	checking  map[string]time.Time // grants whose pending id token is being checked, and when that may be tried again
 	draining  bool
 	running   sync.WaitGroup
@@ -95,7 +94,7 @@ func NewRotator(config RotatorConfig) *Rotator {
 	r := &Rotator{
 		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(),
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
-		settling: map[string]chan struct{}{}, undecided: map[string]undecided{}, strays: map[string]time.Time{},
+		settling: map[string]chan struct{}{}, undecided: map[string]undecided{},
 	}
 	for _, c := range []*Complaint{&r.unbegun, &r.unstored, &r.unspooled} {
 		c.Every = storeSaid
