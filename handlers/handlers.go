@@ -49,7 +49,7 @@ type Config struct {
 type app struct {
 	Config
 	insisting sync.Map // names of the providers that give a refresh token only with prompt=consent
-	inVain    sync.Map // by name of a provider: when it last gave none even so
+	inVain    vain     // who got none even so
 
 	dashboards, states *keptAnswers
 	policies           sync.Map // by provider's name: signOutPolicy

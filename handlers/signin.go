@@ -154,9 +154,6 @@ func loopback(host string) bool {
 // stateRemembered is for how long it is remembered that a state has been used: longer than a sign-in may take.
 const stateRemembered = time.Hour
 
-// insistAgain is how long a provider that gives no refresh token even with consent is not asked for that.
-const insistAgain = time.Hour
-
 // finishSignIn takes the provider's answer, by query or by form_post.
 func (a *app) finishSignIn(c echo.Context) error {
 	p, ok := a.Providers.Get(c.Param("provider"))
@@ -232,20 +229,16 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return err
 	case signedIn.Answer.Refresh != "" && pending.Asked:
 		a.insisting.Store(p.Name(), true)
+		a.inVain.forget(p.Name())
 	case signedIn.Answer.Refresh == "" && pending.Asked:
-		a.inVain.Store(p.Name(), a.Now())
-		a.Log.WarnContext(ctx, "no refresh token is given, even with consent: is the client registered there for the grant type refresh_token?",
-			"provider", p.Name())
-	case signedIn.Answer.Refresh == "" && pending.Prompt == "" && !a.insistedInVain(p.Name()) && p.WantsConsent(ctx):
+		if a.inVain.note(p.Name(), signedIn.Identity.Subject, a.Now()) {
+			a.Log.WarnContext(ctx, "no refresh token is given, even with consent: is the client registered there for the grant type refresh_token?",
+				"provider", p.Name())
+		}
+	case signedIn.Answer.Refresh == "" && pending.Prompt == "" && !a.inVain.holds(p.Name(), signedIn.Identity.Subject, a.Now()) && p.WantsConsent(ctx):
 		return a.goToProvider(c, p, pending.ReturnTo, "consent", true)
 	}
 	return a.arrive(c, pending.ReturnTo)
-}
-
-// insistedInVain says that a provider has lately given no refresh token even with consent: nobody is asked for that once more.
-func (a *app) insistedInVain(name string) bool {
-	at, ok := a.inVain.Load(name)
-	return ok && a.Now().Sub(at.(time.Time)) < insistAgain //nolint:forcetypeassert // nothing else is stored
 }
 
 // stateMark is what remembers that an answer's state has been used.

@@ -52,11 +52,17 @@ func TestWhoseSessionEndsIsNotAskedForConsent(t *testing.T) {
 	}
 }
 
-// Where consent brings no refresh token either, the client may have none: nobody is asked in vain after the first.
+// Whom consent brings no refresh token is not asked again soon. Others are, until it is clear that the client may have none.
 func TestConsentIsNotAskedForInVain(t *testing.T) {
 	t.Parallel()
+	var gives atomic.Bool
 	idp, p := atScripted(t, func(idp *scripted.Provider) {
-		idp.Tokens = func(tokens map[string]any, _ bool) { delete(tokens, "refresh_token") }
+		idp.InsistsOnConsent = true
+		idp.Tokens = func(tokens map[string]any, _ bool) {
+			if !gives.Load() {
+				delete(tokens, "refresh_token")
+			}
+		}
 	})
 	var consents atomic.Int32
 	idp.Change(func() {
@@ -66,16 +72,30 @@ func TestConsentIsNotAskedForInVain(t *testing.T) {
 			}
 		}
 	})
-	for range 3 {
+	signsIn := func(who string) *person {
+		idp.Change(func() { idp.Subject = who })
 		b := p.person()
 		if a := b.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
 			t.Errorf("the sign-in ends at %s: %s", a.url, a.body)
 		}
+		return b
 	}
-	if n := consents.Load(); n != 1 {
-		t.Errorf("%d persons were asked for consent", n)
+	for _, c := range []struct {
+		who  string
+		want int32
+	}{{"alice", 1}, {"alice", 1}, {"bob", 2}, {"carol", 3}, {"dave", 3}} {
+		if signsIn(c.who); consents.Load() != c.want {
+			t.Errorf("after %s %d were asked for consent, want %d", c.who, consents.Load(), c.want)
+		}
 	}
-	if !strings.Contains(p.log.String(), "is the client registered there for the grant type refresh_token?") {
-		t.Error("the log does not say what may be behind it")
+	if n := strings.Count(p.log.String(), "is the client registered there for the grant type refresh_token?"); n != 1 {
+		t.Errorf("the log says %d times what may be behind it", n)
+	}
+	p.kill(t)
+	p.again(t)
+	signsIn("alice")
+	gives.Store(true)
+	if bob := signsIn("bob"); bob.token(t)["renewable"] != true {
+		t.Error("who was not asked for consent has a session that cannot be renewed")
 	}
 }
