@@ -56,8 +56,8 @@ func TestWhatMayHaveBeenUsedUpIsTriedAgainSoon(t *testing.T) {
 			}
 			h.schedule(t, c.onDemand)
 			waitFor(t, "the renewal", func() bool { return h.stored(t).Generation == 2 })
-			if r := h.history(t)[0]; r.Outcome != auth.OutcomeRotated || r.Warning != c.warning {
-				t.Errorf("%s, warning %q", r.Outcome, r.Warning)
+			if r := h.history(t)[0]; r.Outcome != auth.OutcomeRotated || r.Warning != c.warning || r.Trigger != auth.TriggerBackground {
+				t.Errorf("%s by %s, warning %q", r.Outcome, r.Trigger, r.Warning)
 			}
 		})
 	}

@@ -56,7 +56,7 @@ type Rotator struct {
 	shelf     map[string]shelved
 	storing   bool                     // somebody keeps trying to empty the shelf
 	settling  map[string]chan struct{} // grants whose renewal is stored while its Token callback still runs
-	undecided map[string]undecided
+	undecided undecided
 	checking  map[string]time.Time // grants whose pending id token is being checked, and when that may be tried again
 	draining  bool
 	running   sync.WaitGroup
@@ -94,7 +94,7 @@ func NewRotator(config RotatorConfig) *Rotator {
 	r := &Rotator{
 		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(),
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
-		settling: map[string]chan struct{}{}, undecided: map[string]undecided{},
+		settling: map[string]chan struct{}{},
 	}
 	for _, c := range []*Complaint{&r.unbegun, &r.unstored, &r.unspooled} {
 		c.Every = storeSaid
@@ -201,8 +201,10 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 		if !ended {
 			return r.unanswered(context.WithoutCancel(ctx), id, f)
 		}
-		// A flight that tried nothing has not answered somebody who wants a renewal in any case.
-		if f.err == nil && trigger.Forced() && f.idle {
+		// A flight that tried nothing has not answered somebody who wants a renewal in any case; nor one in which a program's wish has
+		// to wait, a person's.
+		declined := trigger == TriggerManual && f.result.Failure.Code == CodeOutcomeUnknown && !f.calling.Load()
+		if f.err == nil && trigger.Forced() && (f.idle || declined) {
 			asked = f.ended
 			continue
 		}

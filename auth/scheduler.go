@@ -77,7 +77,7 @@ func (t *tender) look(ctx context.Context) error {
 		return nil
 	}
 	if t.OnDemand {
-		t.beginAll(ctx, t.Rotator.undecidedAt(t.provider, t.Now(), lookBatch), TriggerRecovery)
+		t.beginAll(ctx, t.Rotator.undecided.due(t.provider, t.Now(), lookBatch), TriggerBackground)
 		return nil
 	}
 	for after := (Candidate{}); ; {

@@ -175,7 +175,7 @@ func (s *Settings) list() []setting {
 		{name: "renew-mode", group: renewal, preset: "background",
 			field: oneOf(&s.RenewMode, modeBackground, modeOnDemand),
 			meaning: "background: grants of live sessions are also renewed with nobody watching; " +
-				"on-demand: only when a request meets them"},
+				"on-demand: only when a request meets them, or nobody knows what became of an earlier try"},
 		{name: "renew-concurrency", group: renewal, preset: strconv.Itoa(auth.DefaultConcurrency), field: count(&s.RenewConcurrency, 1, 1000),
 			meaning: "most renewals at once at one provider; automatic ones leave a quarter of it to people and programs"},
 
