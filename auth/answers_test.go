@@ -87,6 +87,7 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 		{name: "unauthorized_client", script: oauthError(400, "unauthorized_client"), outcome: kept, code: "unauthorized_client", party: auth.PartyOperator, calls: 1, next: 5 * time.Minute, heals: true},
 		{name: "unauthorized_client, as Gitea says it of a token", script: says(400, `{"error":"unauthorized_client","error_description":"token was already used"}`), outcome: refused, code: "unauthorized_client", party: auth.PartyPerson, calls: 1},
 		{name: "invalid_token, as Cloud Foundry", script: oauthError(401, "invalid_token"), outcome: refused, code: "invalid_token", party: auth.PartyPerson, calls: 1},
+		{name: "invalid_token with 429", script: oauthError(429, "invalid_token"), outcome: kept, code: "invalid_token", party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
 		{name: "invalid_token with 503", script: oauthError(503, "invalid_token"), outcome: kept, code: "invalid_token", party: auth.PartyProvider, calls: 1, next: time.Second, heals: true},
 		{name: "invalid_grant with more, as EVE Online", script: oauthError(400, "invalid_grant: Token is expired or invalid."), outcome: refused, code: "invalid_grant: Token is expired or invalid.", party: auth.PartyPerson, calls: 1},
 		{name: "invalid_scope once", script: oauthError(400, "invalid_scope"), outcome: rotated, calls: 2, heals: true},

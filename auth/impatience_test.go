@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -67,7 +68,77 @@ func TestAProgramReplaysNothingWhereThatEndsAll(t *testing.T) {
 					t.Errorf("%s after %d calls", result.Failure.Code, calls.Load())
 				}
 			}
+			if r := h.history(t)[0]; crash && r.Warning != "" {
+				t.Errorf("warning %q of what was not presented", r.Warning)
+			}
 			h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+			if r := h.history(t)[0]; crash && r.Warning != auth.CodeReplayedAfterCrash {
+				t.Errorf("warning %q", r.Warning)
+			}
 		})
+	}
+}
+
+// delayed is a vault that is slow to read, while it is to be.
+type delayed struct {
+	auth.Vault
+	on *atomic.Bool
+}
+
+func (d delayed) Get(ctx context.Context, id string) (*auth.Grant, error) {
+	if d.on.Load() {
+		time.Sleep(200 * time.Millisecond)
+	}
+	return d.Vault.Get(ctx, id)
+}
+
+// What keeps a program from a replay is no answer to a person who clicks at the same time.
+func TestAClickBesideAProgramIsTried(t *testing.T) {
+	t.Parallel()
+	slow, calls := &atomic.Bool{}, &atomic.Int32{}
+	h := newHouse(t, options{
+		lifetime: time.Hour, onUnknown: auth.RetryAtExpiry, vault: func(v auth.Vault) auth.Vault { return delayed{v, slow} },
+		idp: func(p *scripted.Provider) {
+			p.Class, p.Interval = scripted.SameSuccessor, 10*time.Second
+			p.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+				first := calls.Add(1) == 1
+				if first {
+					cutOff("")(w, r, grant)
+				}
+				return first
+			}
+		},
+	})
+	h.expect(t, h.renewBy(t, auth.TriggerAPI), auth.OutcomeKept, 1)
+	slow.Store(true)
+	program := make(chan error, 1)
+	go func() {
+		_, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerAPI, time.Now())
+		program <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	if err := <-program; err != nil {
+		t.Error(err)
+	}
+}
+
+// What a provider asks for is kept to, whoever clicks meanwhile.
+func TestAClickKeepsThePlannedTry(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	h := newHouse(t, options{idp: func(p *scripted.Provider) {
+		p.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			if calls.Add(1) == 1 {
+				w.Header().Set("Retry-After", "300")
+			}
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+	}})
+	h.renew(t)
+	planned := h.stored(t).Standing.NextTry
+	if h.renew(t); !h.stored(t).Standing.NextTry.Equal(planned) || time.Until(planned) < 4*time.Minute {
+		t.Errorf("the next try was to be in %v, and is in %v", time.Until(planned), time.Until(h.stored(t).Standing.NextTry))
 	}
 }

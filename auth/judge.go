@@ -39,7 +39,7 @@ func (f Failure) endsToken() bool {
 	case "unauthorized_client": // Gitea, Forgejo; with other words they mean the client
 		return f.Detail == "token was already used" || f.Detail == "unable to parse refresh token"
 	case "invalid_token": // Cloud Foundry's UAA, Spring Security OAuth
-		return f.Status/100 == 4
+		return f.Status/100 == 4 && !f.unwell()
 	}
 	return strings.HasPrefix(f.Code, "invalid_grant:") // EVE Online goes on with why
 }

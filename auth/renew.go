@@ -296,7 +296,7 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	st.Outcome, st.TriedAt, st.Failure = v.outcome, now, refusal.Failure
 	st.Failure.Party = v.party
 	replay := a.replay
-	if refusal.unsent() {
+	if refusal.unsent() || refusal.Failure.Code == CodeOutcomeUnknown { // nothing was presented
 		replay = ""
 	}
 	if g.Tokens.Refresh == a.before.Tokens.Refresh {
@@ -332,8 +332,8 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 	if st.Open != "" && a.trigger.Forced() {
 		wait = max(wait, retrySoon) // whoever asked for it may look into it first
 	}
-	if planned := st.NextTry.Sub(now); again && planned > 0 && v.wait == 0 {
-		wait = max(min(wait, planned), min(refusal.RetryAfter, maxRetryAfter))
+	if planned := st.NextTry.Sub(now); again && planned > 0 && v.wait == 0 && (st.Open == "" || a.before.Standing.Open != "") {
+		wait = max(planned, min(refusal.RetryAfter, maxRetryAfter))
 	}
 	st.NextTry = now.Add(wait)
 	if st.Refused {
