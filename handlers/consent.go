@@ -14,32 +14,29 @@ const (
 
 // vain is who was asked for consent in vain lately. It is safe for concurrent use; the zero value is ready.
 type vain struct {
-	mu     sync.Mutex
-	asked  map[string]map[string]time.Time // when, by provider and subject; at most manyInVain of a provider
-	warned map[string]bool
+	mu    sync.Mutex
+	asked map[string]map[string]time.Time // when, by provider and subject; at most manyInVain of a provider
 }
 
-// note remembers a person whom consent brought no refresh token, and says whether that is the first of the provider's.
-func (v *vain) note(provider, subject string, now time.Time) (first bool) {
+// note remembers a person whom consent brought no refresh token, and says whether they are the only one of the provider's lately.
+func (v *vain) note(provider, subject string, now time.Time) (only bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.asked == nil {
-		v.asked, v.warned = map[string]map[string]time.Time{}, map[string]bool{}
+	recent := v.recent(provider, now)
+	if recent == nil {
+		recent = map[string]time.Time{}
+		v.asked[provider] = recent
 	}
-	if recent := v.recent(provider, now); len(recent) < manyInVain {
+	if len(recent) < manyInVain {
 		recent[subject] = now
 	}
-	first, v.warned[provider] = !v.warned[provider], true
-	return first
+	return len(recent) == 1
 }
 
 // holds says whether a person would be asked in vain: they were, or as many others as tell of the client.
 func (v *vain) holds(provider, subject string, now time.Time) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.asked == nil {
-		return false
-	}
 	recent := v.recent(provider, now)
 	_, themselves := recent[subject]
 	return themselves || len(recent) == manyInVain
@@ -50,20 +47,17 @@ func (v *vain) forget(provider string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.asked, provider)
-	delete(v.warned, provider)
 }
 
-// recent are those of a provider's that count still; v.mu is held.
+// recent are those of a provider's that count still, or nil; v.mu is held.
 func (v *vain) recent(provider string, now time.Time) map[string]time.Time {
-	recent := v.asked[provider]
-	if recent == nil {
-		recent = map[string]time.Time{}
-		v.asked[provider] = recent
+	if v.asked == nil {
+		v.asked = map[string]map[string]time.Time{}
 	}
-	for subject, at := range recent {
+	for subject, at := range v.asked[provider] {
 		if now.Sub(at) > insistAgain {
-			delete(recent, subject)
+			delete(v.asked[provider], subject)
 		}
 	}
-	return recent
+	return v.asked[provider]
 }
