@@ -203,8 +203,8 @@ func (r *Rotator) Renew(ctx context.Context, id string, trigger Trigger, asked t
 		}
 		// A flight that tried nothing has not answered somebody who wants a renewal in any case; nor one in which a program's wish has
 		// to wait, a person's.
-		declined := trigger == TriggerManual && f.result.Failure.Code == CodeOutcomeUnknown && !f.calling.Load()
-		if f.err == nil && trigger.Forced() && (f.idle || declined) {
+		waits := trigger == TriggerManual && f.result.Failure.Code == CodeOutcomeUnknown && !f.calling.Load()
+		if f.err == nil && trigger.Forced() && (f.idle || waits) {
 			asked = f.ended
 			continue
 		}
