@@ -37,7 +37,7 @@ type house struct {
 // issuedShape is what the scripted provider's tokens look like.
 var issuedShape = regexp.MustCompile(`(access|refresh)-\d+-[A-Z2-7]+|eyJ`)
 
-func TestMain(m *testing.M) { os.Exit(authtest.Run(m, 8)) }
+func TestMain(m *testing.M) { os.Exit(authtest.Run(m, 16)) }
 
 type options struct {
 	lifetime  time.Duration

@@ -21,8 +21,9 @@ import (
 	"keyturn/auth/authtest"
 )
 
+// chromium is the browser that there is. The same one without its windows does with a third of the work.
 func chromium() string {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+	for _, name := range []string{"chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}

@@ -44,7 +44,7 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	code := authtest.Run(m, 12)
+	code := authtest.Run(m, 24)
 	leftovers.Lock()
 	defer leftovers.Unlock()
 	for _, end := range leftovers.ends {

@@ -18,7 +18,7 @@ import (
 	"keyturn/auth/vault/vaulttest"
 )
 
-func TestMain(m *testing.M) { os.Exit(authtest.Run(m, 8)) }
+func TestMain(m *testing.M) { os.Exit(authtest.Run(m, 16)) }
 
 type testDB struct {
 	*DB
