@@ -73,14 +73,6 @@ func (g *Grant) triedSince(before *Grant) bool {
 // presented, and nobody holds the lease.
 func (g *Grant) StruckAt(now time.Time) bool { return !g.PresentingAt.IsZero() && !g.LeasedAt(now) }
 
-// lost is how an answer to the present refresh token came to be lost, CodeReplayed…; empty when none was.
-func (g *Grant) lost() string {
-	if g.Standing.Open == CodeHTTPStatus {
-		return ""
-	}
-	return g.Standing.Open
-}
-
 // LeasedAt says whether somebody renews the grant at now.
 func (g *Grant) LeasedAt(now time.Time) bool { return g.LeasedUntil.After(now) }
 
@@ -105,6 +97,14 @@ type Standing struct {
 	Failure         Failure   // of the latest try; zero after a success
 	NextTry         time.Time // automatic tries wait until then
 	AutomaticAt     time.Time // latest automatic or background renewal
+}
+
+// lost is how an answer to the present refresh token came to be lost, CodeReplayed…; empty when none was.
+func (st Standing) lost() string {
+	if st.Open == CodeHTTPStatus {
+		return ""
+	}
+	return st.Open
 }
 
 // Failure says why a renewal failed.

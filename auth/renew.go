@@ -47,7 +47,7 @@ func (r *Rotator) prepare(a *attempt) *declined {
 		return &declined{OutcomeKept, tokenless}
 	case !a.policy.Renewable(g):
 		return &declined{OutcomeKept, Failure{Code: CodeNotRenewable, Party: PartyPerson}}
-	case a.trigger == TriggerAPI && g.lost() != "" && a.waitsForExpiry():
+	case a.trigger == TriggerAPI && g.Standing.lost() != "" && a.waitsForExpiry():
 		return &declined{OutcomeKept, Failure{Code: CodeOutcomeUnknown, Party: PartyProvider}}
 	case !a.trigger.Forced() && g.PresentingAt.IsZero() && !a.policy.Due(g, a.began):
 		return &declined{}
@@ -109,8 +109,8 @@ func (r *Rotator) attempt(ctx context.Context, a attempt) (Result, error) {
 			return r.failed(ctx, a, &ProviderError{Delivery: DeliveryUnknown, Failure: Failure{Code: CodeOutcomeUnknown}})
 		}
 	}
-	if a.replay == "" && (g.Standing.Failure.unknown() || g.lost() != "") {
-		a.replay = cmp.Or(g.lost(), CodeReplayed) // this time is the one more
+	if a.replay == "" && (g.Standing.Failure.unknown() || g.Standing.lost() != "") {
+		a.replay = cmp.Or(g.Standing.lost(), CodeReplayed) // this time is the one more
 	}
 	answer, err := r.present(ctx, &a)
 	var refusal *ProviderError
@@ -236,7 +236,7 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	}
 	g.DueAt = a.policy.PlanAt(&g)
 	record := a.record(&g, now)
-	record.Warning = cmp.Or(a.replay, a.before.lost())
+	record.Warning = cmp.Or(a.replay, a.before.Standing.lost())
 	if !r.verifyAtOnce(ctx, a.provider, &g) && g.Identity.differs(answer.ID) {
 		return r.endOther(ctx, a, &g, &record)
 	}
@@ -263,91 +263,6 @@ func (r *Rotator) finish(ctx context.Context, g *Grant, record *Renewal) (Result
 	}
 	r.recorded(ctx, g, record)
 	return Result{View: View{Grant: g}, Outcome: record.Outcome, Failure: g.Standing.Failure, Took: record.Duration}, nil
-}
-
-// failed records a try that brought no tokens; the existing ones stay.
-func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError) (Result, error) {
-	r.bringUpToDate(ctx, &a)
-	now := r.Now()
-	g := *a.before
-	g.PresentingAt, g.LeasedUntil = time.Time{}, time.Time{}
-	st := &g.Standing
-	v := judge(refusal.Failure, st.InvalidRequests)
-	if v.outcome == OutcomeRefused && a.policy.GrantType == GrantClientCredentials {
-		v = verdict{outcome: OutcomeKept, party: PartyOperator, wait: backoffCap} // the client's own doing: nothing of the person's was refused
-	}
-	if v.outcome == OutcomeRefused {
-		// Somebody else may have renewed the grant with the very token that was refused to us.
-		if stored, err := r.Vault.Get(ctx, g.ID); err == nil && stored.Generation > g.Generation {
-			return r.adopt(ctx, g.ID)
-		}
-	}
-	if salvage := refusal.Salvage; salvage != nil {
-		salvaged := salvage.TokenSet(g.Tokens, a.policy.Assumed)
-		if g.Identity.differs(salvage.ID) {
-			g.Tokens = salvaged
-			record := a.record(&g, now)
-			return r.endOther(ctx, a, &g, &record)
-		}
-		g.Tokens.Refresh, g.Tokens.RefreshExpiresAt = salvaged.Refresh, salvaged.RefreshExpiresAt
-		g.Tokens.RefreshNeverExpires = salvaged.RefreshNeverExpires
-		v.outcome, st.InvalidRequests = OutcomeKept, 0
-	}
-	st.Outcome, st.TriedAt, st.Failure = v.outcome, now, refusal.Failure
-	st.Failure.Party = v.party
-	replay := a.replay
-	if refusal.unsent() || refusal.Failure.Code == CodeOutcomeUnknown { // nothing was presented
-		replay = ""
-	}
-	if g.Tokens.Refresh == a.before.Tokens.Refresh {
-		st.Failure.Replay = replay
-		if v.outcome == OutcomeRefused && a.replay == "" && st.Open != "" {
-			st.Failure.Replay = cmp.Or(a.before.lost(), CodeReplayed) // what was lost before may be why
-		}
-		switch {
-		case st.Failure.unknown():
-			st.Open = cmp.Or(a.replay, CodeReplayed)
-		case a.replay != "":
-			st.Open = a.replay
-		case st.Failure.instead():
-			st.Open = cmp.Or(st.Open, CodeHTTPStatus)
-		}
-	} else {
-		st.Open = ""
-	}
-	again := a.trigger.Forced() && st.Failures > 0
-	if !again { // who asks again and again puts off no automatic try
-		st.Failures++
-	}
-	st.Refused = v.outcome == OutcomeRefused
-	if refusal.Failure.Code == "invalid_request" && !refusal.Failure.unwell() {
-		st.InvalidRequests++
-	} else {
-		st.InvalidRequests = 0
-	}
-	wait := max(v.wait, min(refusal.RetryAfter, maxRetryAfter))
-	if v.wait == 0 {
-		wait = backoff(st.Failures, refusal.RetryAfter)
-	}
-	if st.Open != "" && a.trigger.Forced() {
-		wait = max(wait, retrySoon) // whoever asked for it may look into it first
-	}
-	if planned := st.NextTry.Sub(now); again && planned > 0 && v.wait == 0 && (st.Open == "" || a.before.Standing.Open != "") {
-		wait = max(planned, min(refusal.RetryAfter, maxRetryAfter))
-	}
-	st.NextTry = now.Add(wait)
-	if st.Refused {
-		st.NextTry = time.Time{}
-	} else if g.lost() != "" && a.provider.OnUnknown() == RetryAtExpiry && g.Tokens.ExpiresAt.After(st.NextTry) {
-		st.NextTry = g.Tokens.ExpiresAt
-	}
-	if !a.trigger.Forced() {
-		st.AutomaticAt = now
-	}
-	g.DueAt = a.policy.PlanAt(&g)
-	record := a.record(&g, now)
-	record.Code, record.Detail, record.Warning = st.Failure.Code, st.Failure.Detail, cmp.Or(replay, st.Failure.Replay)
-	return r.finish(ctx, &g, &record)
 }
 
 // record is the history's row for the renewal that turned a.before into g.
