@@ -121,7 +121,7 @@ func TestConformanceRefusals(t *testing.T) {
 	}
 	t.Run("oidcc-client-test-userinfo-invalid-sub", func(t *testing.T) {
 		t.Parallel()
-		for _, said := range []string{`{"sub":"mallory"}`, `{"sub":null}`, `{"sub":7}`, `{"sub":["alice"]}`, `{"sub":""}`} {
+		for _, said := range []string{`{"sub":"mallory"}`, `{}`, `{"name":"Alice"}`, `{"sub":null}`, `{"sub":7}`, `{"sub":["alice"]}`, `{"sub":""}`} {
 			idp := scripted.New(t)
 			idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(said)) }
 			mustRefuse(t, idp, "invalid_userinfo")
