@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -17,6 +18,9 @@ const (
 
 	ailsAfter   = 3                // failures in a row before a provider counts as ailing
 	longestRest = 30 * time.Second // between two probes of an ailing provider, and on the word of one grant
+
+	failingFor  = maxRetryAfter // that a grant counts as failing after its latest failure
+	mostFailing = 1000          // that are remembered
 )
 
 // errResting says that an ailing provider is left alone for now.
@@ -42,8 +46,9 @@ type lane struct {
 	failedAt time.Time
 	restsTo  time.Time
 	why      Failure
-	limited  bool   // by the latest failure: it said how long to wait
-	only     string // the one grant that has met the failures; empty: more than one has, or there are none
+	limited  bool                 // by the latest failure: it said how long to wait
+	only     string               // the one grant that has met the failures; empty: more than one has, or there are none
+	failing  map[string]time.Time // grants whose latest call failed, and when: not before failingFor ago, or about to be forgotten
 }
 
 // turn is somebody who waits in a lane, or is about to.
@@ -83,7 +88,7 @@ func (t *turn) hasten() {
 }
 
 func newLane(most int, now func() time.Time) *lane {
-	l := &lane{now: now, most: most, freed: make(chan struct{}, 1)}
+	l := &lane{now: now, most: most, freed: make(chan struct{}, 1), failing: map[string]time.Time{}}
 	l.allowed = l.ceiling()
 	return l
 }
@@ -238,18 +243,22 @@ func (l *lane) doubted() (until time.Time, ok bool) {
 	return l.restsTo, l.resting() && l.only != ""
 }
 
-// report learns how the provider is from the call for a grant whose turn came at turnAt.
-func (l *lane) report(grant string, turnAt time.Time, refusal *ProviderError) {
+// report learns how the provider is from the call for a grant whose turn came at turnAt, and which somebody asked for, or nobody did.
+func (l *lane) report(grant string, turnAt time.Time, asked bool, refusal *ProviderError) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	defer l.signal()
 	if refusal == nil || !ails(refusal) {
+		delete(l.failing, grant)
 		l.failures, l.restsTo, l.only = 0, time.Time{}, ""
 		l.allowed = min(2*l.allowed, l.ceiling())
 		l.admit()
 		return
 	}
 	now := l.now()
+	if again := l.failsAgain(grant, now); again && asked {
+		return
+	}
 	limit := refusal.RetryAfter > 0 &&
 		(refusal.Failure.Status == http.StatusTooManyRequests || refusal.Failure.Status == http.StatusServiceUnavailable)
 	switch {
@@ -272,7 +281,7 @@ func (l *lane) report(grant string, turnAt time.Time, refusal *ProviderError) {
 	// Calls that were under way together fail together: that is one failure.
 	if turnAt.After(l.failedAt) {
 		if l.only != grant || l.failures < ailsAfter {
-			l.failures++ // one person who asks again and again makes no rest longer
+			l.failures++ // one grant that fails again and again makes no rest longer
 		}
 		l.failedAt = now
 		l.allowed = max(1, l.allowed/2)
@@ -289,6 +298,18 @@ func (l *lane) report(grant string, turnAt time.Time, refusal *ProviderError) {
 		l.allowed = 1
 	}
 	l.admit()
+}
+
+// failsAgain notes that a grant fails now, and says whether it was failing already; l.mu is held.
+func (l *lane) failsAgain(grant string, now time.Time) bool {
+	at, is := l.failing[grant]
+	if len(l.failing) >= mostFailing {
+		maps.DeleteFunc(l.failing, func(_ string, at time.Time) bool { return now.Sub(at) > failingFor })
+	}
+	if len(l.failing) < mostFailing || is {
+		l.failing[grant] = now
+	}
+	return is && now.Sub(at) <= failingFor
 }
 
 // ails says whether a failure is likely to meet everybody, not only this grant.

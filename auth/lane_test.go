@@ -77,14 +77,14 @@ func TestAnAilingProviderIsProbed(t *testing.T) {
 		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
 			if leave, ok := l.try("due", time.Minute); ok {
 				probes++
-				l.report(rand.Text(), time.Now(), down)
+				l.report(rand.Text(), time.Now(), false, down)
 				leave()
 			}
 		}
 		if probes < 20 || probes > 60 {
 			t.Errorf("%d probes in ten minutes, want one in 15 to 30 s", probes)
 		}
-		l.report("another", time.Now(), down) // a rest that begins now, wherever the last one is
+		l.report("another", time.Now(), false, down) // a rest that begins now, wherever the last one is
 		if _, err := l.enter(t.Context(), newTurn("waits", false)); !errors.Is(err, errResting) {
 			t.Errorf("a request that waits: %v, want errResting", err)
 		}
@@ -92,7 +92,7 @@ func TestAnAilingProviderIsProbed(t *testing.T) {
 		if err != nil {
 			t.Fatalf("a click: %v", err)
 		}
-		l.report("asked", time.Now(), nil)
+		l.report("asked", time.Now(), false, nil)
 		leave()
 		for busy, i := 0, 0; i < 4; i++ {
 			for ok := true; ok; {
@@ -103,7 +103,7 @@ func TestAnAilingProviderIsProbed(t *testing.T) {
 			if want := []int{2, 4, 8, 12}[i]; busy != want {
 				t.Errorf("%d calls at once after %d successes, want %d", busy, i+1, want)
 			}
-			l.report("asked", time.Now(), nil)
+			l.report("asked", time.Now(), false, nil)
 		}
 	})
 }
@@ -112,7 +112,7 @@ func TestRetryAfterHoldsForEverybody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLane(16, time.Now)
-		l.report("told", time.Now(), limited(30*time.Second))
+		l.report("told", time.Now(), false, limited(30*time.Second))
 		time.Sleep(29 * time.Second)
 		if _, ok := l.try("due", time.Minute); ok {
 			t.Error("an automatic call before the time")
@@ -121,12 +121,12 @@ func TestRetryAfterHoldsForEverybody(t *testing.T) {
 		if _, ok := l.try("due", time.Minute); !ok {
 			t.Error("no call after the time")
 		}
-		l.report("asked", time.Now(), nil)
+		l.report("asked", time.Now(), false, nil)
 		for n, c := range []struct {
 			told string
 			want time.Duration
 		}{{"told", longestRest}, {"told", longestRest}, {"another", 8 * time.Minute}} { // one person's limit, or everybody's
-			l.report(c.told, time.Now(), limited(8*time.Minute))
+			l.report(c.told, time.Now(), false, limited(8*time.Minute))
 			if _, until, _ := l.ailing("due", time.Hour); time.Until(until) != c.want {
 				t.Errorf("after answer %d it rests for %v, want %v", n, time.Until(until), c.want)
 			}
@@ -148,7 +148,7 @@ func TestTheLimitOfOneIsProbedByAnother(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLane(16, time.Now)
 				leave, _ := l.try("told", time.Minute)
-				l.report("told", time.Now(), limited(time.Minute))
+				l.report("told", time.Now(), false, limited(time.Minute))
 				if _, ok := l.try("due", time.Second); ok {
 					t.Error("a probe beside the call that was told")
 				}
@@ -185,9 +185,9 @@ func TestTheLimitOfOneIsProbedByAnother(t *testing.T) {
 					t.Errorf("beside a probe %d were let through, and %d sent away", come.Load(), resting.Load())
 				}
 				if everybodys {
-					l.report("due", time.Now(), limited(time.Minute))
+					l.report("due", time.Now(), false, limited(time.Minute))
 				} else {
-					l.report("due", time.Now(), nil)
+					l.report("due", time.Now(), false, nil)
 				}
 				leave()
 				synctest.Wait()
@@ -217,11 +217,45 @@ func TestTheLimitOfOneAfterFailuresOfOthers(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				l := newLane(16, time.Now)
-				l.report("another", time.Now(), c.before)
+				l.report("another", time.Now(), false, c.before)
 				time.Sleep(c.ago)
-				l.report("told", time.Now(), limited(8*time.Minute))
+				l.report("told", time.Now(), false, limited(8*time.Minute))
 				if _, ok := l.try("due", time.Second); !ok {
 					t.Error("nobody may probe")
+				}
+			})
+		})
+	}
+}
+
+// Programs that ask again and again for grants which the provider always fails keep nobody else from it.
+func TestWhoFailsAgainAndAgainIsNoReasonToRest(t *testing.T) {
+	t.Parallel()
+	for name, every := range map[string]time.Duration{"often": 3 * time.Second, "now and then": 12 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(16, time.Now)
+				down := &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 500}}
+				renewed, longest := time.Now(), time.Duration(0)
+				for began := time.Now(); time.Since(began) < 20*time.Minute; time.Sleep(time.Second) {
+					for i, grant := range []string{"alice", "bob", "carol"} {
+						if (time.Since(began)+time.Duration(i)*every/3)%every == 0 {
+							l.report(grant, time.Now(), true, down)
+						}
+					}
+					if time.Since(renewed) < 30*time.Second {
+						continue
+					}
+					if leave, ok := l.try("well", time.Minute); ok {
+						l.report("well", time.Now(), false, nil)
+						leave()
+						renewed = time.Now()
+					}
+					longest = max(longest, time.Since(renewed))
+				}
+				if longest > 35*time.Second {
+					t.Errorf("who is well is not renewed for %v", longest)
 				}
 			})
 		})
@@ -237,7 +271,7 @@ func TestFailuresTogetherAreOne(t *testing.T) {
 		time.Sleep(time.Second)
 		down := &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 502}}
 		for range 12 {
-			l.report(rand.Text(), began, down)
+			l.report(rand.Text(), began, false, down)
 		}
 		if _, until, ailing := l.ailing("due", 0); ailing || !until.IsZero() || l.allowed != 6 {
 			t.Errorf("it is ailing %v, rests to %v and has %d calls at once", ailing, until, l.allowed)
@@ -268,7 +302,7 @@ func TestWhatMeetsEverybodyIsAnAilment(t *testing.T) {
 				l := newLane(16, time.Now)
 				for range ailsAfter {
 					time.Sleep(time.Second)
-					l.report(rand.Text(), time.Now(), refusal)
+					l.report(rand.Text(), time.Now(), false, refusal)
 				}
 				if why, until, ailing := l.ailing("due", 0); !ailing || !until.After(time.Now()) || why.Code != refusal.Failure.Code {
 					t.Errorf("it is ailing %v with %q, and rests to %v", ailing, why.Code, until)
@@ -309,9 +343,9 @@ func TestARefusalIsNoAilment(t *testing.T) {
 	t.Parallel()
 	l := newLane(16, time.Now)
 	for range 10 {
-		l.report(rand.Text(), time.Now(), &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: "invalid_grant", Status: 400}})
+		l.report(rand.Text(), time.Now(), false, &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: "invalid_grant", Status: 400}})
 		gitea := Failure{Code: "unauthorized_client", Detail: "unable to parse refresh token", Status: 400}
-		l.report(rand.Text(), time.Now(), &ProviderError{Delivery: DeliveryAnswered, Failure: gitea})
+		l.report(rand.Text(), time.Now(), false, &ProviderError{Delivery: DeliveryAnswered, Failure: gitea})
 	}
 	if _, _, ailing := l.ailing("due", 0); ailing {
 		t.Error("ten people whose refresh tokens are refused make a provider rest")

@@ -173,7 +173,7 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 		if refusal != nil && refusal.Salvage != nil && refusal.Salvage.Refresh == a.before.Tokens.Refresh {
 			refusal.Salvage = nil // an echo
 		}
-		r.lane(a.before.Identity.Provider).report(a.before.ID, a.flight.turnAt, refusal)
+		r.lane(a.before.Identity.Provider).report(a.before.ID, a.flight.turnAt, a.trigger.Forced(), refusal)
 		if refusal == nil || refusal.Salvage != nil {
 			return answer, err
 		}
