@@ -104,7 +104,7 @@ func (a *attempt) nextTry(g *Grant, st Standing, retryAfter, wait time.Duration,
 		wait = max(wait, retrySoon) // whoever asked for it may look into it first
 	}
 	was := a.before.Standing
-	if planned := was.NextTry.Sub(now); a.insists() && byBackoff && planned > 0 && (st.Open == "" || was.Open != "") {
+	if planned := was.NextTry.Sub(now); a.insists() && planned > 0 && (byBackoff || planned < wait) && (st.Open == "" || was.Open != "") {
 		wait = max(planned, retryAfter)
 	}
 	next := now.Add(wait)

@@ -38,6 +38,20 @@ func TestAskingAgainAndAgainPutsNoTryOff(t *testing.T) {
 	}
 }
 
+// Nor does who clicks again and again while the client's settings are wrong.
+func TestAskingAgainAndAgainPutsNoTryOffThatWaitsForTheOperator(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{idp: scriptedBy(oauthError(http.StatusUnauthorized, "invalid_client"))})
+	h.expect(t, h.renew(t), auth.OutcomeKept, 1)
+	planned := h.stored(t).Standing.NextTry
+	for range 3 {
+		h.expect(t, h.renew(t), auth.OutcomeKept, 1)
+	}
+	if again := h.stored(t).Standing.NextTry; again.After(planned) {
+		t.Errorf("the next try was planned for %v, and is put off by %v", planned, again.Sub(planned))
+	}
+}
+
 // A program asks for a renewal whenever it needs the token. Where a replay ends the access token, too, it gets that, as long as it is of
 // use; a person's click is tried.
 func TestAProgramReplaysNothingWhereThatEndsAll(t *testing.T) {
