@@ -22,7 +22,7 @@ type Person struct{ Provider, Subject string }
 
 // Vault is where grants are kept, sealed. Implementations are safe for concurrent use, by several processes too. What
 // they return is the caller's own, but the maps in a grant are for reading only. Writes are on disk when they
-// return; leases and marks of an engine on one machine need not outlive that machine.
+// return; leases and marks of an engine on one machine a moment later.
 type Vault interface {
 	// Create stores a new grant, which holds no lease.
 	Create(ctx context.Context, g *Grant) error

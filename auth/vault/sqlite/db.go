@@ -119,7 +119,7 @@ func (db *DB) open(ctx context.Context) error {
 	} else if db.cache, err = newCache(db.index); err != nil {
 		return err
 	}
-	db.writer, err = newWriter(ctx, db.write, db.cache, &db.steady, db.inPlace)
+	db.writer, err = newWriter(ctx, db.write, db.cache, &db.steady, newFlusher(db.flush), db.inPlace)
 	return err
 }
 

@@ -26,9 +26,10 @@ type writer struct {
 	conn     *sql.Conn
 	cache    *cache
 	steady   *vault.Steadiness
+	flusher  *flusher
 	inPlace  func() error // what is written now is there for the next process
 	prepared map[string]*sql.Stmt
-	light    bool // what is committed outlives the process, but perhaps not the machine
+	light    bool // the transaction's commit does not wait for the disk
 	kept     *row // what the write that runs leaves of its only row
 	waiting  chan *write
 	closed   chan struct{} // ends the loop
@@ -40,18 +41,18 @@ type write struct {
 	run    func(tx *writer) error
 	rows   []key       // that it changes; none: any
 	leaves *row        // of its only row, if it says that
-	light  bool        // it need not outlive the machine, only the process
+	light  bool        // it is answered before the disk has it
 	taken  atomic.Bool // by the writer, or by whoever gave up waiting
 	done   chan error
 }
 
-func newWriter(ctx context.Context, pool *sql.DB, rows *cache, steady *vault.Steadiness, inPlace func() error) (*writer, error) {
+func newWriter(ctx context.Context, pool *sql.DB, rows *cache, steady *vault.Steadiness, flusher *flusher, inPlace func() error) (*writer, error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	w := &writer{
-		conn: conn, cache: rows, steady: steady, inPlace: inPlace, prepared: map[string]*sql.Stmt{},
+		conn: conn, cache: rows, steady: steady, flusher: flusher, inPlace: inPlace, prepared: map[string]*sql.Stmt{},
 		waiting: make(chan *write, group), closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	go w.loop()
@@ -117,6 +118,9 @@ func (w *writer) together(batch []*write) {
 	if err == nil {
 		err = w.exec("COMMIT")
 	}
+	if err == nil {
+		w.flusher.committed(w.light)
+	}
 	if err != nil {
 		_ = w.exec("ROLLBACK") // fails where SQLite has done it already
 	}
@@ -134,7 +138,7 @@ func (w *writer) together(batch []*write) {
 }
 
 // begin begins a transaction for a batch. The disk is waited for unless all of the batch is light: synchronous=NORMAL leaves out
-// nothing but that (https://sqlite.org/pragma.html#pragma_synchronous), and the next commit with FULL makes up for it.
+// nothing but that (https://sqlite.org/pragma.html#pragma_synchronous), and the next commit with FULL makes up for it, or the flusher.
 func (w *writer) begin(batch []*write) error {
 	if err := w.inPlace(); err != nil {
 		w.steady.Wait(vault.AfterOutage) // nobody can extend a lease meanwhile
@@ -251,7 +255,7 @@ func (db *DB) inTx(ctx context.Context, run func(tx *writer) error, rows ...key)
 	return db.queue(ctx, &write{run: run, rows: rows, done: make(chan error, 1)})
 }
 
-// inLightTx is inTx for what need not outlive the machine: with the machine, every process dies whom a lease or a mark concerns.
+// inLightTx is inTx without a wait for the disk, for leases and marks: only a machine that dies within flushSoon loses them.
 func (db *DB) inLightTx(ctx context.Context, run func(tx *writer) error, rows ...key) error {
 	return db.queue(ctx, &write{run: run, rows: rows, light: true, done: make(chan error, 1)})
 }

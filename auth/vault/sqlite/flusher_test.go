@@ -1,0 +1,48 @@
+package sqlite
+
+import (
+	"testing"
+	"time"
+
+	"keyturn/auth/vault/vaulttest"
+)
+
+// The mark of a token call that takes long is on disk while it is under way: a machine that dies then finds the outcome unknown. What is
+// stored with a wait for the disk takes everything before along.
+func TestAMarkIsOnDiskSoon(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	flushed := make(chan struct{}, 1)
+	f := newFlusher(func() {
+		db.flush()
+		flushed <- struct{}{}
+	})
+	db.writer.flusher = f
+	pending := func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.pending
+	}
+	g := create(t, db)
+	if pending() {
+		t.Error("a grant that is created is in memory only")
+	}
+	if err := db.Claim(t.Context(), g, "me", time.Minute, db.clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-flushed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the mark is in memory only")
+	}
+	next, record := vaulttest.Renewed(g, db.clock.Now())
+	if err := db.Extend(t.Context(), g.ID, "me", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Replace(t.Context(), "me", next, record); err != nil {
+		t.Fatal(err)
+	}
+	if pending() {
+		t.Error("after new tokens were stored something is in memory only")
+	}
+}
