@@ -277,9 +277,19 @@ func look(ctx context.Context, config *pgx.ConnConfig, table, query string, into
 	return nil
 }
 
+// readiness writes nothing, where it may, and lists what the role lacks.
+const readiness = `WITH written AS (UPDATE sessions SET seen_at = seen_at WHERE token_hash = '')
+	SELECT coalesce(string_agg(privilege || ' on ' || name, ', '), '')
+	FROM unnest(ARRAY['sessions', 'grants', 'renewals', 'used_tokens', 'owed_revocations']) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+	WHERE NOT has_table_privilege(name, privilege)`
+
 // Ready says whether the database answers and can be written to.
 func (db *DB) Ready(ctx context.Context) error {
-	_, err := db.exec(ctx, `UPDATE sessions SET seen_at = seen_at WHERE token_hash = ''`)
+	var lacks string
+	err := db.one(ctx, into(&lacks), readiness)
+	if err == nil && lacks != "" {
+		err = fmt.Errorf("the role that Keyturn connects with lacks privileges: %s", lacks)
+	}
 	return err
 }
 

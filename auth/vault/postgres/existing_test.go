@@ -61,3 +61,27 @@ func TestARoleThatMayMakeNoTablesIsToldSo(t *testing.T) {
 	granted := ofRole(t, pgtest.Database(t), "CREATE ROLE $role LOGIN", "GRANT CREATE ON SCHEMA public TO $role")
 	create(t, connect(t, granted, vaulttest.Keyset(t)))
 }
+
+// A right that is taken away later is missed before somebody needs it.
+func TestARoleThatLacksAPrivilegeIsNotReady(t *testing.T) {
+	t.Parallel()
+	role := ofRole(t, pgtest.Database(t), "CREATE ROLE $role LOGIN", "GRANT CREATE ON SCHEMA public TO $role")
+	db := connect(t, role, vaulttest.Keyset(t))
+	if err := db.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, right := range []string{"UPDATE ON grants", "DELETE ON used_tokens", "INSERT ON renewals", "SELECT ON sessions"} {
+		if _, err := db.pool.Exec(t.Context(), "REVOKE "+right+" FROM current_user"); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Ready(t.Context()); err == nil {
+			t.Errorf("without %s: %v", right, err)
+		}
+		if _, err := db.pool.Exec(t.Context(), "GRANT "+right+" TO current_user"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
