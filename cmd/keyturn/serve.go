@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -47,7 +48,8 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	public.WriteTimeout = 2*settings.RenewTimeout + time.Minute
 	admin := newServer(s.adminHandler(), log)
 	servers := []*http.Server{public}
-	listeners := []net.Listener{faultListener{listener}}
+	door := &parting{Listener: faultListener{listener}, closed: make(chan struct{})}
+	listeners := []net.Listener{door}
 	if settings.AdminAddr != "" {
 		listener, err := net.Listen("tcp", settings.AdminAddr)
 		if err != nil {
@@ -91,7 +93,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	s.events.Drain()
 	unschedule()
 	scheduling.Wait()
-	err = errors.Join(err, s.drain(drain, public), admin.Shutdown(drain))
+	err = errors.Join(err, s.drain(drain, public, door), admin.Shutdown(drain))
 	serving.Wait()
 	return err
 }
@@ -100,15 +102,55 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 // reaches the handlers, which say so on a page, where the server itself would answer with a line of text.
 const maxHeader = 256 << 10
 
+// lastWords is how long requests have to arrive on connections that came before the listener closed. Shutdown drops a request that has
+// just been read.
+const lastWords = 200 * time.Millisecond
+
 // drain refuses new connections while requests and renewals finish; they wait for each other. Revocations that run finish after that, and
 // the others are owed.
-func (s *site) drain(ctx context.Context, public *http.Server) error {
+func (s *site) drain(ctx context.Context, public *http.Server, door *parting) error {
 	var draining sync.WaitGroup
 	var closing, renewing error
-	draining.Go(func() { closing = public.Shutdown(ctx) })
+	draining.Go(func() {
+		door.part()
+		time.Sleep(lastWords)
+		closing = public.Shutdown(ctx)
+	})
 	draining.Go(func() { renewing = s.rotator.Drain(ctx) })
 	draining.Wait()
 	return errors.Join(closing, renewing, s.grants.Wait(ctx))
+}
+
+// parting is a listener that can stop to accept connections before its server shuts down.
+type parting struct {
+	net.Listener
+	parted atomic.Bool
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept implements net.Listener. After part it waits for Close.
+func (l *parting) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil && l.parted.Load() {
+		<-l.closed
+	}
+	return conn, err
+}
+
+// part refuses connections from now on.
+func (l *parting) part() {
+	l.parted.Store(true)
+	_ = l.Listener.Close()
+}
+
+// Close implements net.Listener.
+func (l *parting) Close() error {
+	defer l.once.Do(func() { close(l.closed) })
+	if l.parted.Load() {
+		return nil
+	}
+	return l.Listener.Close()
 }
 
 // partingFrom has clients take their next request elsewhere once the process is about to end: a connection that closes behind an answer

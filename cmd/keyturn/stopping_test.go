@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -107,4 +109,33 @@ func TestAStartIsStopped(t *testing.T) {
 			t.Errorf("%s: it ended with %v:\n%s", c.where, err, &said)
 		}
 	}
+}
+
+// A request on a connection that came before the listener closed is answered, also when it arrives after that. How quickly the test is
+// about it is up to the machine, so it has more than one try.
+func TestWhatArrivesAtTheEndIsAnswered(t *testing.T) {
+	t.Parallel()
+	arrives := func() error {
+		p := startProgram(t, "--drain-delay=0")
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		p.terminate(t)
+		eventually(t, "it drains", func() bool { return strings.Contains(p.log.String(), "running renewals finish first") })
+		_, _ = fmt.Fprintf(conn, "GET /healthz HTTP/1.1\r\nHost: %s\r\n\r\n", strings.TrimPrefix(p.base, "http://"))
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err == nil {
+			defer answer.Body.Close()
+		}
+		return errors.Join(err, p.end(t))
+	}
+	var err error
+	for range 10 {
+		if err = arrives(); err == nil {
+			return
+		}
+	}
+	t.Error(err)
 }
