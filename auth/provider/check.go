@@ -60,7 +60,6 @@ func (r *Report) mind(format string, args ...any) {
 
 // announced is what of the metadata only a check reads (OpenID Connect Discovery section 3, RFC 8414 section 2).
 type announced struct {
-	GrantTypes        []string `json:"grant_types_supported"`
 	ResponseTypes     []string `json:"response_types_supported"`
 	PKCE              []string `json:"code_challenge_methods_supported"`
 	BackChannelLogout bool     `json:"backchannel_logout_supported"`
@@ -143,10 +142,10 @@ func (p *OIDC) checkGrants(r *Report, m *metadata) {
 		grant = string(auth.GrantClientCredentials)
 	}
 	r.fact("grant types", orNotAnnounced(m.GrantTypes))
-	if len(m.ResponseTypes) > 0 && !slices.Contains(m.ResponseTypes, "code") {
+	if leftOut(m.ResponseTypes, "code") {
 		r.wrong("It does not announce the response type code, the only one that Keyturn uses.")
 	}
-	if len(m.GrantTypes) > 0 && !slices.Contains(m.GrantTypes, grant) {
+	if leftOut(m.GrantTypes, grant) {
 		r.mind("It may not renew: it does not announce the grant type %s.", grant) // some that do leave it out
 	}
 	offline := slices.Contains(m.Scopes, oidc.ScopeOfflineAccess)
@@ -154,7 +153,7 @@ func (p *OIDC) checkGrants(r *Report, m *metadata) {
 	if grant == "refresh_token" && !offline && len(p.config.authParams()) == 0 {
 		r.mind("It announces no scope offline_access: it may give no refresh token, or only where its settings say so.")
 	}
-	if len(m.PKCE) > 0 && !slices.Contains(m.PKCE, "S256") {
+	if leftOut(m.PKCE, "S256") {
 		r.wrong("It does not take PKCE with S256, only %s.", strings.Join(m.PKCE, ", "))
 	} else if len(m.PKCE) == 0 {
 		r.mind("It does not announce PKCE; Keyturn sends the challenge nevertheless, and the nonce protects the code.")

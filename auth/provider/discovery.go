@@ -53,6 +53,8 @@ type metadata struct {
 	EndSessionURL      string   `json:"end_session_endpoint"`
 	IntrospectionURL   string   `json:"introspection_endpoint"`
 	Scopes             []string `json:"scopes_supported"`
+	GrantTypes         []string `json:"grant_types_supported"`
+	Prompts            []string `json:"prompt_values_supported"` // Initiating User Registration via OpenID Connect
 	Algs               []string `json:"id_token_signing_alg_values_supported"`
 	IssInAuthorization bool     `json:"authorization_response_iss_parameter_supported"`
 }
@@ -367,6 +369,11 @@ func (m *metadata) scopes(config Config) []string {
 	return slices.DeleteFunc(slices.Clone(config.Scopes), func(scope string) bool {
 		return scope != oidc.ScopeOpenID && slices.Contains(DefaultScopes(), scope) && !slices.Contains(m.Scopes, scope)
 	})
+}
+
+// leftOut says whether a list of the metadata leaves a value out. A list that is not announced says nothing.
+func leftOut(announced []string, value string) bool {
+	return len(announced) > 0 && !slices.Contains(announced, value)
 }
 
 // limited bounds what is read of any answer, and reads it as it is meant.

@@ -39,7 +39,7 @@ func TestMetadataWithAMemberThatIsNotOfUse(t *testing.T) {
 		{"introspection_endpoint", 7}, {"end_session_endpoint", map[string]any{}}, {"revocation_endpoint", true},
 		{"userinfo_endpoint", []string{"x"}}, {"device_authorization_endpoint", 7}, {"scopes_supported", []any{"openid", 7}},
 		{"token_endpoint_auth_methods_supported", "client_secret_post"}, {"id_token_signing_alg_values_supported", "RS256"},
-		{"backchannel_logout_supported", "yes"}, {"Introspection_Endpoint", 7}, {"grant_types_supported", 7},
+		{"backchannel_logout_supported", "yes"}, {"Introspection_Endpoint", 7}, {"grant_types_supported", 7}, {"prompt_values_supported", "none"},
 		{"authorization_response_iss_parameter_supported", "false"},
 		{"userinfo_endpoint", "/userinfo"}, {"end_session_endpoint", "https://somebody@elsewhere.example/end"},
 	} {

@@ -239,7 +239,8 @@ func (p *OIDC) exchange(ctx context.Context, m *metadata, form url.Values) (auth
 func (p *OIDC) WantsConsent(ctx context.Context) bool {
 	m, err := p.metadata(ctx)
 	return err == nil && p.config.GrantType != auth.GrantClientCredentials && p.config.authParams()["prompt"] == "" &&
-		slices.Contains(m.scopes(p.config), oidc.ScopeOfflineAccess)
+		slices.Contains(m.scopes(p.config), oidc.ScopeOfflineAccess) &&
+		!leftOut(m.GrantTypes, string(auth.GrantRefreshToken)) && !leftOut(m.Prompts, "consent")
 }
 
 // Renew implements auth.Provider.

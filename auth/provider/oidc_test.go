@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -90,6 +91,35 @@ func TestWhatIsAskedFor(t *testing.T) {
 		if u, invalid := url.Parse(target); err != nil || invalid != nil || u.Query().Get("scope") != want {
 			t.Errorf("%q: asked with %s (%v, %v), want %s", chosen, target, err, invalid, want)
 		}
+	}
+}
+
+// A provider that says itself that it knows no consent, or gives no refresh tokens, is not asked for them. One that announces nothing may.
+func TestConsentIsWantedWhereItMayHelp(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		announced map[string]any
+		want      bool
+	}{
+		"nothing announced": {nil, true},
+		"both": {map[string]any{
+			"grant_types_supported":   []string{"authorization_code", "refresh_token"},
+			"prompt_values_supported": []string{"none", "login", "consent"},
+		}, true},
+		"empty lists":         {map[string]any{"grant_types_supported": []string{}, "prompt_values_supported": []string{}}, true},
+		"no refresh tokens":   {map[string]any{"grant_types_supported": []string{"authorization_code", "implicit"}}, false},
+		"no consent":          {map[string]any{"prompt_values_supported": []string{"none", "login"}}, false},
+		"no scope to ask for": {map[string]any{"scopes_supported": []string{"openid"}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			idp.Document = func(document map[string]any) { maps.Copy(document, c.announced) }
+			p := newOIDC(t, idp, func(config *provider.Config) { config.Scopes = nil })
+			if got := p.WantsConsent(t.Context()); got != c.want {
+				t.Errorf("consent is wanted: %v", got)
+			}
+		})
 	}
 }
 
