@@ -1,8 +1,14 @@
 package handlers
 
 import (
+	"context"
 	"sync"
 	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"keyturn/auth/provider"
+	"keyturn/auth/session"
 )
 
 const (
@@ -47,6 +53,28 @@ func (v *vain) forget(provider string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.asked, provider)
+}
+
+// roundFailed ends a sign-in that failed at the provider. If it was the second round, for consent, the first one stands.
+func (a *app) roundFailed(c echo.Context, p provider.Provider, pending session.Pending, err error) error {
+	ctx := c.Request().Context()
+	if _, in := a.Sessions.SignedIn(ctx); in && pending.Asked != "" {
+		a.askedInVain(ctx, p, pending.Asked, err)
+		return a.arrive(c, pending.ReturnTo)
+	}
+	return a.signInFailed(c, p, pending.ReturnTo, err)
+}
+
+// askedInVain is for a person whom consent brought no refresh token. err is what it brought instead, if that was no sign-in.
+func (a *app) askedInVain(ctx context.Context, p provider.Provider, subject string, err error) {
+	only := a.inVain.note(p.Name(), subject, a.Now())
+	switch {
+	case err != nil:
+		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", signInFailure(err).Code)
+	case only:
+		a.Log.WarnContext(ctx, "no refresh token is given, even with consent: is the client registered there for the grant type refresh_token?",
+			"provider", p.Name())
+	}
 }
 
 // recent are those of a provider's that count still, or nil; v.mu is held.

@@ -186,7 +186,7 @@ func (a *app) askAt(view auth.View) time.Time {
 func promptFor(code string) string {
 	switch code {
 	case "consent_required":
-		return "consent"
+		return promptConsent
 	case "login_required":
 		return "login"
 	default:

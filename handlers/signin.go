@@ -21,7 +21,9 @@ import (
 )
 
 // prompts that a sign-in link may ask for (OpenID Connect Core 3.1.2.1).
-var prompts = []string{"login", "consent", "select_account"}
+var prompts = []string{"login", promptConsent, "select_account"}
+
+const promptConsent = "consent"
 
 // home is the sign-in page, or the way to the dashboard for those who are signed in.
 func (a *app) home(c echo.Context) error {
@@ -94,9 +96,9 @@ func (a *app) beginSignIn(c echo.Context) error {
 		prompt = ""
 	}
 	if _, insists := a.insisting.Load(p.Name()); insists && prompt == "" {
-		prompt = "consent"
+		prompt = promptConsent
 	}
-	return a.goToProvider(c, p, a.returnPath(c.QueryParam("return_to")), prompt, false)
+	return a.goToProvider(c, p, session.Pending{ReturnTo: a.returnPath(c.QueryParam("return_to")), Prompt: prompt})
 }
 
 // sentHome marks a request for a sign-in that was sent to the base URL's host already. A proxy that writes Keyturn's own address into
@@ -115,26 +117,27 @@ func (a *app) atHome(r *http.Request) string {
 	return a.BaseURL + r.URL.EscapedPath() + "?" + query.Encode()
 }
 
-// goToProvider sends the browser to the provider. asked says that it was just there and came back without a refresh token.
-func (a *app) goToProvider(c echo.Context, p provider.Provider, returnTo, prompt string, asked bool) error {
+// goToProvider sends the browser to the provider, for a sign-in of which all is given but what the provider needs.
+func (a *app) goToProvider(c echo.Context, p provider.Provider, pending session.Pending) error {
 	ctx := c.Request().Context()
 	state := rand.Text()
-	s, err := p.Begin(ctx, state, prompt, loginHint(c.QueryParam("login_hint")))
+	s, err := p.Begin(ctx, state, pending.Prompt, loginHint(c.QueryParam("login_hint")))
 	if err != nil {
-		return a.signInFailed(c, p, returnTo, err)
+		return a.roundFailed(c, p, pending, err)
 	}
 	target, err := s.GetAuthURL()
 	if err != nil {
-		return a.signInFailed(c, p, returnTo, err)
+		return a.roundFailed(c, p, pending, err)
 	}
-	err = a.Sessions.Await(ctx, state, session.Pending{Provider: p.Name(), Session: s.Marshal(), ReturnTo: returnTo, Prompt: prompt, Asked: asked})
+	pending.Provider, pending.Session = p.Name(), s.Marshal()
+	err = a.Sessions.Await(ctx, state, pending)
 	switch {
-	case errors.Is(err, session.ErrEnded) && asked:
+	case errors.Is(err, session.ErrEnded) && pending.Asked != "":
 		// It ended since this request gave it the name that the browser does not know yet, and would not know the answer.
 		if err := a.Sessions.End(ctx); err != nil && !errors.Is(err, session.ErrRenamed) {
 			return storageProblem(err)
 		}
-		return a.arrive(c, returnTo)
+		return a.arrive(c, pending.ReturnTo)
 	case errors.Is(err, session.ErrEnded) && timesMore(c) < mostOnceMore:
 		return a.sendOnceMore(c) // with the session that the browser has by then
 	case err != nil && !errors.Is(err, session.ErrEnded):
@@ -205,19 +208,14 @@ func (a *app) finishSignIn(c echo.Context) error {
 	}
 	s, err := p.UnmarshalSession(pending.Session)
 	if err != nil {
-		return a.signInFailed(c, p, pending.ReturnTo, err)
+		return a.roundFailed(c, p, pending, err)
 	}
 	signedIn, err := p.Finish(context.WithoutCancel(ctx), s, answer) // cut off, the tokens of an answer on its way would be nobody's
 	if failure := new(provider.SignInError); errors.As(err, &failure) {
 		a.discard(ctx, auth.SignedIn{Identity: auth.Identity{Provider: p.Name()}, Answer: failure.Unused})
 	}
-	if _, in := a.Sessions.SignedIn(ctx); err != nil && pending.Asked && in {
-		// The first round stands.
-		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", signInFailure(err).Code)
-		return a.arrive(c, pending.ReturnTo)
-	}
 	if err != nil {
-		return a.signInFailed(c, p, pending.ReturnTo, err)
+		return a.roundFailed(c, p, pending, err)
 	}
 	if err = a.enter(c, signedIn); err != nil {
 		a.Meter.SignIn(p.Name(), SignInFailed)
@@ -227,16 +225,13 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return a.arrive(c, pending.ReturnTo) // as who the browser is by now
 	case err != nil:
 		return err
-	case signedIn.Answer.Refresh != "" && pending.Asked:
+	case signedIn.Answer.Refresh != "" && pending.Asked != "":
 		a.insisting.Store(p.Name(), true)
 		a.inVain.forget(p.Name())
-	case signedIn.Answer.Refresh == "" && pending.Asked:
-		if a.inVain.note(p.Name(), signedIn.Identity.Subject, a.Now()) {
-			a.Log.WarnContext(ctx, "no refresh token is given, even with consent: is the client registered there for the grant type refresh_token?",
-				"provider", p.Name())
-		}
+	case signedIn.Answer.Refresh == "" && pending.Asked != "":
+		a.askedInVain(ctx, p, signedIn.Identity.Subject, nil)
 	case signedIn.Answer.Refresh == "" && pending.Prompt == "" && !a.inVain.holds(p.Name(), signedIn.Identity.Subject, a.Now()) && p.WantsConsent(ctx):
-		return a.goToProvider(c, p, pending.ReturnTo, "consent", true)
+		return a.goToProvider(c, p, session.Pending{ReturnTo: pending.ReturnTo, Prompt: promptConsent, Asked: signedIn.Identity.Subject})
 	}
 	return a.arrive(c, pending.ReturnTo)
 }

@@ -25,7 +25,7 @@ type Pending struct {
 	Session  string    `json:"session"` // goth.Session.Marshal: nonce and code verifier among others
 	ReturnTo string    `json:"return_to,omitempty"`
 	Prompt   string    `json:"prompt,omitempty"`
-	Asked    bool      `json:"asked,omitempty"` // again, because the first answer had no refresh token
+	Asked    string    `json:"asked_again,omitempty"` // subject whose first answer had no refresh token
 	Began    time.Time `json:"began"`
 }
 

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -11,91 +13,140 @@ import (
 	"keyturn/auth/provider/scripted"
 )
 
-// Somebody is to be asked for consent, and their session ends before that: it would not know the answer. The provider takes authorization
-// requests from Keyturn itself (RFC 9126), and so can end the session in that very moment.
-func TestWhoseSessionEndsIsNotAskedForConsent(t *testing.T) {
-	t.Parallel()
-	var idp *scripted.Provider
-	var p *program
+// takesRequests has a provider take authorization requests from Keyturn itself (RFC 9126). takes is told of one for consent, and says whether
+// the provider takes it.
+func takesRequests(t *testing.T, idp *scripted.Provider, takes func(request url.Values) bool) {
+	t.Helper()
 	var pushed atomic.Pointer[url.Values]
-	asked := make(chan bool, 9)
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/par" {
-			asked <- true
 			http.Redirect(w, r, idp.URL+"/authorize?"+pushed.Load().Encode(), http.StatusFound)
 			return
 		}
 		_ = r.ParseForm()
-		if pushed.Store(&r.PostForm); r.PostForm.Get("prompt") == "consent" {
-			if a := p.tell(t, idp.SignAs("logout+jwt", idp.LogoutClaims("", "alice"))); a.status != http.StatusOK {
-				t.Errorf("the logout token: %d", a.status)
-			}
+		if r.PostForm.Get("prompt") == "consent" && !takes(r.PostForm) {
+			w.WriteHeader(http.StatusBadRequest)
+			writeJSON(w, map[string]any{"error": "invalid_request"})
+			return
 		}
+		pushed.Store(&r.PostForm)
 		w.WriteHeader(http.StatusCreated)
 		writeJSON(w, map[string]any{"request_uri": "urn:x"})
 	}))
 	t.Cleanup(front.Close)
-	idp, p = atScripted(t, func(idp *scripted.Provider) {
+	idp.Document = func(document map[string]any) {
+		document["pushed_authorization_request_endpoint"], document["require_pushed_authorization_requests"] = front.URL+"/par", true
+		document["authorization_endpoint"] = front.URL + "/authorize"
+	}
+}
+
+// Somebody is to be asked for consent, and their session ends before that: it would not know the answer. The provider takes authorization
+// requests from Keyturn itself, and so can end the session in that very moment.
+func TestWhoseSessionEndsIsNotAskedForConsent(t *testing.T) {
+	t.Parallel()
+	var p *program
+	var ended atomic.Bool
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
 		idp.InsistsOnConsent = true
-		idp.Document = func(document map[string]any) {
-			document["pushed_authorization_request_endpoint"], document["require_pushed_authorization_requests"] = front.URL+"/par", true
-			document["authorization_endpoint"] = front.URL + "/authorize"
-		}
+		takesRequests(t, idp, func(url.Values) bool {
+			if a := p.tell(t, idp.SignAs("logout+jwt", idp.LogoutClaims("", "alice"))); a.status != http.StatusOK {
+				t.Errorf("the logout token: %d", a.status)
+			}
+			ended.Store(true)
+			return true
+		})
 	})
 	alice := p.person()
 	a := alice.do(t, "GET", "/auth/oidc?return_to=/dashboard", nil)
 	if a.status != http.StatusOK || a.url.RequestURI() != "/?return_to=/dashboard" || alice.signedIn(t) {
 		t.Errorf("the sign-in ends at %s (%d)", a.url, a.status)
 	}
-	if n := len(asked); n != 1 || pushed.Load().Get("prompt") != "consent" {
-		t.Errorf("asked %d times; the last request pushed: %v", n, pushed.Load())
+	if n := idp.Calls("/authorize"); n != 1 || !ended.Load() {
+		t.Errorf("asked %d times; the session was ended: %v", n, ended.Load())
 	}
 }
 
-// Whom consent brings no refresh token is not asked again soon. Others are, until it is clear that the client may have none.
+// asksForConsent starts a Keyturn at a provider that gives a refresh token with consent at the most. signsIn has somebody sign in with a
+// browser of their own, and says with which prompts they came to the provider, of which "plain" is none.
+func asksForConsent(t *testing.T, set func(*scripted.Provider), args ...string) (idp *scripted.Provider, p *program, signsIn func(who, query string) (*person, string)) {
+	t.Helper()
+	var prompts []string
+	idp, p = atScripted(t, func(idp *scripted.Provider) {
+		idp.InsistsOnConsent = true
+		idp.Asked = func(path string, request url.Values) {
+			if path == "/authorize" {
+				prompts = append(prompts, cmp.Or(request.Get("prompt"), "plain"))
+			}
+		}
+		set(idp)
+	}, args...)
+	return idp, p, func(who, query string) (*person, string) {
+		t.Helper()
+		idp.Change(func() { idp.Subject, prompts = who, nil })
+		b := p.person()
+		if a := b.do(t, "GET", "/auth/oidc"+query, nil); a.url.Path != "/dashboard" {
+			t.Errorf("the sign-in of %s ends at %s: %s", who, a.url, a.body)
+		}
+		var came string
+		idp.Change(func() { came = strings.Join(prompts, " ") })
+		return b, came
+	}
+}
+
+// nobody is given a refresh token.
+func nobody(idp *scripted.Provider) { idp.NoRefreshToken = true }
+
+// answersConsent is a provider that answers requests for consent with an error.
+func answersConsent(code string) func(*scripted.Provider) {
+	return func(idp *scripted.Provider) {
+		idp.Authorization = func(answer, request url.Values) {
+			if request.Get("prompt") == "consent" {
+				answer.Del("code")
+				answer.Set("error", code)
+			}
+		}
+	}
+}
+
+// takesNoConsent is a provider that does not take requests for consent, and says so to Keyturn itself.
+func takesNoConsent(t *testing.T) func(*scripted.Provider) {
+	return func(idp *scripted.Provider) {
+		takesRequests(t, idp, func(request url.Values) bool {
+			idp.Change(func() { idp.Asked("/authorize", request) })
+			return false
+		})
+	}
+}
+
+// Whom consent brings no refresh token is not asked again soon, whatever it brings instead. Others are, until it is clear that the client
+// may have none.
 func TestConsentIsNotAskedForInVain(t *testing.T) {
 	t.Parallel()
-	var gives atomic.Bool
-	idp, p := atScripted(t, func(idp *scripted.Provider) {
-		idp.InsistsOnConsent = true
-		idp.Tokens = func(tokens map[string]any, _ bool) {
-			if !gives.Load() {
-				delete(tokens, "refresh_token")
+	for name, c := range map[string]struct {
+		set   func(*scripted.Provider)
+		says  string
+		times int
+	}{
+		"no refresh token": {nobody, "is the client registered there for the grant type refresh_token?", 1},
+		"declined":         {answersConsent("access_denied"), "code=access_denied", 3},
+		"not known":        {answersConsent("invalid_request"), "code=invalid_request", 3},
+		"not taken":        {takesNoConsent(t), "code=authorization_request_refused", 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, p, signsIn := asksForConsent(t, c.set)
+			for i, who := range []string{"alice", "alice", "bob", "bob", "carol", "dave"} {
+				want := "plain consent"
+				if slices.Contains([]int{1, 3, 5}, i) {
+					want = "plain"
+				}
+				if b, came := signsIn(who, ""); came != want || !b.signedIn(t) {
+					t.Errorf("%d: %s came with %q, want %q", i, who, came, want)
+				}
 			}
-		}
-	})
-	var consents atomic.Int32
-	idp.Change(func() {
-		idp.Authorization = func(_, request url.Values) {
-			if request.Get("prompt") == "consent" {
-				consents.Add(1)
+			if n := strings.Count(p.log.String(), c.says); n != c.times {
+				t.Errorf("the log says %d times %s", n, c.says)
 			}
-		}
-	})
-	signsIn := func(who string) *person {
-		idp.Change(func() { idp.Subject = who })
-		b := p.person()
-		if a := b.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
-			t.Errorf("the sign-in ends at %s: %s", a.url, a.body)
-		}
-		return b
-	}
-	for _, c := range []struct {
-		who  string
-		want int32
-	}{{"alice", 1}, {"alice", 1}, {"bob", 2}, {"carol", 3}, {"dave", 3}} {
-		if signsIn(c.who); consents.Load() != c.want {
-			t.Errorf("after %s %d were asked for consent, want %d", c.who, consents.Load(), c.want)
-		}
-	}
-	if n := strings.Count(p.log.String(), "is the client registered there for the grant type refresh_token?"); n != 1 {
-		t.Errorf("the log says %d times what may be behind it", n)
-	}
-	p.kill(t)
-	p.again(t)
-	signsIn("alice")
-	gives.Store(true)
-	if bob := signsIn("bob"); bob.token(t)["renewable"] != true {
-		t.Error("who was not asked for consent has a session that cannot be renewed")
+		})
 	}
 }
