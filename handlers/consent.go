@@ -2,11 +2,13 @@ package handlers
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
+	"keyturn/auth"
 	"keyturn/auth/provider"
 	"keyturn/auth/session"
 )
@@ -14,45 +16,106 @@ import (
 const (
 	// insistAgain is how long people are not asked for consent once more who got no refresh token even so.
 	insistAgain = time.Hour
-	// manyInVain is how many of them make it the client's matter, and not theirs.
+	// manyInVain is how many of them in a row make it the client's matter, and not theirs.
 	manyInVain = 3
 )
 
-// vain is who was asked for consent in vain lately. It is safe for concurrent use; the zero value is ready.
-type vain struct {
-	mu    sync.Mutex
-	asked map[string]map[string]time.Time // when, by provider and subject; at most manyInVain of a provider
+// consents is what asking for consent has taught, by provider. It is safe for concurrent use; the zero value is ready.
+type consents struct {
+	mu sync.Mutex
+	of map[string]*consent
 }
 
-// note remembers a person whom consent brought no refresh token, and says whether they are the only one of the provider's lately.
-func (v *vain) note(provider, subject string, now time.Time) (only bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	recent := v.recent(provider, now)
-	if recent == nil {
-		recent = map[string]time.Time{}
-		v.asked[provider] = recent
+// consent is what it has taught of one provider.
+type consent struct {
+	insists bool                 // it gave a refresh token with consent to somebody who had just got none without
+	gave    time.Time            // when it last gave one with consent
+	vain    map[string]time.Time // whom it gave none even so lately, by subject, and when
+}
+
+// brought remembers that consent brought a person a refresh token. insists says that they had just got none without.
+func (c *consents) brought(provider, subject string, insists bool, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.lately(provider, now)
+	of.insists, of.gave = of.insists || insists, now
+	delete(of.vain, subject)
+}
+
+// broughtNone remembers a person whom consent brought no refresh token. It says whether they are the only one of the provider's lately, and
+// whether it is the client's matter since them.
+func (c *consents) broughtNone(provider, subject string, now time.Time) (only, many bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.lately(provider, now)
+	before, again := len(of.vain), of.many()
+	of.vain[subject] = now
+	return before == 0, !again && of.many()
+}
+
+// failed is for a sign-in that began with consent, and brought nobody. The next one begins without, for it may be why.
+func (c *consents) failed(provider string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lately(provider, now).insists = false
+}
+
+// insists says whether a sign-in is to begin with consent. It is not while anybody got no refresh token even so: who comes is not known
+// yet, and they would be asked each time.
+func (c *consents) insists(provider string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.lately(provider, now)
+	return of.insists && len(of.vain) == 0
+}
+
+// inVain says whether a person would be asked in vain: they were, or as many others as tell of the client.
+func (c *consents) inVain(provider, subject string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.lately(provider, now)
+	_, themselves := of.vain[subject]
+	return themselves || of.many()
+}
+
+// lately is what counts still of a provider; c.mu is held.
+func (c *consents) lately(provider string, now time.Time) *consent {
+	if c.of == nil {
+		c.of = map[string]*consent{}
 	}
-	if len(recent) < manyInVain {
-		recent[subject] = now
+	of, ok := c.of[provider]
+	if !ok {
+		of = &consent{vain: map[string]time.Time{}}
+		c.of[provider] = of
 	}
-	return len(recent) == 1
+	maps.DeleteFunc(of.vain, func(_ string, at time.Time) bool { return now.Sub(at) > insistAgain })
+	return of
 }
 
-// holds says whether a person would be asked in vain: they were, or as many others as tell of the client.
-func (v *vain) holds(provider, subject string, now time.Time) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	recent := v.recent(provider, now)
-	_, themselves := recent[subject]
-	return themselves || len(recent) == manyInVain
+// many says whether so many got no refresh token since somebody did that it is the client's matter.
+func (c *consent) many() bool {
+	inARow := 0
+	for _, at := range c.vain {
+		if at.After(c.gave) {
+			inARow++
+		}
+	}
+	return inARow >= manyInVain
 }
 
-// forget is for a provider that gave a refresh token with consent.
-func (v *vain) forget(provider string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.asked, provider)
+// roundDone learns from a sign-in, and says whether the person is to be asked for consent in a second round.
+func (a *app) roundDone(ctx context.Context, p provider.Provider, pending session.Pending, signedIn auth.SignedIn) (again bool) {
+	whose, refreshed := signedIn.Identity.Subject, signedIn.Answer.Refresh != ""
+	switch {
+	case refreshed && pending.Prompt == promptConsent:
+		a.consents.brought(p.Name(), whose, pending.Asked != "", a.Now())
+	case refreshed || !p.WantsConsent(ctx):
+	case pending.Prompt == promptConsent:
+		a.askedInVain(ctx, p, whose, nil)
+	case pending.Prompt == "":
+		return !a.consents.inVain(p.Name(), whose, a.Now())
+	}
+	return false
 }
 
 // roundFailed ends a sign-in that failed at the provider. If it was the second round, for consent, the first one stands.
@@ -62,12 +125,15 @@ func (a *app) roundFailed(c echo.Context, p provider.Provider, pending session.P
 		a.askedInVain(ctx, p, pending.Asked, err)
 		return a.arrive(c, pending.ReturnTo)
 	}
+	if pending.Prompt == promptConsent {
+		a.consents.failed(p.Name(), a.Now())
+	}
 	return a.signInFailed(c, p, pending.ReturnTo, err)
 }
 
 // askedInVain is for a person whom consent brought no refresh token. err is what it brought instead, if that was no sign-in.
 func (a *app) askedInVain(ctx context.Context, p provider.Provider, subject string, err error) {
-	only := a.inVain.note(p.Name(), subject, a.Now())
+	only, many := a.consents.broughtNone(p.Name(), subject, a.Now())
 	switch {
 	case err != nil:
 		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", signInFailure(err).Code)
@@ -75,17 +141,8 @@ func (a *app) askedInVain(ctx context.Context, p provider.Provider, subject stri
 		a.Log.WarnContext(ctx, "no refresh token is given, even with consent: is the client registered there for the grant type refresh_token?",
 			"provider", p.Name())
 	}
-}
-
-// recent are those of a provider's that count still, or nil; v.mu is held.
-func (v *vain) recent(provider string, now time.Time) map[string]time.Time {
-	if v.asked == nil {
-		v.asked = map[string]map[string]time.Time{}
+	if many {
+		a.Log.WarnContext(ctx, "several people in a row got no refresh token, even with consent: nobody is asked for it for an hour",
+			"provider", p.Name(), "people", manyInVain)
 	}
-	for subject, at := range v.asked[provider] {
-		if now.Sub(at) > insistAgain {
-			delete(v.asked[provider], subject)
-		}
-	}
-	return v.asked[provider]
 }

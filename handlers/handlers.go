@@ -48,8 +48,7 @@ type Config struct {
 // app is the handlers over their configuration.
 type app struct {
 	Config
-	insisting sync.Map // names of the providers that give a refresh token only with prompt=consent
-	inVain    vain     // who got none even so
+	consents consents
 
 	dashboards, states *keptAnswers
 	policies           sync.Map // by provider's name: signOutPolicy

@@ -95,7 +95,7 @@ func (a *app) beginSignIn(c echo.Context) error {
 	if !slices.Contains(prompts, prompt) {
 		prompt = ""
 	}
-	if _, insists := a.insisting.Load(p.Name()); insists && prompt == "" {
+	if prompt == "" && a.consents.insists(p.Name(), a.Now()) {
 		prompt = promptConsent
 	}
 	return a.goToProvider(c, p, session.Pending{ReturnTo: a.returnPath(c.QueryParam("return_to")), Prompt: prompt})
@@ -225,12 +225,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return a.arrive(c, pending.ReturnTo) // as who the browser is by now
 	case err != nil:
 		return err
-	case signedIn.Answer.Refresh != "" && pending.Asked != "":
-		a.insisting.Store(p.Name(), true)
-		a.inVain.forget(p.Name())
-	case signedIn.Answer.Refresh == "" && pending.Asked != "":
-		a.askedInVain(ctx, p, signedIn.Identity.Subject, nil)
-	case signedIn.Answer.Refresh == "" && pending.Prompt == "" && !a.inVain.holds(p.Name(), signedIn.Identity.Subject, a.Now()) && p.WantsConsent(ctx):
+	case a.roundDone(ctx, p, pending, signedIn):
 		return a.goToProvider(c, p, session.Pending{ReturnTo: pending.ReturnTo, Prompt: promptConsent, Asked: signedIn.Identity.Subject})
 	}
 	return a.arrive(c, pending.ReturnTo)

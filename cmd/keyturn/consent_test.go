@@ -150,3 +150,70 @@ func TestConsentIsNotAskedForInVain(t *testing.T) {
 		})
 	}
 }
+
+// What asking for consent brought one person is learned from for that person first. Sign-ins begin with consent where nothing else brings
+// a refresh token, and as long as it does.
+func TestWhatConsentBringsIsLearnedFrom(t *testing.T) {
+	t.Parallel()
+	const asks, many = "?prompt=consent", "several people in a row got no refresh token"
+	type step struct {
+		who, query string
+		gives      bool // with consent
+		came       string
+	}
+	for name, c := range map[string]struct {
+		steps []step
+		many  int // how often the log says that it is the client's matter
+	}{
+		"none for one of them": {[]step{
+			{"alice", "", false, "plain consent"}, {"bob", "", true, "plain consent"}, {"alice", "", false, "plain"},
+			{"bob", "", true, "plain consent"},
+		}, 0},
+		"none from some day on": {[]step{
+			{"alice", "", true, "plain consent"}, {"bob", "", true, "consent"}, {"alice", "", false, "consent"}, {"alice", "", false, "plain"},
+			{"bob", "", false, "plain consent"}, {"carol", "", false, "plain consent"}, {"dave", "", false, "plain"}, {"dave", asks, false, "consent"},
+		}, 1},
+		"one, for whoever asks": {[]step{
+			{"alice", "", false, "plain consent"}, {"alice", asks, true, "consent"}, {"alice", "", true, "plain consent"}, {"bob", "", true, "consent"},
+		}, 0},
+		"none, for whoever asks": {[]step{
+			{"alice", asks, false, "consent"}, {"alice", "", false, "plain"},
+		}, 0},
+		"one after many in vain": {[]step{
+			{"alice", "", false, "plain consent"}, {"bob", "", false, "plain consent"}, {"carol", "", false, "plain consent"},
+			{"dave", "", false, "plain"}, {"dave", asks, true, "consent"}, {"alice", "", true, "plain"}, {"erin", "", true, "plain consent"},
+		}, 1},
+		"one for whoever asks, insists on nothing": {[]step{{"alice", asks, true, "consent"}, {"bob", "", true, "plain consent"}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp, p, signsIn := asksForConsent(t, func(*scripted.Provider) {})
+			for i, s := range c.steps {
+				idp.Change(func() { idp.NoRefreshToken = !s.gives })
+				b, came := signsIn(s.who, s.query)
+				if renewable := b.token(t)["renewable"]; came != s.came || renewable != (s.gives && came != "plain") {
+					t.Errorf("%d: %s came with %q, want %q; renewable: %v", i, s.who, came, s.came, renewable)
+				}
+			}
+			if n := strings.Count(p.log.String(), many); n != c.many {
+				t.Errorf("the log says %d times: %s", n, many)
+			}
+		})
+	}
+}
+
+// Where sign-ins begin with consent, an error in its place keeps nobody from signing in without.
+func TestWhoDeclinesConsentAtOnceSignsInWithout(t *testing.T) {
+	t.Parallel()
+	idp, p, signsIn := asksForConsent(t, func(*scripted.Provider) {})
+	signsIn("alice", "")
+	idp.Change(func() { answersConsent("access_denied")(idp) })
+	if a := p.person().do(t, "GET", "/auth/oidc", nil); a.status != http.StatusBadRequest || !strings.Contains(a.body, "The sign-in was cancelled.") {
+		t.Errorf("the answer is %d: %s", a.status, a.body)
+	}
+	for _, want := range []string{"plain consent", "plain"} {
+		if _, came := signsIn("bob", ""); came != want {
+			t.Errorf("bob came with %q, want %q", came, want)
+		}
+	}
+}
