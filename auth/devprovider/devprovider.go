@@ -127,7 +127,7 @@ func (p *Provider) Close() error { return p.db.Close() }
 func (p *Provider) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /login", p.showSignIn)
-	mux.Handle("POST /login", http.NewCrossOriginProtection().Handler(http.HandlerFunc(p.signIn)))
+	mux.Handle("POST /login", p.refusingInPages(http.NewCrossOriginProtection().Handler(http.HandlerFunc(p.signIn))))
 	mux.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		p.errorPage(w, r, http.StatusMethodNotAllowed, "This address does not work that way.", "Start again from the application.")
@@ -137,15 +137,24 @@ func (p *Provider) Handler() http.Handler {
 	mux.Handle("/userinfo", asUnauthorized(p.op))
 	mux.Handle("/oauth/token", withAudience(p.op))
 	mux.HandleFunc("/oauth/introspect", p.introspect)
-	for _, path := range []string{"/authorize", "/authorize/callback", "/revoke", "/keys"} {
+	for _, path := range []string{"/revoke", "/keys"} {
 		mux.Handle(path, p.op)
 	}
+	forBrowsers := p.refusingInPages(p.op)
+	mux.Handle("/authorize", forBrowsers)
+	mux.HandleFunc("/authorize/callback", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := p.op.Storage().AuthRequestByID(r.Context(), r.FormValue("id")); err != nil {
+			p.tooLate(w, r)
+			return
+		}
+		forBrowsers.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("/end_session", func(w http.ResponseWriter, r *http.Request) {
 		if err := r.ParseForm(); err != nil { // op would take the blame for it
 			p.errorPage(w, r, http.StatusBadRequest, "The request cannot be read.", "Start again from the application.")
 			return
 		}
-		p.op.ServeHTTP(w, r)
+		forBrowsers.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		p.errorPage(w, r, http.StatusNotFound, "There is nothing here.", "This is the development provider's address space.")

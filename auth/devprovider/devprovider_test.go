@@ -69,6 +69,35 @@ func TestAuthorizationRequestsThatAreRefused(t *testing.T) {
 	}
 }
 
+// Where browsers come, a refusal is a page like the others, which say that the provider is for development.
+func TestRefusalsToBrowsersArePages(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 0)
+	w.config.ErrorPage = func(rw http.ResponseWriter, _ *http.Request, status int, title, detail string) {
+		plain(rw, status, `our page: {{.}}`, title+" "+detail)
+	}
+	w.open()
+	for request, says := range map[string]string{
+		"GET /authorize": "client_id",
+		"GET " + authorization(func(q url.Values) { q.Set("client_id", "another") }):                  "client",
+		"GET " + authorization(func(q url.Values) { q.Set("redirect_uri", "https://evil.example/") }): "redirect_uri",
+		"GET /authorize/callback":             "was finished already",
+		"GET /authorize/callback?id=old":      "was finished already",
+		"POST /authorize/callback?id=old":     "was finished already",
+		"GET /end_session?id_token_hint=junk": "id_token_hint invalid",
+		"GET /end_session?client_id=another":  "unknown client",
+		"GET /end_session?client_id=keyturn&post_logout_redirect_uri=https://evil.example/": "post_logout_redirect_uri",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		response, body := w.call(method, path, nil, nil)
+		isPage := strings.HasPrefix(response.Header.Get("Content-Type"), "text/html") && strings.HasPrefix(body, "our page: ")
+		if response.StatusCode/100 != 4 || !isPage || !strings.Contains(body, says) || strings.Contains(body, "ErrorType") {
+			t.Errorf("%s: %d %s", request, response.StatusCode, body)
+		}
+	}
+	w.code() // what is no refusal goes its way
+}
+
 func TestReuseOutsideTheIntervalRevokesTheFamily(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 0)
@@ -252,8 +281,9 @@ func TestUnknownPeopleAndOldSignIns(t *testing.T) {
 			t.Errorf("%s: %d", name, response.StatusCode)
 		}
 	}
-	if response, _ := w.call("POST", "/login", url.Values{"user": {"alice"}}, func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") }); response.StatusCode != http.StatusForbidden {
-		t.Errorf("from another site: %d", response.StatusCode)
+	response, body := w.call("POST", "/login", url.Values{"user": {"alice"}}, func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") })
+	if response.StatusCode != http.StatusForbidden || !strings.Contains(body, "The development provider refuses") {
+		t.Errorf("from another site: %d %s", response.StatusCode, body)
 	}
 	if response, _ := w.call("PUT", "/login", nil, nil); response.StatusCode != http.StatusMethodNotAllowed || response.Header.Get("Allow") == "" {
 		t.Errorf("PUT: %d", response.StatusCode)

@@ -1,11 +1,16 @@
 package devprovider
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"html/template"
 	"net/http"
 	"net/url"
+	"strings"
+
+	"github.com/zitadel/oidc/v3/pkg/oidc"
 )
 
 // showSignIn is the sign-in page.
@@ -76,6 +81,51 @@ func plain(w http.ResponseWriter, status int, text string, data any) {
 func writeJSON(w http.ResponseWriter, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(body)
+}
+
+// refusingInPages makes pages, with op's words in them, of refusals that op writes for programs where browsers come.
+func (p *Provider) refusingInPages(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		held := &heldRefusal{ResponseWriter: w}
+		next.ServeHTTP(held, r)
+		if held.status != 0 {
+			p.errorPage(w, r, held.status, "The development provider refuses this request.",
+				"It says: “"+held.words()+"” Start again from the application; if it stays so, look at the application's settings.")
+		}
+	})
+}
+
+// heldRefusal holds an error answer back, unless it is a page.
+type heldRefusal struct {
+	http.ResponseWriter
+	status int // of what is held back; 0: nothing
+	body   bytes.Buffer
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (h *heldRefusal) WriteHeader(status int) {
+	if status >= http.StatusBadRequest && !strings.HasPrefix(h.Header().Get("Content-Type"), "text/html") {
+		h.status = status
+		return
+	}
+	h.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (h *heldRefusal) Write(b []byte) (int, error) {
+	if h.status != 0 {
+		return h.body.Write(b)
+	}
+	return h.ResponseWriter.Write(b)
+}
+
+// words are what the refusal says: a text, or the description of an OAuth error.
+func (h *heldRefusal) words() string {
+	var refusal oidc.Error
+	if err := json.Unmarshal(h.body.Bytes(), &refusal); err == nil {
+		return cmp.Or(refusal.Description, string(refusal.ErrorType))
+	}
+	return strings.TrimSpace(h.body.String())
 }
 
 type audienceKey struct{}
