@@ -159,7 +159,10 @@ func (p *Provider) Handler() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		p.errorPage(w, r, http.StatusNotFound, "There is nothing here.", "This is the development provider's address space.")
 	})
-	return http.StripPrefix(p.path, http.MaxBytesHandler(mux, 64<<10))
+	// A ServeMux redirects to the path that it sees, be it to add a slash: this one sees the whole.
+	whole := http.NewServeMux()
+	whole.Handle(p.path+"/", http.StripPrefix(p.path, http.MaxBytesHandler(mux, 64<<10)))
+	return whole
 }
 
 // discovery answers what works here: op announces flows as well that its storage does not serve.

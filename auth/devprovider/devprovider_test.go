@@ -98,6 +98,19 @@ func TestRefusalsToBrowsersArePages(t *testing.T) {
 	w.code() // what is no refusal goes its way
 }
 
+func TestPathsLeadNowhereElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 0)
+	for path, to := range map[string]string{"": "/", "//login": "/login", "/x/../signed-out": "/signed-out"} {
+		if response, _ := w.call("GET", w.config.Issuer+path, nil, nil); response.Header.Get("Location") != "/dev-provider"+to {
+			t.Errorf("%q: %d to %q", path, response.StatusCode, response.Header.Get("Location"))
+		}
+	}
+	if response, body := w.call("GET", "/", nil, nil); response.StatusCode != http.StatusNotFound || !strings.Contains(body, "development provider") {
+		t.Errorf("%d %s", response.StatusCode, body)
+	}
+}
+
 func TestReuseOutsideTheIntervalRevokesTheFamily(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 0)
