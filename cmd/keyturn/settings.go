@@ -103,7 +103,7 @@ func (s setting) label() string {
 // variables lists the environment variables that the setting is read from.
 func (s setting) variables() []string {
 	if s.fromFile {
-		return []string{s.variable(), s.variable() + "_FILE"}
+		return []string{s.variable(), s.variable() + secretFileSuffix}
 	}
 	return []string{s.variable()}
 }

@@ -33,6 +33,8 @@ func TestSecretsComeFromFilesToo(t *testing.T) {
 			fmt.Sprintf("KEYTURN_CLIENT_SECRET_FILE: %s is empty; allowed: a file with nothing but the secret", shown(empty))},
 		{"KEYTURN_CLIENT_SECRET_FILE=" + lines, "KEYTURN_CLIENT_SECRET_FILE:" + control},
 		{"KEYTURN_CLIENT_SECRET_FILE=" + wide, "KEYTURN_CLIENT_SECRET_FILE:" + control}, // UTF-16
+		{"KEYTURN_DATABASE_FILE=" + path, "KEYTURN_DATABASE_FILE: the value (not shown, because it may hold a password) is not a database " +
+			"that Keyturn knows; allowed: sqlite, sqlite:PATH or postgres://user:password@host:5432/name"},
 		{"KEYTURN_CLIENT_SECRET=hush\x00", "KEYTURN_CLIENT_SECRET:" + control},
 	} {
 		if _, err := parseWith(nil, append(strings.Fields(c.env), base...)); err == nil || err.Error() != c.want {

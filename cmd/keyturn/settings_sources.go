@@ -33,6 +33,9 @@ func environment(environ []string) map[string]string {
 	return env
 }
 
+// secretFileSuffix ends the names of the environment variables that name a file with a secret in it.
+const secretFileSuffix = "_FILE"
+
 // load reads the YAML file if a flag or the environment names one.
 func (s *sources) load(list []setting) error {
 	i := slices.IndexFunc(list, func(set setting) bool { return set.name == "config" })
@@ -52,7 +55,7 @@ func (s *sources) find(set setting) (v value, given bool, err error) {
 	}
 	v.text = s.env[set.variable()]
 	if set.fromFile {
-		name := set.variable() + "_FILE"
+		name := set.variable() + secretFileSuffix
 		if v, err = orFromFile(v, value{text: s.env[name], where: name}); err != nil {
 			return v, false, err
 		}

@@ -204,6 +204,7 @@ func TestTheConfigFileIsNamedByFlagOrEnvironment(t *testing.T) {
 func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 	t.Parallel()
 	const durations = "allowed: a positive duration such as 60s or 30m, at most "
+	const databases = "allowed: sqlite, sqlite:PATH or postgres://user:password@host:5432/name"
 	for _, c := range []struct{ arg, want string }{
 		{"--addr=8080", `--addr (KEYTURN_ADDR): "8080" is not a listen address; allowed: host:port such as ` +
 			`localhost:8080 or :8080`},
@@ -258,22 +259,22 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 			`an issuer needs`},
 		{"--client-id=x", `--client-id (KEYTURN_CLIENT_ID): is set, but no issuer; allowed: both --issuer ` +
 			`(KEYTURN_ISSUER) and --client-id (KEYTURN_CLIENT_ID), or neither`},
-		{"--database=mysql://u:hush@h/d", `--database (KEYTURN_DATABASE): "mysql://…" is not a database that Keyturn ` +
-			`knows; allowed: sqlite, sqlite:PATH or postgres://user:password@host:5432/name`},
-		{"--database=host=h password=hush", `--database (KEYTURN_DATABASE): the value (not shown, because it may hold ` +
-			`a password) is not a database that Keyturn knows; allowed: sqlite, sqlite:PATH or ` +
-			`postgres://user:password@host:5432/name`},
-		{"--database=postgres://u:hu%sh@h/d", `--database (KEYTURN_DATABASE): "postgres://…" is not a valid URL ` +
-			`(special characters of a password are percent-encoded); allowed: sqlite, sqlite:PATH or ` +
-			`postgres://user:password@host:5432/name`},
+		{"--database=mysql://u:hush@h/d", `--database (KEYTURN_DATABASE): "mysql://…" is not a database that Keyturn knows; ` + databases},
+		{"--database=oracle", `--database (KEYTURN_DATABASE): "oracle" is not a database that Keyturn knows; ` + databases},
+		{"--database=./data/keyturn.db", `--database (KEYTURN_DATABASE): "./data/keyturn.db" is not a database that Keyturn knows; ` + databases},
+		{"--database=user/hush", "--database (KEYTURN_DATABASE): the value (not shown, because it may hold a password) is not a database " +
+			"that Keyturn knows; " + databases},
+		{"--database=host=h password=hush", "--database (KEYTURN_DATABASE): the value (not shown, because it may hold a password) is not a " +
+			"database that Keyturn knows; " + databases},
+		{"--database=postgres://u:hu%sh@h/d", `--database (KEYTURN_DATABASE): "postgres://…" is not a valid URL (special characters of a ` +
+			`password are percent-encoded); ` + databases},
 		{"--database=postgres://u:hush@h/d?pool_max_conns=0", `--database (KEYTURN_DATABASE): "postgres://…" has pool_max_conns="0"; ` +
 			"allowed: a number of connections, at least 1"},
 		{"--database=postgres://u:hush@h/d?pool_min_conns=some", `--database (KEYTURN_DATABASE): "postgres://…" has pool_min_conns="some"; ` +
 			"allowed: a number of connections, at least 0"},
 		{"--database=postgres://u:hush@h/d?sslmode=some&password=hush", `--database (KEYTURN_DATABASE): "postgres://…": the URL has a ` +
 			`parameter "sslmode" that cannot be used: sslmode is invalid; allowed: what PostgreSQL takes in a connection URI`},
-		{"--database=sqlite:", `--database (KEYTURN_DATABASE): "sqlite:" names no file; allowed: sqlite, sqlite:PATH ` +
-			`or postgres://user:password@host:5432/name`},
+		{"--database=sqlite:", `--database (KEYTURN_DATABASE): "sqlite:" names no file; ` + databases},
 		{"--config=/nowhere/k.yaml", `--config (KEYTURN_CONFIG): "/nowhere/k.yaml" cannot be read (no such file or ` +
 			`directory); allowed: the path of a readable file`},
 		{"--adr=x", `unknown flag --adr, did you mean "--addr"? (keyturn --help shows what is allowed)`},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -174,24 +175,35 @@ func (d databaseDSN) String() string {
 	return d.Engine + ":" + d.Path
 }
 
-// databaseField takes its errors' wording into its own hands: the value may hold a password anywhere.
+// databaseField takes its errors' wording into its own hands: the value may hold a password anywhere, and what a file for a secret holds may
+// be another one.
 func databaseField(target *databaseDSN) field {
 	return field{
 		secret: true,
 		show:   func() string { return target.String() },
 		set: func(v value) (err error) {
-			*target, err = parseDatabase(strings.TrimSpace(v.text))
+			*target, err = parseDatabase(strings.TrimSpace(v.text), !strings.HasSuffix(v.where, secretFileSuffix))
 			return err
 		},
 	}
 }
 
-func parseDatabase(text string) (databaseDSN, error) {
+// plainName is a word or a path, without a place for a password in it; Oracle's user/password is none.
+var plainName = regexp.MustCompile(`^(\.{0,2}(/[\w.-]+)+|[\w.-]+)$`)
+
+// longestPlain is how long a plainName is shown, in bytes: what is longer may be a key.
+const longestPlain = 40
+
+// parseDatabase reads a database's name. showPlain says that an error may quote a plainName.
+func parseDatabase(text string, showPlain bool) (databaseDSN, error) {
 	const allowed = "allowed: sqlite, sqlite:PATH or postgres://user:password@host:5432/name"
 	scheme, rest, _ := strings.Cut(text, ":")
 	known := "the value (not shown, because it may hold a password)"
-	if strings.HasPrefix(rest, "//") {
+	switch {
+	case strings.HasPrefix(rest, "//"):
 		known = shown(scheme + "://…")
+	case showPlain && len(text) <= longestPlain && plainName.MatchString(text):
+		known = shown(text)
 	}
 	switch scheme {
 	case engineSQLite:
