@@ -140,7 +140,7 @@ func (s *Settings) list() []setting {
 		{name: "security-contact", group: server, absent: "none", field: text(&s.SecurityContact, contactURI),
 			meaning: "e-mail address, or URL with https, mailto or tel, for /.well-known/security.txt"},
 
-		{name: "data-dir", group: storage, preset: ".keyturn", field: text(&s.DataDir, nil),
+		{name: "data-dir", group: storage, preset: ".keyturn", field: text(&s.DataDir, dataDir),
 			meaning: "directory of the SQLite file, the keyset unless given, tokens that wait for the database, and the embedded provider"},
 		{name: "database", group: storage, preset: "sqlite", fromFile: true, field: databaseField(&s.Database),
 			meaning: "sqlite (in the data dir), sqlite:PATH or postgres://…"},

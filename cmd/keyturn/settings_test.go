@@ -225,6 +225,10 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 			`fragment; allowed: an absolute URL such as https://id.example.com`},
 		{"--base-url=https://x.example/app", `--base-url (KEYTURN_BASE_URL): "https://x.example/app" has a path, but ` +
 			`Keyturn lives at the root of its host; allowed: a URL without a path such as https://keyturn.example.com`},
+		{"--data-dir=main.go/x", `--data-dir (KEYTURN_DATA_DIR): "main.go/x" is no directory; allowed: a directory, or a path where ` +
+			"Keyturn can make one"},
+		{"--data-dir=main.go", `--data-dir (KEYTURN_DATA_DIR): "main.go" is no directory; allowed: a directory, or a path where Keyturn can ` +
+			"make one"},
 		{"--session-lifetime=-1h", `--session-lifetime (KEYTURN_SESSION_LIFETIME): "-1h" is too short; ` +
 			durations + "9600h"},
 		{"--session-idle=48h", `--session-idle (KEYTURN_SESSION_IDLE): 48h is more than --session-lifetime ` +

@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -61,6 +63,14 @@ func text(target *string, check func(string) (string, error)) field {
 			return err
 		},
 	}
+}
+
+// dataDir refuses the path of a file, or below one.
+func dataDir(path string) (string, error) {
+	if info, err := os.Stat(path); err == nil && !info.IsDir() || errors.Is(err, syscall.ENOTDIR) {
+		return "", errors.New("is no directory; allowed: a directory, or a path where Keyturn can make one")
+	}
+	return path, nil
 }
 
 // secret takes what RFC 6749 appendix A.2 does, and letters of other alphabets. Spaces are the secret's own.
