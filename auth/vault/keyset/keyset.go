@@ -244,6 +244,7 @@ func (f *File) load() error {
 }
 
 func read(path string) (opened, error) {
+	const allowed = "allowed: a keyset such as keyturn keys create makes"
 	content, info, err := keyfile.ReadPrivate(path)
 	var system *fs.PathError
 	switch {
@@ -256,11 +257,11 @@ func read(path string) (opened, error) {
 	}
 	handle, err := insecurecleartextkeyset.Read(tinkkeyset.NewJSONReader(bytes.NewReader(content)))
 	if err != nil {
-		return opened{}, fmt.Errorf("read keyset: %s holds no Tink keyset", path)
+		return opened{}, fmt.Errorf("read keyset: %s holds no Tink keyset; %s", path, allowed)
 	}
 	primitive, err := aead.New(handle)
 	if err != nil {
-		return opened{}, fmt.Errorf("read keyset: %s holds no AEAD keys", path)
+		return opened{}, fmt.Errorf("read keyset: %s holds no AEAD keys; %s", path, allowed)
 	}
 	return opened{info, handle, primitive}, nil
 }
