@@ -143,15 +143,19 @@ func (a *app) resultWords(result auth.Result) views.Result {
 
 // resultError is the error object of a renewal that failed or left no token usable at now, else nil.
 func (a *app) resultError(result auth.Result, now time.Time) *apiError {
+	why := result.Failure
 	switch {
 	case result.Grant.Tokens.None():
-		result.Failure = auth.Failure{Code: auth.CodeNoToken}
-	case result.Failure.Code == "" && result.Grant.Tokens.ValidAt(now):
+		why = auth.Failure{Code: auth.CodeNoToken}
+	case why.Code != "":
+	case result.Grant.Tokens.ValidAt(now):
 		return nil
-	case result.Failure.Code == "":
+	case result.Problem.Code != "": // nothing was tried, so soon after an earlier failure
+		why = result.Problem
+	default:
 		return &apiError{"expired", "The access token has expired."}
 	}
-	return &apiError{result.Failure.Code, a.failureWords(result.Grant, result.Failure)}
+	return &apiError{why.Code, a.failureWords(result.Grant, why)}
 }
 
 // nextTry is when Keyturn next tries by itself after a failure; zero when it does not.

@@ -44,6 +44,10 @@ func TestARestartTriesWhatTheOperatorHasMended(t *testing.T) {
 	if token := alice.token(t); token["state"] != "expired" || token["error"].(map[string]any)["code"] != "invalid_client" {
 		t.Fatalf("%v", token)
 	}
+	a := alice.do(t, "POST", "/api/trigger-renew-token", nil) // tries nothing so soon
+	if why, _ := a.json(t)["error"].(map[string]any); a.status != http.StatusBadGateway || why["code"] != "invalid_client" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
 	mended.Store(true)
 	if token := alice.token(t); token["state"] != "expired" {
 		t.Errorf("it is tried before its time: %v", token)
