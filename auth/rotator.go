@@ -73,6 +73,7 @@ type View struct {
 	Problem Failure   // why it is not renewed, if it is not: the latest try's failure, or the provider's state
 
 	Renewable bool
+	OnRequest bool // nobody renews it before a request comes
 }
 
 // Result is the answer to a wish for renewal.
@@ -308,6 +309,7 @@ func (r *Rotator) view(g *Grant) View {
 	}
 	policy := provider.Policy()
 	v.RipeAt, v.NextAt, v.Renewable = policy.RipeAt(g.Tokens), policy.NextAt(g), policy.Renewable(g)
+	v.OnRequest = !policy.Spread && g.Standing.Open == ""
 	v.State = policy.State(g, now, v.Running)
 	if v.Renewable && (v.State == StateDue || v.State == StateExpired || g.Standing.Open != "") {
 		why, until, ailing := r.lane(g.Identity.Provider).ailing(g.ID, g.Tokens.ExpiresAt.Sub(now))

@@ -151,7 +151,7 @@ func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.
 		card.NoToken = a.failureWords(g, failure)
 	default:
 		card.Problem = &views.StandingProblem{
-			Text: a.failureWords(g, failure), Whose: string(failure.Party), NextTryAt: a.nextTry(view),
+			Text: a.failureWords(g, failure), Whose: string(failure.Party), NextTryAt: a.nextTry(view), OnRequest: view.OnRequest,
 		}
 	}
 	if !view.Renewable {

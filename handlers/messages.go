@@ -136,7 +136,11 @@ func (a *app) resultWords(result auth.Result) views.Result {
 		words = append(words, "The present token stays in use.")
 	}
 	if wait := a.nextTry(result.View).Sub(a.Now()); wait > 0 {
-		words = append(words, "Keyturn tries again in "+brief(wait)+".")
+		again := "in " + brief(wait)
+		if result.OnRequest {
+			again = "at the first request after " + brief(wait)
+		}
+		words = append(words, "Keyturn tries again "+again+".")
 	}
 	return views.Result{Whose: string(result.Failure.Party), Text: strings.Join(words, " ")}
 }
@@ -158,7 +162,8 @@ func (a *app) resultError(result auth.Result, now time.Time) *apiError {
 	return &apiError{why.Code, a.failureWords(result.Grant, why)}
 }
 
-// nextTry is when Keyturn next tries by itself after a failure; zero when it does not.
+// nextTry is when Keyturn next tries by itself after a failure, or, with view.OnRequest, from when on a request has it try; zero when it
+// does not.
 func (a *app) nextTry(view auth.View) time.Time {
 	if view.Problem.Code == "" || !view.NextAt.After(a.Now()) {
 		return time.Time{}

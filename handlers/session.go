@@ -38,8 +38,8 @@ type tokenState struct {
 // tokenError is why the latest renewal failed.
 type tokenError struct {
 	apiError
-	Party     auth.Party `json:"party"` // whose matter it is
-	NextTryAt *time.Time `json:"next_try_at"`
+	Party     auth.Party `json:"party"`       // whose matter it is
+	NextTryAt *time.Time `json:"next_try_at"` // on demand: from when on a request has it tried
 }
 
 // session shows the session, and renews its token if that is due.

@@ -126,6 +126,7 @@ type StandingProblem struct {
 	Text      string
 	Whose     string // provider, operator, you or keyturn
 	NextTryAt time.Time
+	OnRequest bool // nobody tries before a request comes
 }
 
 // GrantFacts is what is known about the sign-in.

@@ -112,6 +112,38 @@ func TestTheNextSessionInheritsTheFocus(t *testing.T) {
 	}
 }
 
+// On demand nothing is tried again before somebody asks, but where a gateway leaves it open what the provider has done.
+func TestOnDemandNoTryIsPromisedThatWaitsForARequest(t *testing.T) {
+	t.Parallel()
+	for status, c := range map[int]struct{ result, page string }{
+		http.StatusServiceUnavailable: {"Keyturn tries again at the first request after 115 s.", "Keyturn tries again at the first request from <time"},
+		http.StatusBadGateway:         {"Keyturn tries again in 115 s.", "Keyturn tries again by itself at <time"},
+	} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			idp, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 10 * time.Second }, "--renew-mode=on-demand")
+			alice := p.person()
+			alice.do(t, "GET", "/auth/oidc", nil)
+			idp.Change(func() {
+				idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+					w.Header().Set("Retry-After", "115")
+					w.WriteHeader(status)
+					return true
+				}
+			})
+			if a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true"); !strings.Contains(a.body, c.result) {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+			if page := strings.Join(strings.Fields(alice.do(t, "GET", "/dashboard", nil).body), " "); !strings.Contains(page, c.page) {
+				t.Errorf("%s", page)
+			}
+			if why, _ := alice.token(t)["error"].(map[string]any); why["next_try_at"] == nil {
+				t.Errorf("%v", why)
+			}
+		})
+	}
+}
+
 func TestWordsOfWaysBackAndOfWaits(t *testing.T) {
 	t.Parallel()
 	idp, p := atScripted(t, func(idp *scripted.Provider) { idp.Lifetime = 10 * time.Second })
