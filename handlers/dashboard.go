@@ -182,13 +182,15 @@ func (a *app) askAt(view auth.View) time.Time {
 	}
 }
 
-// promptFor is the prompt with which a refused grant is signed in again.
+// promptFor is the prompt with which to sign in again after an error that asks for one (OpenID Connect Core 3.1.2.6).
 func promptFor(code string) string {
 	switch code {
 	case "consent_required":
 		return promptConsent
 	case "login_required":
 		return "login"
+	case "account_selection_required":
+		return "select_account"
 	default:
 		return ""
 	}

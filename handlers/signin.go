@@ -354,7 +354,13 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 		status = http.StatusBadGateway
 	}
 	words := signInWords(p.Label(), failure)
-	return a.render(c, status, views.SignIn(a.signInPage(returnTo, &words)))
+	page := a.signInPage(returnTo, &words)
+	for i, way := range page.Providers {
+		if way.Name == p.Name() {
+			page.Providers[i].URL = signInURL(p.Name(), returnTo, promptFor(failure.Code))
+		}
+	}
+	return a.render(c, status, views.SignIn(page))
 }
 
 func cut(text string, most int) string { return auth.Foreign(text, most) }

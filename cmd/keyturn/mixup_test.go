@@ -131,6 +131,22 @@ func TestFormPostOfAnError(t *testing.T) {
 	})
 }
 
+// A provider that wants to ask something is let to by the next try.
+func TestTheNextTryAsksForWhatTheProviderMissed(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	for code, link := range map[string]string{
+		"consent_required": "/auth/oidc?prompt=consent", "login_required": "/auth/oidc?prompt=login",
+		"account_selection_required": "/auth/oidc?prompt=select_account", "access_denied": "/auth/oidc",
+	} {
+		alice := p.person()
+		state := parsedURL(t, callback(t, alice, "/auth/oidc")).Query().Get("state")
+		if a := alice.do(t, "GET", "/auth/oidc/callback?error="+code+"&state="+state, nil); !strings.Contains(a.body, `href="`+link+`"`) {
+			t.Errorf("%s: no link to %s in %s", code, link, a.body)
+		}
+	}
+}
+
 // A provider that says it cannot do S256, or does not say so, is asked with it all the same (RFC 9700 section 2.1.1).
 func TestPKCEIsNotGivenUp(t *testing.T) {
 	t.Parallel()
