@@ -99,6 +99,11 @@ func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant) findi
 		r.Log.WarnContext(ctx, "new id token not checked yet", "grant", g.ID, "error", found.err)
 	case errors.Is(found.err, ErrOtherIdentity):
 		r.sayEnded(ctx, g)
+	case errors.Is(found.err, ErrOtherNonce):
+		r.nonces.Make(func(times int) {
+			r.Log.WarnContext(ctx, "a new id token carries another sign-in's nonce; the old one stays",
+				"grant", g.ID, "provider", g.Identity.Provider, "renewals", times)
+		})
 	default:
 		r.Log.ErrorContext(ctx, "security: new id token rejected; the old one stays", "grant", g.ID, "provider", g.Identity.Provider, "error", found.err)
 	}

@@ -140,6 +140,8 @@ func (e *ProviderError) unsent() bool { return e != nil && e.Delivery == Deliver
 var (
 	ErrKeysUnavailable = errors.New("the provider's keys are unavailable")
 	ErrOtherIdentity   = errors.New("the id token is of another person or issuer")
+	// ErrOtherNonce says that nothing else is wrong: Gitea keeps one nonce for all sign-ins of a person, and so it is the latest one's.
+	ErrOtherNonce = errors.New("the id token carries another sign-in's nonce")
 )
 
 // OnUnknown is what to do when nobody knows whether the provider took the refresh token.

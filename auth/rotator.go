@@ -45,6 +45,7 @@ type Rotator struct {
 	unbegun   Complaint       // about renewals that could not begin
 	unstored  Complaint       // about those that the database does not take at once
 	unspooled Complaint       // about those that are in memory only
+	nonces    Complaint       // about id tokens that carry another sign-in's nonce
 	leaving   atomic.Bool     // the process ends soon
 	owner     string          // of leases: this process
 	quit      context.Context // ends when draining begins
@@ -95,7 +96,7 @@ func NewRotator(config RotatorConfig) *Rotator {
 	r := &Rotator{
 		RotatorConfig: config, Counters: &Counters{}, owner: rand.Text(),
 		flights: map[string]*flight{}, lanes: map[string]*lane{}, shelf: map[string]shelved{}, checking: map[string]time.Time{},
-		settling: map[string]chan struct{}{},
+		settling: map[string]chan struct{}{}, nonces: Complaint{Every: time.Hour},
 	}
 	for _, c := range []*Complaint{&r.unbegun, &r.unstored, &r.unspooled} {
 		c.Every = storeSaid

@@ -42,6 +42,7 @@ func brandsGToO() map[string]brandEntry {
 			},
 			takes: []string{"base_url"}, auth: post, pkce: true, bearer: true,
 			tokenURL: under("gitea.com", "/login/oauth/access_token"), renews: yes, rotates: ifSet,
+			remark: "keeps one grant a person: with type oidc, earlier sessions' new id tokens carry the latest sign-in's nonce, and are not taken",
 		},
 		"github": {
 			label: "GitHub", make: githubOf, takes: []string{"base_url"}, auth: post, pkce: true,

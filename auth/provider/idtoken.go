@@ -170,10 +170,13 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 	if v.token.Issuer != g.Identity.Issuer || v.token.Subject != g.Identity.Subject {
 		return nil, auth.ErrOtherIdentity
 	}
-	for _, name := range []string{"nonce", "auth_time", "azp"} {
+	differs := func(name string) bool {
 		now, present := v.claims[name]
 		before, had := g.Identity.Claims[name]
-		if present && had && !sameClaim(now, before) || name != "auth_time" && present && !had {
+		return present && had && !sameClaim(now, before) || name != "auth_time" && present && !had
+	}
+	for _, name := range []string{"auth_time", "azp"} {
+		if differs(name) {
 			return nil, fmt.Errorf("id token's %s is not the sign-in's", name)
 		}
 	}
@@ -182,6 +185,9 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 	}
 	if before, ok := g.Identity.Claims["iat"].(float64); ok && v.token.IssuedAt.Unix() < int64(before)-int64(clockSkew/time.Second) {
 		return nil, errors.New("id token was issued before the one that it replaces")
+	}
+	if differs("nonce") {
+		return nil, auth.ErrOtherNonce
 	}
 	return v.claims, nil
 }
