@@ -111,6 +111,7 @@ func (st Standing) lost() string {
 type Failure struct {
 	Code   string // RFC 6749 section 5.2, or one of the Code… constants
 	Detail string // what the provider wrote, shortened and without secrets; may be empty
+	Said   string // the same of an answer without an error code, for the log alone: nobody knows what it is
 	Party  Party  // whose matter it is
 	Status int    // HTTP status of the answer; 0: none came
 	Replay string // CodeReplayed or CodeReplayedAfterCrash when the refresh token had to be presented again

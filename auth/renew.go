@@ -289,6 +289,12 @@ func (r *Rotator) recorded(ctx context.Context, g *Grant, record *Renewal) {
 	default:
 		log = r.Log.WarnContext
 	}
-	log(ctx, "renewal", "grant", record.GrantID, "generation", record.Generation, "trigger", record.Trigger,
-		"outcome", record.Outcome, "took", record.Duration, "code", record.Code, "detail", record.Detail, "warning", record.Warning)
+	line := []any{
+		"grant", record.GrantID, "generation", record.Generation, "trigger", record.Trigger,
+		"outcome", record.Outcome, "took", record.Duration, "code", record.Code, "detail", record.Detail, "warning", record.Warning,
+	}
+	if said := g.Standing.Failure.Said; said != "" {
+		line = append(line, "said", said)
+	}
+	log(ctx, "renewal", line...)
 }

@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -127,10 +129,8 @@ type ProviderError struct {
 
 // Error implements error.
 func (e *ProviderError) Error() string {
-	if e.Failure.Detail == "" {
-		return e.Failure.Code
-	}
-	return e.Failure.Code + ": " + e.Failure.Detail
+	parts := []string{e.Failure.Code, e.Failure.Detail, e.Failure.Said}
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), ": ")
 }
 
 // unsent says that the refresh token did not leave. It may be asked of nil.

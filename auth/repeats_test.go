@@ -48,3 +48,28 @@ func TestTokensThatAProviderRepeatsAreNotKept(t *testing.T) {
 		}
 	}
 }
+
+// What comes without an error code is in the log, which has no tokens, and not in the history, which programs read.
+func TestWhatCameWithoutAnErrorCodeIsLogged(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	before := h.stored(t).Tokens
+	h.idp.Change(func() {
+		h.idp.Token = func(w http.ResponseWriter, r *http.Request, _ func() map[string]any) bool {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprintf(w, "no client of %s, %s and %s", before.Access.Reveal(), before.ID.Reveal(), r.PostFormValue("refresh_token"))
+			return true
+		}
+	})
+	h.renew(t)
+	const said = "no client of [redacted], [redacted] and [redacted]"
+	if log := h.log.String(); !strings.Contains(log, `detail="HTTP status 403" warning="" said="`+said+`"`) {
+		t.Errorf("the log:\n%s", log)
+	}
+	if stored := h.stored(t).Standing.Failure; stored.Said != said {
+		t.Errorf("stored: %+v", stored)
+	}
+	if r := h.history(t)[0]; r.Detail != "HTTP status 403" {
+		t.Errorf("the history says %q", r.Detail)
+	}
+}

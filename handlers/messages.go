@@ -89,6 +89,9 @@ func callWords(name string, f auth.Failure) string {
 			return name + " has a problem of its own."
 		}
 		if f.Code == auth.CodeHTTPStatus && f.Status/100 == 4 && f.Status != http.StatusRequestTimeout {
+			if f.Said != "" {
+				return fmt.Sprintf("%s answered with status %d and without an error code; Keyturn's log has what it said.", name, f.Status)
+			}
 			return fmt.Sprintf("%s answered with status %d and did not say why.", name, f.Status)
 		}
 		return fmt.Sprintf("%s has a problem of its own (status %d).", name, f.Status)

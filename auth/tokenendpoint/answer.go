@@ -5,9 +5,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"html"
 	"math"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -16,8 +18,10 @@ import (
 	"keyturn/auth"
 )
 
-// maxDetail bounds what is kept of a provider's own words.
-const maxDetail = 200
+const (
+	maxDetail    = 200      // characters that are kept of a provider's own words
+	maxBeginning = 16 << 10 // bytes of an answer without an error code that are looked through for them
+)
 
 // read turns a response into tokens, or an *auth.ProviderError, whose words are whole as the provider wrote them. The error code counts,
 // not the status.
@@ -51,10 +55,11 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 		return refuse(auth.DeliveryAnswered, "")
 	case r.status/100 == 3:
 		return refuse(auth.DeliveryAnswered, auth.CodeRedirect)
-	case r.status == http.StatusTooManyRequests:
-		return refuse(auth.DeliveryAnswered, auth.CodeRateLimited)
-	case r.status/100 != 2 && answer.Access == "":
-		failure.Detail = "HTTP status " + strconv.Itoa(r.status)
+	case r.status == http.StatusTooManyRequests, r.status/100 != 2 && answer.Access == "":
+		failure.Said, failure.Detail = cmp.Or(failure.Detail, r.beginning()), "HTTP status "+strconv.Itoa(r.status)
+		if r.status == http.StatusTooManyRequests {
+			return refuse(auth.DeliveryAnswered, auth.CodeRateLimited)
+		}
 		return refuse(auth.DeliveryAnswered, auth.CodeHTTPStatus)
 	case !readable && r.err != nil && !errors.Is(r.err, errTooLong):
 		return refuse(auth.DeliveryUnknown, auth.CodeCutOff)
@@ -132,9 +137,33 @@ func (p parameters) refusal() (code, detail string) {
 		return code, own.text("message")
 	}
 	if own := p.text("error_code"); p.text("error") == "" && own != "" && own != "0" {
-		return own, cmp.Or(p.text("error_description"), p.text("message"), p.text("msg"))
+		return own, p.description()
 	}
-	return p.text("error"), p.text("error_description")
+	return p.text("error"), p.description()
+}
+
+// description is what an error says for people: that of RFC 6749 section 5.2, or what frameworks and RFC 9457 have in its place.
+func (p parameters) description() string {
+	return cmp.Or(p.text("error_description"), p.text("message"), p.text("msg"), p.text("detail"), p.text("title"))
+}
+
+var (
+	pageTitle = regexp.MustCompile(`(?is)<title[^>]*>([^<]*)`)
+	// tokenMember is what gives a token away that was not read as one, such as in an answer that breaks off.
+	tokenMember = regexp.MustCompile(`(?is)((?:access|refresh|id)_?token(?:\\*["']\s*:\s*\\*["']|=|>)).*`)
+)
+
+// beginning is how the body of an error begins, for the log, or the title if it is a page. It is not redacted yet, but for tokens that nobody
+// knows.
+func (r *response) beginning() string {
+	if r.status < http.StatusBadRequest {
+		return ""
+	}
+	text := html.UnescapeString(string(r.body[:min(len(r.body), maxBeginning)]))
+	if title := pageTitle.FindStringSubmatch(text); title != nil {
+		text = title[1]
+	}
+	return tokenMember.ReplaceAllString(text, "$1 …")
 }
 
 // token is a member that is a token: text, or a number that somebody left without quotes. It is to be presented as it came.

@@ -4,6 +4,7 @@
 package tokenendpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,9 +168,10 @@ type response struct {
 // refusal is the error of an answer that brought nothing, in the provider's own words, or in these if it gives no code.
 func (r *response) refusal(params parameters, code, detail string) *auth.ProviderError {
 	refusal := &auth.ProviderError{Delivery: auth.DeliveryAnswered, Failure: auth.Failure{Status: r.status}}
-	refusal.Failure.Code, refusal.Failure.Detail = params.refusal()
-	if clean(refusal.Failure.Code) == "" {
-		refusal.Failure.Code, refusal.Failure.Detail = code, detail
+	failure := &refusal.Failure
+	failure.Code, failure.Detail = params.refusal()
+	if clean(failure.Code) == "" {
+		failure.Code, failure.Detail, failure.Said = code, detail, cmp.Or(failure.Detail, r.beginning())
 	}
 	r.redact(refusal)
 	return refusal
@@ -184,6 +186,7 @@ func (r *response) redact(refusal *auth.ProviderError) {
 	// Not the other way round: of a secret that is cut nobody can tell any more that it is one.
 	refusal.Failure.Code = clean(auth.Redact(refusal.Failure.Code, secrets...))
 	refusal.Failure.Detail = clean(auth.Redact(refusal.Failure.Detail, secrets...))
+	refusal.Failure.Said = clean(auth.RedactCut(refusal.Failure.Said, secrets...))
 }
 
 // post sends a form with the client's authentication. Its error is an *auth.ProviderError that says whether anything

@@ -134,6 +134,7 @@ func TestFaultsOfTheTokenEndpoint(t *testing.T) {
 		{"limit-date", answers(429, "", "Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), 1, "kept", "asks for fewer requests", "provider", 10 * time.Minute, false},
 		{"retry-after-503", answers(503, "", "Retry-After", "2"), 1, "kept", "a problem of its own", "provider", 3 * time.Second, true},
 		{"bad-request", answers(400, ""), 1, "kept", "If it goes on so, sign out and sign in again.", "provider", soon, true},
+		{"forbidden", answers(403, "No such\nclient"), 1, "kept", "status 403 and without an error code; Keyturn's log has what it said.", "provider", soon, true},
 		{"bad-gateway", answers(502, "<html>Bad gateway</html>"), 1, "kept", "a problem of its own (status 502)", "provider", soon, true},
 		{"hotel-network", answers(200, "<html>Welcome</html>"), 2, "kept", "something that is no token answer", "provider", soon, true},
 		{"empty", answers(200, ""), 2, "kept", "something that is no token answer", "provider", soon, true},
@@ -180,6 +181,9 @@ func TestFaultsOfTheTokenEndpoint(t *testing.T) {
 			})
 		}
 	})
+	if !strings.Contains(p.log.String(), `detail="HTTP status 403" warning="" said="No such client"`) {
+		t.Error("what came without an error code is not in the log")
+	}
 	if stolen.Load() != 0 {
 		t.Errorf("%d requests followed a redirect", stolen.Load())
 	}

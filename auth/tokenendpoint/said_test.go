@@ -1,0 +1,83 @@
+package tokenendpoint
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"keyturn/auth"
+)
+
+// refusalOf is what becomes of an answer to a renewal. The body may repeat the refresh token, as %s.
+func refusalOf(t *testing.T, status int, body string) *auth.ProviderError {
+	t.Helper()
+	client := clientOf(t, ClientSecretPost, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(status)
+		fmt.Fprint(w, strings.ReplaceAll(body, "%s", r.PostFormValue("refresh_token")))
+	})
+	_, err := client.Exchange(t.Context(), refresh)
+	var refusal *auth.ProviderError
+	if !errors.As(err, &refusal) {
+		t.Fatalf("%d %s: %v", status, body, err)
+	}
+	return refusal
+}
+
+// What comes without an error code says more than its status, and only to the log.
+func TestWhatAnErrorWithoutACodeSays(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 300)
+	for body, want := range map[string]string{
+		"":                              "",
+		" \n":                           "",
+		"Invalid client credentials":    "Invalid client credentials",
+		"no:\n\x1b[31m%s":               "no:  [31m[redacted]",
+		"no: the&#45;refresh-token":     "no: [redacted]",
+		long:                            long[:200] + "…",
+		strings.Repeat("x", 195) + "%s": strings.Repeat("x", 195) + "[reda…",
+		`{"success":false,"error":{"issues":[{"code":"invalid_union"}],"name":"ZodError"}}`:        `{"success":false,"error":{"issues":[{"code":"invalid_union"}],"name":"ZodError"}}`,
+		`{"title":"Bad Request","detail":"no client","status":400}`:                                "no client",
+		`{"title":"Bad Request","status":400}`:                                                     "Bad Request",
+		`{"message":"no client of %s","title":"Bad Request"}`:                                      "no client of [redacted]",
+		`{"message":["no client"]}`:                                                                `{"message":["no client"]}`,
+		`{"refresh_token":["This field is required."]}`:                                            `{"refresh_token":["This field is required."]}`,
+		"<!doctype html><html><head><TITLE lang=en>Bad\n&amp; gone</TITLE></head><body>Bad</body>": "Bad & gone",
+		"<html><body>Bad request":                                                                  "<html><body>Bad request",
+		`{"data":{"access_token":"of-nobody-knows"`:                                                `{"data":{"access_token":" …`,
+		`{"data":"{\"accessToken\" : \"of-nobody-knows\"}"}x`:                                      `{"data":"{\"accessToken\" : \" …`,
+		"try at https://id.example/#x=1&id_token=of-nobody-knows&y=2":                              "try at https://id.example/#x=1&id_token= …",
+		"<error><refresh_token>of-nobody-knows</refresh_token></error> and ?":                      "<error><refresh_token> …",
+	} {
+		for status, code := range map[int]string{
+			http.StatusBadRequest: auth.CodeHTTPStatus, http.StatusForbidden: auth.CodeHTTPStatus, http.StatusBadGateway: auth.CodeHTTPStatus,
+			http.StatusTooManyRequests: auth.CodeRateLimited,
+		} {
+			f := refusalOf(t, status, body).Failure
+			if f.Said != want || f.Code != code || f.Detail != fmt.Sprint("HTTP status ", status) {
+				t.Errorf("%d %.100q: %s, %s, said %q, want %q", status, body, f.Code, f.Detail, f.Said, want)
+			}
+		}
+	}
+	for _, redirect := range []int{http.StatusMovedPermanently, http.StatusTemporaryRedirect} {
+		if f := refusalOf(t, redirect, "<title>Moved</title>").Failure; f.Said != "" {
+			t.Errorf("%d: %q", redirect, f.Said)
+		}
+	}
+}
+
+// Frameworks have names of their own for what RFC 6749 section 5.2 calls error_description.
+func TestADescriptionUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"error":"invalid_grant","error_description":"gone","message":"no"}`:     "gone",
+		`{"statusCode":401,"error":"Unauthorized","message":"gone"}`:              "gone",
+		`{"error":"invalid_grant","title":"Bad Request","detail":"gone"}`:         "gone",
+		`{"error":"invalid_grant","title":"gone","message":{"text":"elsewhere"}}`: "gone",
+	} {
+		if f := refusalOf(t, http.StatusUnauthorized, body).Failure; f.Detail != want || f.Said != "" {
+			t.Errorf("%s: %q, said %q", body, f.Detail, f.Said)
+		}
+	}
+}
