@@ -51,7 +51,7 @@ func (a *app) historyRowsOf(g *auth.Grant, list []auth.Renewal) []views.HistoryR
 	for _, r := range list {
 		rows = append(rows, views.HistoryRow{
 			ID: r.ID, At: r.At, Generation: r.Generation, Trigger: string(r.Trigger), Outcome: string(r.Outcome), Duration: r.Duration,
-			ErrorCode: r.Code, Means: a.meaning(g, r), Warning: r.Warning, Shared: r.Shared, OldToken: r.OldToken, NewToken: r.NewToken,
+			ErrorCode: codeOf(r), Means: a.meaning(g, r), Warning: r.Warning, Shared: r.Shared, OldToken: r.OldToken, NewToken: r.NewToken,
 			OldExpiry: r.OldExpiry, NewExpiry: r.NewExpiry,
 		})
 	}
@@ -109,7 +109,7 @@ func (a *app) timeline(view auth.View, list []auth.Renewal) views.Timeline {
 			t.Bars = append(t.Bars, views.Bar{Generation: 1, Trigger: "sign-in", IssuedAt: g.CreatedAt, ExpiresAt: r.OldExpiry})
 		}
 		if !r.Outcome.Succeeded() {
-			t.Marks = append(t.Marks, views.Mark{At: r.At, Trigger: string(r.Trigger), Code: r.Code, Means: a.meaning(g, r)})
+			t.Marks = append(t.Marks, views.Mark{At: r.At, Trigger: string(r.Trigger), Code: codeOf(r), Means: a.meaning(g, r)})
 			continue
 		}
 		if n := len(t.Bars); n > 0 {

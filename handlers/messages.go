@@ -53,9 +53,17 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 		return name + " did not understand the request, or had two at once."
 	}
 	if g.Standing.Refused {
-		return name + " has refused the refresh token (" + f.Code + ")." + struck + " Sign in again."
+		return name + " has refused the refresh token (" + refusedWith(f.Code, f.Detail) + ")." + struck + " Sign in again."
 	}
 	return errorWords(name, f.Code)
+}
+
+// refusedWith is what the provider refused a refresh token with: its words, where the code elsewhere means the client, else the code.
+func refusedWith(code, detail string) string {
+	if auth.RefusesClient(code) {
+		return detail
+	}
+	return code
 }
 
 // errorWords says an error code that nothing more is known of.
@@ -103,6 +111,14 @@ func callWords(name string, f auth.Failure) string {
 		return name + " answered with the tokens of somebody else."
 	}
 	return ""
+}
+
+// codeOf is the code of a renewal that failed, as people see it.
+func codeOf(r auth.Renewal) string {
+	if r.Outcome == auth.OutcomeRefused {
+		return refusedWith(r.Code, r.Detail)
+	}
+	return r.Code
 }
 
 // meaning is what the code of a renewal that failed stands for; "" where the outcome says it.

@@ -42,7 +42,8 @@ func brandsGToO() map[string]brandEntry {
 			},
 			takes: []string{"base_url"}, auth: post, pkce: true, bearer: true,
 			tokenURL: under("gitea.com", "/login/oauth/access_token"), renews: yes, rotates: ifSet,
-			remark: "keeps one grant a person: with type oidc, earlier sessions' new id tokens carry the latest sign-in's nonce, and are not taken",
+			remark: "keeps one grant a person: with type oidc, earlier sessions' new id tokens carry the latest sign-in's nonce, and are not taken; " +
+				"with INVALIDATE_REFRESH_TOKENS, a sign-in ends the renewals of earlier sessions",
 		},
 		"github": {
 			label: "GitHub", make: githubOf, takes: []string{"base_url"}, auth: post, pkce: true,

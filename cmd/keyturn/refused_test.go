@@ -24,11 +24,15 @@ func TestATokenThatIsRefusedInOtherWordsAsksForASignIn(t *testing.T) {
 	alice := p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
 	why, _ := alice.do(t, "POST", "/api/renew-token", nil).json(t)["error"].(map[string]any)
-	if why["code"] != "unauthorized_client" || !strings.HasSuffix(fmt.Sprint(why["message"]), "has refused the refresh token (unauthorized_client). Sign in again.") {
+	if why["code"] != "unauthorized_client" || !strings.HasSuffix(fmt.Sprint(why["message"]), "has refused the refresh token (token was already used). Sign in again.") {
 		t.Errorf("%v", why)
 	}
-	if page := alice.do(t, "GET", "/dashboard", nil); strings.Contains(page.body, "Keyturn&#39;s settings") || !strings.Contains(page.body, "has refused the refresh token") {
+	page := alice.do(t, "GET", "/dashboard", nil).body
+	if strings.Contains(page, "Keyturn&#39;s settings") || !strings.Contains(page, "has refused the refresh token") {
 		t.Error("the page blames the settings")
+	}
+	if strings.Contains(page, "unauthorized_client") || strings.Count(page, "token was already used") < 3 { // the card, the timeline and the history
+		t.Error("the page does not say why")
 	}
 }
 
