@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -47,10 +48,13 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	case "interaction_required", "login_required", "consent_required":
 		return name + " wants to see you again before it gives new tokens. Sign in again."
 	case "invalid_request":
-		if g.Standing.Refused {
-			return name + " has refused the refresh token." + struck + " Sign in again."
+		switch {
+		case g.Standing.Refused:
+		case f.Detail != "":
+			return name + " did not accept the request: “" + strings.TrimSuffix(f.Detail, ".") + "”."
+		default:
+			return name + " did not understand the request, or had two at once."
 		}
-		return name + " did not understand the request, or had two at once."
 	}
 	if g.Standing.Refused {
 		return name + " has refused the refresh token (" + refusedWith(f.Code, f.Detail) + ")." + struck + " Sign in again."
@@ -58,10 +62,10 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	return errorWords(name, f.Code)
 }
 
-// refusedWith is what the provider refused a refresh token with: its words, where the code elsewhere means the client, else the code.
+// refusedWith is what the provider refused a refresh token with: its words, where the code elsewhere means another thing, else the code.
 func refusedWith(code, detail string) string {
-	if auth.RefusesClient(code) {
-		return detail
+	if auth.RefusesClient(code) || code == "invalid_request" {
+		return cmp.Or(strings.TrimSuffix(detail, "."), code)
 	}
 	return code
 }

@@ -11,28 +11,33 @@ import (
 	"keyturn/auth/provider/scripted"
 )
 
-// Some refuse a refresh token with a code that elsewhere means the client: nobody is told that the operator has to mend it.
+// Some refuse a refresh token with a code that elsewhere means another thing: nobody is told that the operator has to mend it.
 func TestATokenThatIsRefusedInOtherWordsAsksForASignIn(t *testing.T) {
 	t.Parallel()
-	_, p := atScripted(t, func(idp *scripted.Provider) {
-		idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
-			w.WriteHeader(http.StatusBadRequest)
-			writeJSON(w, map[string]any{"error": "unauthorized_client", "error_description": "token was already used"})
-			return true
-		}
-	})
-	alice := p.person()
-	alice.do(t, "GET", "/auth/oidc", nil)
-	why, _ := alice.do(t, "POST", "/api/renew-token", nil).json(t)["error"].(map[string]any)
-	if why["code"] != "unauthorized_client" || !strings.HasSuffix(fmt.Sprint(why["message"]), "has refused the refresh token (token was already used). Sign in again.") {
-		t.Errorf("%v", why)
-	}
-	page := alice.do(t, "GET", "/dashboard", nil).body
-	if strings.Contains(page, "Keyturn&#39;s settings") || !strings.Contains(page, "has refused the refresh token") {
-		t.Error("the page blames the settings")
-	}
-	if strings.Contains(page, "unauthorized_client") || strings.Count(page, "token was already used") < 3 { // the card, the timeline and the history
-		t.Error("the page does not say why")
+	for code, said := range map[string]string{"unauthorized_client": "token was already used", "invalid_request": "Token has been revoked"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			_, p := atScripted(t, func(idp *scripted.Provider) {
+				idp.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+					answers(http.StatusBadRequest, `{"error":"`+code+`","error_description":"`+said+`"}`)(w, r, grant)
+					return true
+				}
+			})
+			alice := p.person()
+			alice.do(t, "GET", "/auth/oidc", nil)
+			alice.do(t, "POST", "/api/renew-token", nil)
+			why, _ := alice.do(t, "POST", "/api/renew-token", nil).json(t)["error"].(map[string]any)
+			if why["code"] != code || !strings.HasSuffix(fmt.Sprint(why["message"]), "has refused the refresh token ("+said+"). Sign in again.") {
+				t.Errorf("%v", why)
+			}
+			page := alice.do(t, "GET", "/dashboard", nil).body
+			if strings.Contains(page, "Keyturn&#39;s settings") || !strings.Contains(page, "has refused the refresh token") {
+				t.Error("the page blames the settings")
+			}
+			if strings.Contains(page, "unauthorized_client") || strings.Count(page, said) < 3 { // the card, the timeline and the history
+				t.Error("the page does not say why")
+			}
+		})
 	}
 }
 
