@@ -185,8 +185,10 @@ func (p *OIDC) checkKeys(ctx context.Context, r *Report, m *metadata) {
 	}
 	r.fact("keys", fact)
 	switch {
+	case keys.Keys == nil:
+		r.wrong("What it answers at %s is no key set.", m.JWKSURL)
 	case len(keys.Keys) == 0:
-		r.wrong("It publishes no key: no id token can be verified.")
+		r.mind("It publishes no key at the moment. Some make their first one when they need it; without one nobody can sign in.")
 	case len(usable) == 0:
 		r.wrong("None of its keys can be used for the signatures that it announces: no id token can be verified.")
 	}

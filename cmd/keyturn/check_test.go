@@ -108,13 +108,15 @@ func TestCheckSaysWhatWillNotWork(t *testing.T) {
 	keyless.Keys = func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, map[string]any{"keys": []any{map[string]any{"kty": "oct", "k": "AAAA"}, map[string]any{"kty": "EC"}}})
 	}
+	setless := scripted.New(t)
+	setless.Keys = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{}) }
 	renamed := scripted.New(t)
 	renamed.Document = func(document map[string]any) { document["issuer"] = renamed.URL + "/" }
 	gone := scripted.New(t)
 	gone.Close()
 	output, code := runCheck(t, entryFor(odd, "odd", ", client_auth: client_secret_post")+entryFor(renamed, "renamed",
 		"")+entryFor(gone, "gone", "")+
-		entryFor(scripted.New(t), "good", "")+entryFor(keyless, "keyless", ""))
+		entryFor(scripted.New(t), "good", "")+entryFor(keyless, "keyless", "")+entryFor(setless, "setless", ""))
 	says(t, output,
 		"It does not announce the response type code, the only one that Keyturn uses.",
 		"It does not take PKCE with S256, only plain.",
@@ -127,7 +129,8 @@ func TestCheckSaysWhatWillNotWork(t *testing.T) {
 		"The metadata could not be read at "+gone.URL+"/.well-known/openid-configuration: ", "connection refused",
 		"It takes signed authorization requests only (RFC 9101)", "It takes pushed authorization requests only (RFC 9126), and does not say where.",
 		"2 at "+keyless.URL+"/keys, of which 0 can be used", "None of its keys can be used",
-		"4 of 5 providers will not work as they are set.",
+		"What it answers at "+setless.URL+"/keys is no key set.",
+		"5 of 6 providers will not work as they are set.",
 	)
 	if code != 1 {
 		t.Errorf("exit code %d", code)
@@ -148,6 +151,18 @@ func TestWhatAProviderMayDoWithoutAnnouncingItStandsAgainstNothing(t *testing.T)
 		"- It announces only clients that do not authenticate; Keyturn sends what is set nevertheless, by client_secret_basic.\n",
 		"Nothing stands against signing in.",
 	)
+	if code != 0 {
+		t.Errorf("exit code %d:\n%s", code, output)
+	}
+}
+
+// Backstage makes its first key when it signs its first token.
+func TestAProviderThatHasNoKeyYetMayBeWell(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	idp.Keys = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{"keys": []any{}}) }
+	output, code := runCheck(t, entryFor(idp, "work", ""))
+	says(t, output, "keys                     0 at "+idp.URL+"/keys\n", "To know:\n", "- It publishes no key at the moment.", "Nothing stands against signing in.")
 	if code != 0 {
 		t.Errorf("exit code %d:\n%s", code, output)
 	}
