@@ -3,8 +3,10 @@ package provider
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -202,6 +204,8 @@ func (p *OIDC) whyNoMetadata(ctx context.Context, err error) string {
 	}
 	why := document(ctx, p.discovery.client, at, &told)
 	switch {
+	case errors.Is(why, errNothingThere) && p.speaksPlainOAuth(ctx):
+		return fmt.Sprintf("It speaks OAuth 2.0 without OpenID Connect, of which there is nothing at %s: type oidc cannot sign people in with it.", at)
 	case why != nil:
 		return fmt.Sprintf("The metadata could not be read at %s: %s.", at, reason(why))
 	case told.Issuer != p.config.Issuer:
@@ -211,6 +215,21 @@ func (p *OIDC) whyNoMetadata(ctx context.Context, err error) string {
 		return fmt.Sprintf("The metadata cannot be used: %s.", short(err.Error()))
 	}
 }
+
+// speaksPlainOAuth says whether the issuer has metadata of an authorization server (RFC 8414 section 3).
+func (p *OIDC) speaksPlainOAuth(ctx context.Context) bool {
+	at, err := url.Parse(p.config.Issuer)
+	if err != nil {
+		return false
+	}
+	at.Path = strings.TrimSuffix("/.well-known/oauth-authorization-server"+at.Path, "/")
+	var told struct {
+		Issuer string `json:"issuer"`
+	}
+	return document(ctx, p.discovery.client, at.String(), &told) == nil && told.Issuer == p.config.Issuer
+}
+
+var errNothingThere = errors.New("it answers with status 404")
 
 // document reads a JSON document of the provider's.
 func document(ctx context.Context, client *http.Client, at string, into any) error {
@@ -226,6 +245,9 @@ func document(ctx context.Context, client *http.Client, at string, into any) err
 	defer response.Body.Close()
 	if to, err := response.Location(); err == nil && response.StatusCode/100 == 3 {
 		return fmt.Errorf("it answers with status %d and a redirect to %s, which is not followed", response.StatusCode, to)
+	}
+	if response.StatusCode == http.StatusNotFound {
+		return errNothingThere
 	}
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("it answers with status %d", response.StatusCode)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -165,6 +166,32 @@ func TestAProviderThatHasNoKeyYetMayBeWell(t *testing.T) {
 	says(t, output, "keys                     0 at "+idp.URL+"/keys\n", "To know:\n", "- It publishes no key at the moment.", "Nothing stands against signing in.")
 	if code != 0 {
 		t.Errorf("exit code %d:\n%s", code, output)
+	}
+}
+
+// RFC 8414: its metadata is elsewhere, and before the issuer's path.
+func TestCheckTellsOAuthWithoutOpenID(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		issuer, ok := strings.CutPrefix(r.URL.Path, "/.well-known/oauth-authorization-server")
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		writeJSON(w, map[string]any{"issuer": "http://" + r.Host + strings.TrimSuffix(issuer, "else"), "token_endpoint": "http://" + r.Host + "/token"})
+	}))
+	t.Cleanup(server.Close)
+	entry := func(name, path string) string {
+		return "  - {name: " + name + ", issuer: '" + server.URL + path + "', client_id: x, client_secret: the-secret}\n"
+	}
+	output, code := runCheck(t, entry("root", "")+entry("realm", "/realm")+entry("other", "/realm/else"))
+	says(t, output, "It speaks OAuth 2.0 without OpenID Connect, of which there is nothing at "+server.URL+"/.well-known/openid-configuration: ",
+		"It speaks OAuth 2.0 without OpenID Connect, of which there is nothing at "+server.URL+"/realm/.well-known/openid-configuration: ",
+		"The metadata could not be read at "+server.URL+"/realm/else/.well-known/openid-configuration: it answers with status 404.",
+		"3 of 3 providers will not work",
+	)
+	if code != 1 {
+		t.Errorf("exit code %d", code)
 	}
 }
 
