@@ -179,7 +179,7 @@ func (p *OIDC) checkKeys(ctx context.Context, r *Report, m *metadata) {
 		return
 	}
 	usable := slices.DeleteFunc(understood(keys.Keys), func(key jose.JSONWebKey) bool {
-		return !slices.ContainsFunc(m.signingAlgs(), func(alg string) bool { return fits(&key, alg) })
+		return !slices.ContainsFunc(m.signingAlgs(), func(alg string) bool { return unfit(&key, alg) == "" })
 	})
 	fact := fmt.Sprintf("%d at %s", len(keys.Keys), m.JWKSURL)
 	if len(usable) != len(keys.Keys) {

@@ -324,3 +324,30 @@ func TestAnIDTokenSignedWithASecretNamesTheRemedy(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A key that is there and passed over is for the provider's operator to mend, whom "no key fits" sends elsewhere.
+func TestAKeyThatIsPassedOverIsNamed(t *testing.T) {
+	t.Parallel()
+	for want, set := range map[string]func(*scripted.Provider){
+		`: the key "r1", which it names, has 1024 bits, of which RSA needs 2048`: func(idp *scripted.Provider) {
+			signsWith(idp, newRSAKey(1024), jose.RS256, "r1")
+		},
+		`: the key "k1", which it names, has the exponent 2`: keyedWith(func(k *jose.JSONWebKey) {
+			weak := rsaKey().PublicKey
+			weak.E = 2
+			k.Key = &weak
+		}),
+		`: the key "k1", which it names, has the use "enc", and not "sig"`:       keyedWith(func(k *jose.JSONWebKey) { k.Use = "enc" }),
+		`: the key "k1", which it names, is for "ES384", and not for ES256`:      keyedWith(func(k *jose.JSONWebKey) { k.Algorithm = "ES384" }),
+		`: the key "k1", which it names, is of another kind than those of ES256`: keyedWith(func(k *jose.JSONWebKey) { k.Key = rsaKey().Public() }),
+		"": keyedWith(func(k *jose.JSONWebKey) { k.KeyID = "other" }),
+	} {
+		idp := scripted.New(t)
+		set(idp)
+		_, err := signIn(t, newOIDC(t, idp, nil), nil)
+		var failed *provider.SignInError
+		if !errors.As(err, &failed) || !strings.HasSuffix(failed.Detail, "none of the provider's keys made the signature"+want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}

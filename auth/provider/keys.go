@@ -156,12 +156,16 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, use *keyU
 	return fetched.verify(jws)
 }
 
-// verify tries the keys that could have made the signature.
+// verify tries the keys that could have made the signature. The error is errNoKeyFits, and what is wrong with the key that the token names.
 func (s keySet) verify(jws *jose.JSONWebSignature) ([]byte, error) {
-	header, tried := jws.Signatures[0].Header, 0
+	header, tried, passedOver := jws.Signatures[0].Header, 0, ""
 	for i := range s.keys {
 		key := &s.keys[i]
-		if header.KeyID != "" && key.KeyID != header.KeyID || !fits(key, header.Algorithm) {
+		if header.KeyID != "" && key.KeyID != header.KeyID {
+			continue
+		}
+		if why := unfit(key, header.Algorithm); why != "" {
+			passedOver = why
 			continue
 		}
 		if tried++; tried > maxTried {
@@ -171,23 +175,39 @@ func (s keySet) verify(jws *jose.JSONWebSignature) ([]byte, error) {
 			return payload, nil
 		}
 	}
+	if header.KeyID != "" && tried == 0 && passedOver != "" {
+		return nil, fmt.Errorf("%w: the key %q, which it names, %s", errNoKeyFits, short(header.KeyID), passedOver)
+	}
 	return nil, errNoKeyFits
 }
 
-// fits says whether a key is meant for signatures of that algorithm, and strong enough.
-func fits(key *jose.JSONWebKey, alg string) bool {
-	if key.Use != "" && key.Use != "sig" || key.Algorithm != "" && key.Algorithm != alg {
-		return false
+// unfit is why a key is not taken for signatures of that algorithm: it is not meant for them, or too weak. "" for one that is.
+func unfit(key *jose.JSONWebKey, alg string) (why string) {
+	switch {
+	case key.Use != "" && key.Use != "sig":
+		return fmt.Sprintf("has the use %q, and not \"sig\"", short(key.Use))
+	case key.Algorithm != "" && key.Algorithm != alg:
+		return fmt.Sprintf("is for %q, and not for %s", short(key.Algorithm), alg)
 	}
+	ofItsKind := false
 	switch public := key.Key.(type) {
 	case *rsa.PublicKey:
-		return (strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")) && public.N.BitLen() >= tokenendpoint.MinRSABits && public.E >= 3
+		ofItsKind = strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS")
+		if bits := public.N.BitLen(); bits < tokenendpoint.MinRSABits {
+			return fmt.Sprintf("has %d bits, of which RSA needs %d", bits, tokenendpoint.MinRSABits)
+		}
+		if public.E < 3 {
+			return fmt.Sprintf("has the exponent %d", public.E)
+		}
 	case *ecdsa.PublicKey:
-		return alg == map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[public.Params().BitSize]
+		ofItsKind = alg == map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[public.Params().BitSize]
 	case ed25519.PublicKey:
-		return alg == string(jose.EdDSA)
+		ofItsKind = alg == string(jose.EdDSA)
 	}
-	return false
+	if !ofItsKind {
+		return "is of another kind than those of " + alg
+	}
+	return ""
 }
 
 // resting is why the latest fetch brought nothing, if that was just now.
