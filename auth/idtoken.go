@@ -101,7 +101,7 @@ func (r *Rotator) verify(ctx context.Context, provider Provider, g *Grant) findi
 		r.sayEnded(ctx, g)
 	case errors.Is(found.err, ErrOtherNonce):
 		r.nonces.Make(func(times int) {
-			r.Log.WarnContext(ctx, "a new id token carries another sign-in's nonce; the old one stays",
+			r.Log.WarnContext(ctx, "security: new id token rejected, for it carries another sign-in's nonce; the old one stays",
 				"grant", g.ID, "provider", g.Identity.Provider, "renewals", times)
 		})
 	default:

@@ -15,7 +15,7 @@ func TestAnotherSignInsNonceIsAWarning(t *testing.T) {
 		edit func(claims map[string]any)
 		logs string
 	}{
-		"only the nonce": {func(map[string]any) {}, "level=WARN msg=\"a new id token carries another sign-in's nonce; the old one stays\""},
+		"only the nonce": {func(map[string]any) {}, "level=WARN msg=\"security: new id token rejected, for it carries another sign-in's nonce; the old one stays\""},
 		"the nonce, and when the person was seen": {func(c map[string]any) { c["auth_time"] = 1 }, "level=ERROR msg=\"security: new id token rejected"},
 		"the nonce, and the audience":             {func(c map[string]any) { c["aud"] = "other" }, "level=ERROR msg=\"security: new id token rejected"},
 	} {
