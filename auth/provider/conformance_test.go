@@ -121,10 +121,20 @@ func TestConformanceRefusals(t *testing.T) {
 	}
 	t.Run("oidcc-client-test-userinfo-invalid-sub", func(t *testing.T) {
 		t.Parallel()
-		for _, said := range []string{`{"sub":"mallory"}`, `{}`, `{"name":"Alice"}`, `{"sub":null}`, `{"sub":7}`, `{"sub":["alice"]}`, `{"sub":""}`} {
+		for _, said := range []string{`{"sub":"mallory"}`, `{"sub":null}`, `{"sub":7}`, `{"sub":["alice"]}`, `{"sub":""}`} {
 			idp := scripted.New(t)
 			idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(said)) }
 			mustRefuse(t, idp, "invalid_userinfo")
+		}
+	})
+	t.Run("userinfo names nobody", func(t *testing.T) {
+		t.Parallel()
+		for _, said := range []string{`{}`, `{"name":"Mallory"}`} {
+			idp := scripted.New(t)
+			idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(said)) }
+			if done, err := signIn(t, newOIDC(t, idp, nil), nil); err != nil || done.Identity.Subject != "alice" || done.Identity.Name == "Mallory" {
+				t.Errorf("%s: %+v, %v", said, done.Identity, err)
+			}
 		}
 	})
 	t.Run("oidcc-client-test-discovery-issuer-mismatch", func(t *testing.T) {

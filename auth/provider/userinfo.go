@@ -13,15 +13,15 @@ import (
 	"keyturn/auth"
 )
 
-// withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does not answer costs only
-// its claims; one whose answer is about anybody but the person of the id token, or about nobody, costs the sign-in (section 5.3.2).
+// withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does not answer, or
+// names no sub as it must (mockoidc's does not), costs only its claims; one that names anything but the id token's costs the sign-in.
 func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access auth.Secret) (map[string]any, error) {
 	claims := map[string]any{}
 	if m.UserInfoURL != "" {
 		info, err := p.askUserInfo(ctx, m, access)
 		switch {
 		case info != nil && !names(info, "sub"):
-			return nil, signInError("invalid_userinfo", "userinfo names no sub")
+			p.options.Log.WarnContext(ctx, "userinfo names no sub; its claims are not used", "provider", p.config.Name)
 		case info != nil && textOf(info, "sub") != v.token.Subject:
 			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
 		case err != nil:
