@@ -321,7 +321,7 @@
     const line = picture.querySelector(".now");
     line.setAttribute("x1", x + "%");
     line.setAttribute("x2", x + "%");
-    const used = picture.querySelector(".present .used"), valid = picture.querySelector(".present .valid");
+    const [used, valid] = [".used", ".valid"].map((part) => [...picture.querySelectorAll(part)].at(-1)); // of the generation in use
     if (!used) return;
     used.setAttribute("width", Math.max(0.25, Math.min(x - from, parseFloat(valid.getAttribute("width")))) + "%");
   }

@@ -154,7 +154,7 @@ func timelinePicture(t Timeline, outOfBand bool) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		for i, b := range d.Bars {
-			var templ_7745c5c3_Var8 = []any{"bar", "by-" + b.Trigger, templ.KV("present", b.ReplacedAt.IsZero())}
+			var templ_7745c5c3_Var8 = []any{"bar", "by-" + b.Trigger}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var8...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -48,6 +48,22 @@ func TestTheTimelineShowsNumbersWhereTheyHaveRoom(t *testing.T) {
 	}
 }
 
+// For a moment after a swap, htmx gives elements the attributes of those before them with the same id.
+func TestTheTimelineMovesOnlyTheBarInUse(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openLive(t, p)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.moved = []; new MutationObserver((changes) => {
+		if (!changes.some((change) => [...change.addedNodes].some((node) => node.id === "timeline-picture"))) return;
+		const widths = () => [...document.querySelectorAll(".timeline .used")].slice(0, -1).map((used) => used.getAttribute("width")).join();
+		const drawn = widths();
+		document.dispatchEvent(new CustomEvent("htmx:after:swap", {detail: {ctx: {request: {}}}}));
+		moved.push(drawn === widths());
+	}).observe(document.getElementById("timeline"), {childList: true, subtree: true})`))
+	b.do(t, click(`#refresh-token`))
+	b.becomes(t, "the picture came, and its first bar is as it was drawn", `moved.length > 0 && moved.every((as) => as)`)
+}
+
 // Browsers leave backgrounds out on paper unless a page says that it means them.
 func TestTheTimelineKeepsItsKeyOnPaper(t *testing.T) {
 	looksOnly(t)
