@@ -28,6 +28,7 @@
   const byId = (id) => document.getElementById(id);
   const at = (element, name) => Date.parse(element.dataset[name] || "");
   const now = () => Date.now() + skew;
+  const moment = () => document.dispatchEvent(new CustomEvent("moment", { detail: now() })); // for the timeline
 
   function localTimes(root) {
     for (const time of root.querySelectorAll("time[data-shown]")) {
@@ -87,7 +88,7 @@
     const renewable = "renewable" in card.dataset;
     if (now() >= expires) show(card, renewable ? "expired" : "needs_sign_in");
     else if (renewable && now() >= due && card.dataset.state === "fresh") show(card, "due");
-    moveNow();
+    moment();
     for (const shown of document.querySelectorAll("[data-relative]")) shown.textContent = relative(Date.parse(shown.dataset.relative) - now());
     if (today !== (today = new Date().toDateString())) localTimes(document);
     askAgain(card);
@@ -300,30 +301,13 @@
       }
     }
     localTimes(root);
-    moveNow();
+    moment();
     for (const button of root.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
     const shown = byId("revealed");
     if (shown && !shown.dataset.timed) {
       shown.dataset.timed = "yes";
       setTimeout(() => { if (shown.isConnected) hideRevealed(); }, Number(shown.dataset.hideAfter) * 1000);
     }
-  }
-
-  // The timeline's present moves
-
-  function moveNow() {
-    const picture = document.querySelector("svg.timeline");
-    if (!picture || !picture.dataset.begin) return;
-    const begin = at(picture, "begin"), end = at(picture, "end");
-    const from = parseFloat(picture.dataset.from), to = parseFloat(picture.dataset.to);
-    const share = end > begin ? Math.min(1, Math.max(0, (now() - begin) / (end - begin))) : 1;
-    const x = from + share * (to - from);
-    const line = picture.querySelector(".now");
-    line.setAttribute("x1", x + "%");
-    line.setAttribute("x2", x + "%");
-    const [used, valid] = [".used", ".valid"].map((part) => [...picture.querySelectorAll(part)].at(-1)); // of the generation in use
-    if (!used) return;
-    used.setAttribute("width", Math.max(0.25, Math.min(x - from, parseFloat(valid.getAttribute("width")))) + "%");
   }
 
   // The inspector: copied tokens are never on the page, revealed ones not for long

@@ -1,4 +1,4 @@
-// The bars of the timeline: their numbers, what they stand for, and walking them by arrow keys.
+// The timeline: its present moves, what its bars stand for, and walking them by arrow keys.
 "use strict";
 (() => {
   const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
@@ -28,20 +28,18 @@
     target.focus();
   });
 
-  // A number stands on the part of its bar that is gone by, or not at all. That part grows, and windows change.
-  const widths = new ResizeObserver((entries) => {
-    for (const { target, contentRect } of entries) {
-      const number = target.nextElementSibling;
-      number.setAttribute("visibility", contentRect.width < number.getComputedTextLength() + 10 ? "hidden" : "visible");
-    }
+  // The present moves with the time that it is at the server.
+  document.addEventListener("moment", (event) => {
+    const picture = document.querySelector("svg.timeline");
+    if (!picture?.dataset.begin) return;
+    const [begin, end] = [picture.dataset.begin, picture.dataset.end].map(Date.parse);
+    const [from, to] = [picture.dataset.from, picture.dataset.to].map(parseFloat);
+    const x = from + (to - from) * (end > begin ? Math.min(1, Math.max(0, (event.detail - begin) / (end - begin))) : 1);
+    const line = picture.querySelector(".now"), word = line.querySelector("text");
+    line.setAttribute("x", x + "%");
+    word.setAttribute("dx", x > 50 ? -5 : 5);
+    word.setAttribute("text-anchor", x > 50 ? "end" : "start");
+    const valid = picture.querySelector(".valid"); // only the generation in use has it
+    valid?.nextElementSibling.setAttribute("width", Math.max(0.1, Math.min(x - from, parseFloat(valid.getAttribute("width")))) + "%");
   });
-  function watch() {
-    widths.disconnect();
-    for (const used of document.querySelectorAll(".timeline .used:has(+ text)")) widths.observe(used);
-  }
-  const timeline = document.getElementById("timeline");
-  if (timeline) {
-    watch();
-    new MutationObserver(watch).observe(timeline, { childList: true }); // a renewal brings another picture
-  }
 })();

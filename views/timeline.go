@@ -2,6 +2,8 @@ package views
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -15,14 +17,14 @@ type Timeline struct {
 
 // Bar is one generation, from issue to expiry.
 type Bar struct {
-	Generation            int64
-	Trigger               string // sign-in for the first
-	Outcome               string // empty for the first
-	Took                  time.Duration
-	IssuedAt, ExpiresAt   time.Time
-	ReplacedAt            time.Time // zero: it is in use
-	x, used, width, until float64   // percent of the picture
-	lane                  int
+	Generation          int64
+	Trigger             string // sign-in for the first
+	Outcome             string // empty for the first
+	Took                time.Duration
+	IssuedAt, ExpiresAt time.Time
+	ReplacedAt          time.Time // zero: it is in use
+	x, used, left       float64   // percent of the picture: where it begins, for how long it was used, what it had left then
+	room                int       // of rooms, the first in which its number is shown; -1: none
 }
 
 // Mark is a renewal that failed.
@@ -36,13 +38,16 @@ type Mark struct {
 // axis maps time to percent of the picture's width. It is linear between two issues; but each generation gets a least share,
 // so that ten clicks in a minute can be told apart beside a night of long ones.
 type axis struct {
-	stops []time.Time
-	at    []float64
+	stops  []time.Time
+	at     []float64
+	uneven bool // the same time is not the same width everywhere
 }
 
 const (
 	leastLast  = 14.0 // percent for the generation in use
-	leastShare = 1.4  // percent for any other, while there is room
+	leastShare = 6.0  // percent for any other, while there is room
+	leastUsed  = 0.1  // percent for the full part of any
+	noticed    = 0.5  // percent that a reader may notice
 )
 
 func newAxis(stops []time.Time) axis {
@@ -60,6 +65,7 @@ func newAxis(stops []time.Time) axis {
 	a := axis{stops: stops, at: make([]float64, n+1)}
 	for i, width := range widths {
 		a.at[i+1] = a.at[i] + 100*width/sum
+		a.uneven = a.uneven || math.Abs(a.at[i+1]-100*float64(stops[i+1].Sub(stops[0]))/float64(total)) > noticed
 	}
 	return a
 }
@@ -85,9 +91,10 @@ type drawing struct {
 	now        float64
 	from, to   float64 // the last stretch, in which the present moves
 	begin, end time.Time
+	uneven     bool
 }
 
-// draw lays the timeline out. Generations take turns on two lanes, because one usually begins before its predecessor's end.
+// draw lays the timeline out.
 func (t Timeline) draw() drawing {
 	d := drawing{Timeline: t}
 	if len(t.Bars) == 0 {
@@ -108,23 +115,23 @@ func (t Timeline) draw() drawing {
 	a := newAxis(append(stops, d.end))
 	d.Bars = make([]Bar, len(t.Bars))
 	for i, b := range t.Bars {
-		b.lane = i % 2
-		b.x = a.x(b.IssuedAt)
-		b.until = a.x(b.ExpiresAt)
 		used := t.Now
 		if !b.ReplacedAt.IsZero() {
 			used = b.ReplacedAt
 		}
-		b.used = max(0.25, min(a.x(used), b.until)-b.x)
-		b.width = max(b.used, b.until-b.x)
+		until := a.x(b.ExpiresAt)
+		b.x = a.x(b.IssuedAt)
+		b.used = max(leastUsed, min(a.x(used), until)-b.x)
+		b.left = max(0, until-b.x-b.used)
 		d.Bars[i] = b
 	}
+	placeNumbers(d.Bars)
 	d.Marks = make([]Mark, len(t.Marks))
 	for i, m := range t.Marks {
 		m.x = a.x(m.At)
 		d.Marks[i] = m
 	}
-	d.now, d.from, d.to = a.x(t.Now), a.x(d.begin), a.x(d.end)
+	d.now, d.from, d.to, d.uneven = a.x(t.Now), a.x(d.begin), a.x(d.end), a.uneven
 	return d
 }
 
@@ -140,7 +147,11 @@ func (b Bar) words(now time.Time) string {
 		said += fmt.Sprintf("%s (%s)", b.Outcome, b.Trigger)
 	}
 	if !b.ReplacedAt.IsZero() {
-		return said + ", in use for " + lasting(b.ReplacedAt.Sub(b.IssuedAt))
+		said += ", in use for " + lasting(b.ReplacedAt.Sub(b.IssuedAt))
+		if b.ReplacedAt.Before(b.ExpiresAt) {
+			said += " of " + lasting(b.ExpiresAt.Sub(b.IssuedAt))
+		}
+		return said
 	}
 	if !now.Before(b.ExpiresAt) {
 		return said + ", expired"
@@ -171,10 +182,6 @@ func (t Timeline) summary() string {
 	}
 }
 
-// laneTop and laneText are where the bars of a lane begin, and where their figures stand, in pixels.
-func laneTop(lane int) string  { return strconv.Itoa(18 + 33*lane) }
-func laneText(lane int) string { return strconv.Itoa(18 + 33*lane + 17) }
-
 func percent(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) + "%" }
 
 // lasting writes a duration for people, in at most two units.
@@ -199,10 +206,68 @@ func twoUnits(a int64, unitA string, b int64, unitB string) string {
 	return fmt.Sprintf("%d %s %d %s", a, unitA, b, unitB)
 }
 
-// The picture's width in pixels where it is widest, and on a small phone.
-const widest, narrowest = 1000, 250
+// rooms are the least widths of the picture, in rem, from which on more numbers are shown; app.css has them too.
+var rooms = [...]float64{0, 8, 12, 15.5, 20, 28, 40, 60}
 
-// hasRoom says whether a bar's number fits onto the part that is gone by, in a picture of so many pixels.
-func (b Bar) hasRoom(pixels float64) bool {
-	return b.used*pixels/100 >= 8.5*float64(len(number(b.Generation)))+10
+// placeNumbers says from which room on a bar's number is shown: that of the generation in use always, and one that 100, 50, 10, 5 or 1 divides
+// as soon as it has room up to the next such one.
+func placeNumbers(bars []Bar) {
+	for i := range bars {
+		bars[i].room = -1
+	}
+	last := len(bars) - 1
+	bars[last].room = 0
+	for room, width := range rooms {
+		for _, step := range []int{100, 50, 10, 5, 1} {
+			for i, b := range bars[:last] {
+				if b.room < 0 && b.Generation%int64(step) == 0 && b.clear(bars[min(i+step, last)], width) && alone(bars, i, width) {
+					bars[i].room = room
+				}
+			}
+		}
+	}
+}
+
+// clear says whether a bar's number ends before that of a later one begins, in a picture of so many rem.
+func (b Bar) clear(later Bar, width float64) bool {
+	return (later.x-b.x)*width/100 >= 0.48*float64(len(number(b.Generation)))+0.25
+}
+
+// alone says whether a bar's number would run into none of those that are shown.
+func alone(bars []Bar, i int, width float64) bool {
+	for j := i - 1; j >= 0; j-- {
+		if bars[j].room >= 0 {
+			if !bars[j].clear(bars[i], width) {
+				return false
+			}
+			break
+		}
+	}
+	for j := i + 1; j < len(bars); j++ {
+		if bars[j].room >= 0 {
+			return bars[i].clear(bars[j], width)
+		}
+	}
+	return true
+}
+
+// full is the width of a bar's full part, less what it leaves free before the next.
+func (b Bar) full() float64 {
+	if b.ReplacedAt.IsZero() {
+		return b.used
+	}
+	return b.used - min(0.25, b.used/6)
+}
+
+// early says that a generation was replaced well before its expiry.
+func (b Bar) early() bool { return !b.ReplacedAt.IsZero() && b.left > noticed }
+
+// key are the triggers that occur, in the order in which the key names them, and whether any generation was replaced early.
+func (d drawing) key() (triggers []string, early bool) {
+	for _, trigger := range []string{"sign-in", "manual", "api", "automatic", "background", "recovery"} {
+		if slices.ContainsFunc(d.Bars, func(b Bar) bool { return b.Trigger == trigger }) {
+			triggers = append(triggers, trigger)
+		}
+	}
+	return triggers, slices.ContainsFunc(d.Bars, Bar.early)
 }

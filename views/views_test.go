@@ -2,7 +2,6 @@ package views
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -103,7 +102,7 @@ func TestTheButtonIsAFormToo(t *testing.T) {
 func TestAFragmentSwapsWhatARenewalChanges(t *testing.T) {
 	t.Parallel()
 	page := hostileDashboard("fresh")
-	for live, want := range map[bool]int{false: 8, true: 9} {
+	for live, want := range map[bool]int{false: 9, true: 10} {
 		html := render(t, Renewed(page.Token, page.Grant, page.Timeline, page.History, live))
 		if n := strings.Count(html, `hx-swap-oob="true"`) + strings.Count(html, "<hx-partial "); n != want || strings.Contains(html, "<html") {
 			t.Errorf("live %v: %d parts, want %d", live, n, want)
@@ -111,28 +110,6 @@ func TestAFragmentSwapsWhatARenewalChanges(t *testing.T) {
 	}
 	if strings.Contains(render(t, Dashboard(page)), "hx-swap-oob") {
 		t.Error("the whole page swaps parts")
-	}
-}
-
-// Which numbers a bar has room for is known in the browser alone; without its script, those that fit on any screen are shown.
-func TestNumbersOfBars(t *testing.T) {
-	t.Parallel()
-	begin := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	for _, c := range []struct {
-		generation   int64
-		lasted       time.Duration // of 1000 s
-		there, shown bool
-	}{{7, 10 * time.Second, false, false}, {7, 35 * time.Second, true, false}, {7, 80 * time.Second, true, true}, {207, 80 * time.Second, true, false}} {
-		replaced := begin.Add(c.lasted)
-		page := render(t, timelinePicture(Timeline{Now: replaced.Add(time.Second), Bars: []Bar{
-			{Generation: c.generation, Trigger: "api", IssuedAt: begin, ExpiresAt: replaced, ReplacedAt: replaced},
-			{Generation: c.generation + 1, Trigger: "api", IssuedAt: replaced, ExpiresAt: begin.Add(1000 * time.Second)},
-		}}, false))
-		text, _, there := strings.Cut(page, fmt.Sprintf(">%d</text>", c.generation))
-		shown := there && !strings.Contains(text[strings.LastIndex(text, "<text"):], "hidden")
-		if there != c.there || shown != c.shown {
-			t.Errorf("generation %d, %v of 1000 s: there %v, shown %v", c.generation, c.lasted, there, shown)
-		}
 	}
 }
 

@@ -11,12 +11,9 @@ import (
 	"keyturn/auth/provider/scripted"
 )
 
-// numbers are the numbers of the timeline's bars: how many pixels each has, how many it takes, and whether it is shown.
-const numbers = `[...document.querySelectorAll(".timeline .bar")].map((bar) => {
-	const text = bar.querySelector("text");
-	return {has: bar.querySelector(".used").getBoundingClientRect().width, takes: text ? text.getComputedTextLength() + 10 : Infinity,
-		shown: text?.getAttribute("visibility") === "visible"};
-})`
+// numbers are the words in the timeline that are shown, as the rectangles that they take.
+const numbers = `[...document.querySelectorAll(".timeline text")].filter((text) => getComputedStyle(text).display !== "none")
+	.map((text) => text.getBoundingClientRect())`
 
 func TestTheTimelineShowsNumbersWhereTheyHaveRoom(t *testing.T) {
 	looksOnly(t)
@@ -26,25 +23,28 @@ func TestTheTimelineShowsNumbersWhereTheyHaveRoom(t *testing.T) {
 	b := openTab(t, look{width: 360, height: 700})
 	b.atScripted(t, p)
 	b.becomes(t, "it is live", isLive)
-	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.odd = []; window.inARow = 0; (function look() { // a frame may be late
-		const here = `+numbers+`.filter((n) => n.shown !== (n.has >= n.takes));
-		inARow = here.length && inARow + 1;
-		if (inARow >= 3) odd.push(innerWidth, ...here);
-		setTimeout(look, 200);
-	})()`))
 	program := p.signedInAs(t, b)
 	for range 12 {
 		program.do(t, "POST", "/api/renew-token", nil)
 	}
 	b.becomes(t, "13 bars", `document.querySelectorAll(".timeline .bar").length === 13`)
-	b.becomes(t, "the last has its number when it has grown", numbers+`.at(-1).shown`)
-	for _, width := range []int64{1280, 320} {
-		b.do(t, chromedp.EmulateViewport(width, 900))
-		b.becomes(t, fmt.Sprintf("%d wide", width), fmt.Sprintf(`innerWidth === %d`, width))
-		b.becomes(t, "looked at for long enough", `(window.looked = window.looked ?? Date.now()) < Date.now() - 1000 && delete window.looked`)
-	}
-	if odd := ask(t, b, chromedp.Evaluate[string](`JSON.stringify(odd)`)); odd != "[]" {
-		t.Errorf("numbers are shown, or not, against their room: %s", odd)
+	for _, size := range []string{"100%", "200%"} {
+		ask(t, b, chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`document.documentElement.style.fontSize = %q`, size)))
+		fewer := 0
+		for _, width := range []int64{320, 390, 768, 1280} {
+			b.do(t, chromedp.EmulateViewport(width, 900))
+			b.becomes(t, fmt.Sprintf("%d wide", width), fmt.Sprintf(`innerWidth === %d`, width))
+			b.becomes(t, fmt.Sprintf("no two run into each other, %s and %d wide", size, width), numbers+`.every((a, i, all) =>
+				all.slice(0, i).every((b) => a.left >= b.right || b.left >= a.right || a.top >= b.bottom || b.top >= a.bottom))`)
+			n := ask(t, b, chromedp.Evaluate[int](numbers+`.length`))
+			if n < fewer || n < 2 {
+				t.Errorf("%s and %d wide: %d words, and %d where it is narrower", size, width, n, fewer)
+			}
+			fewer = n
+		}
+		if size == "100%" && fewer != 14 {
+			t.Errorf("%d words where all have room", fewer)
+		}
 	}
 }
 
