@@ -32,6 +32,7 @@
   document.addEventListener("moment", (event) => {
     const picture = document.querySelector("svg.timeline");
     if (!picture?.dataset.begin) return;
+    if (event.detail > Date.parse(picture.dataset.end)) extend(picture, event.detail);
     const [begin, end] = [picture.dataset.begin, picture.dataset.end].map(Date.parse);
     const [from, to] = [picture.dataset.from, picture.dataset.to].map(parseFloat);
     const x = from + (to - from) * (end > begin ? Math.min(1, Math.max(0, (event.detail - begin) / (end - begin))) : 1);
@@ -42,4 +43,20 @@
     const valid = picture.querySelector(".valid"); // only the generation in use has it
     valid?.nextElementSibling.setAttribute("width", Math.max(0.1, Math.min(x - from, parseFloat(valid.getAttribute("width")))) + "%");
   });
+
+  // Past the end of the axis, the end goes on with the present: what is drawn since the last issue draws together.
+  function extend(picture, now) {
+    const begin = Date.parse(picture.dataset.begin), from = parseFloat(picture.dataset.from);
+    const shrink = (Date.parse(picture.dataset.end) - begin) / (now - begin);
+    const drawn = (x) => (x > from ? from + shrink * (x - from) : x);
+    for (const part of picture.querySelectorAll("rect, .mark svg")) {
+      const x = parseFloat(part.getAttribute("x")), width = parseFloat(part.getAttribute("width"));
+      part.setAttribute("x", drawn(x) + "%");
+      if (width) part.setAttribute("width", drawn(x + width) - drawn(x) + "%");
+    }
+    picture.dataset.end = new Date(now).toISOString();
+    const shown = document.querySelector(".axis .end"), moved = shown.cloneNode(true); // what comes is written in the reader's time zone
+    moved.querySelector("time").dateTime = picture.dataset.end.replace(/\.\d+/, "");
+    shown.replaceWith(moved);
+  }
 })();

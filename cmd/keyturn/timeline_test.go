@@ -48,6 +48,34 @@ func TestTheTimelineShowsNumbersWhereTheyHaveRoom(t *testing.T) {
 	}
 }
 
+// A page may be left open when its token has expired.
+func TestTheTimelineGoesOnPastItsEnd(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openLive(t, p)
+	b.do(t, click(`#refresh-token`))
+	b.becomes(t, "two bars", `document.querySelectorAll(".timeline .bar").length === 2`)
+	if drawn := ask(t, b, chromedp.Evaluate[string](`(() => {
+		const picture = document.querySelector("svg.timeline"), { begin, end, from } = picture.dataset;
+		const first = Date.parse(begin), lasts = Date.parse(end) - first;
+		const of = (part, name) => parseFloat(picture.querySelector(part).getAttribute(name)), tenths = (x) => Math.round(10 * x) / 10;
+		const look = () => [of(".now", "x"), of(".valid", "width"), of(".valid + .used", "width")].map(tenths).join();
+		const left = 100 - parseFloat(from), told = [];
+		for (const lives of [2, 4]) {
+			document.dispatchEvent(new CustomEvent("moment", { detail: first + lives * lasts }));
+			if (look() !== [100, left / lives, left / lives].map(tenths).join()) told.push(lives + " lives: " + look());
+			const rest = of(".rest", "x") + of(".rest", "width");
+			if (rest > parseFloat(from) + left / lives + 0.1) told.push("the rest of the first ends at " + rest);
+		}
+		const shown = document.querySelector("#timeline .axis .end time").dateTime;
+		if (Math.abs(Date.parse(shown) - first - 4 * lasts) > 1000) told.push("the axis ends at " + shown);
+		return told.join("; ");
+	})()`)); drawn != "" {
+		t.Error(drawn)
+	}
+	b.becomes(t, "its end is written in the reader's time zone", `!document.querySelector("#timeline .axis .end").textContent.includes("UTC")`)
+}
+
 // For a moment after a swap, htmx gives elements the attributes of those before them with the same id.
 func TestTheTimelineMovesOnlyTheBarInUse(t *testing.T) {
 	t.Parallel()
