@@ -102,7 +102,7 @@ func (a *app) historyPage(c echo.Context, grant, before string) (list []auth.Ren
 // timeline is the picture of the grant's generations, as far back as the history goes.
 func (a *app) timeline(view auth.View, list []auth.Renewal) views.Timeline {
 	g := view.Grant
-	t := views.Timeline{Now: a.Now()}
+	t := views.Timeline{Now: a.Now(), Renewable: view.Renewable}
 	for i := len(list) - 1; i >= 0; i-- {
 		r := list[i]
 		if len(t.Bars) == 0 && r.From() == 1 && r.Generation <= 2 {

@@ -10,9 +10,10 @@ import (
 
 // Timeline is the picture of a grant's generations.
 type Timeline struct {
-	Now   time.Time
-	Bars  []Bar  // oldest first
-	Marks []Mark // failed tries
+	Now       time.Time
+	Bars      []Bar  // oldest first
+	Marks     []Mark // failed tries
+	Renewable bool   // more bars may come
 }
 
 // Bar is one generation, from issue to expiry.
@@ -270,4 +271,21 @@ func (d drawing) key() (triggers []string, early bool) {
 		}
 	}
 	return triggers, slices.ContainsFunc(d.Bars, Bar.early)
+}
+
+// explanation explains the picture to whoever has one bar only.
+func (t Timeline) explanation() string {
+	said, over := "This bar is your first access token", !t.Now.Before(t.Bars[0].ExpiresAt)
+	if !t.Renewable {
+		said = "This bar is your sign-in"
+	}
+	if over {
+		said += ", which has expired. "
+	} else {
+		said += ": the full part is the time gone by, the pale part what is left. "
+	}
+	if !t.Renewable {
+		return said + "It cannot be renewed; a new sign-in begins a new picture."
+	}
+	return said + "Each renewal adds a bar."
 }

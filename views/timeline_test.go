@@ -1,6 +1,7 @@
 package views
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // generations is a timeline of so many, one each interval, each for twice that.
 func generations(n int, interval time.Duration) Timeline {
-	t := Timeline{}
+	t := Timeline{Renewable: true}
 	for i := range n {
 		issued := begin.Add(time.Duration(i) * interval)
 		t.Bars = append(t.Bars, Bar{
@@ -113,5 +114,25 @@ func TestTheTimelineIsOneLane(t *testing.T) {
 	last := d.Bars[6]
 	if end := last.x + last.used + last.left; end < 99.99 || end > 100.01 || last.full() != last.used || last.early() {
 		t.Errorf("the last ends at %v", end)
+	}
+}
+
+func TestASingleBarIsExplained(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		renewable   bool
+		gone        time.Duration
+		said, never string
+	}{
+		{true, time.Second, "Each renewal adds a bar.", "cannot be renewed"},
+		{true, time.Hour, "your first access token, which has expired. Each renewal adds a bar.", "pale"},
+		{false, time.Second, "the pale part what is left. It cannot be renewed", "Each renewal"},
+		{false, time.Hour, "your sign-in, which has expired. It cannot be renewed", "pale"},
+	} {
+		first := generations(1, time.Minute)
+		first.Renewable, first.Now = c.renewable, begin.Add(c.gone)
+		if page := render(t, timeline(first)); !strings.Contains(page, c.said) || strings.Contains(page, c.never) {
+			t.Error(fmt.Sprint("renewable ", c.renewable, ", ", c.gone, " gone"), first.explanation())
+		}
 	}
 }

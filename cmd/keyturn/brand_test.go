@@ -76,7 +76,8 @@ func TestABrandThatDoesNotRenew(t *testing.T) {
 	alice := p.person()
 	page := alice.do(t, "GET", "/auth/github", nil)
 	if !strings.Contains(page.body,
-		"This provider gave no refresh token: the token is good until it expires, and then a new sign-in is needed.") {
+		"This provider gave no refresh token: the token is good until it expires, and then a new sign-in is needed.") ||
+		!strings.Contains(page.body, "It cannot be renewed; a new sign-in begins a new picture.") {
 		t.Errorf("the dashboard does not say that the sign-in will end:\n%s", page.body)
 	}
 	// GitHub does not say when the token ends: not before the session does.
