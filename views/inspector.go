@@ -47,6 +47,19 @@ type Introspection struct {
 	Error  string
 }
 
+// said is the answer in a sentence, for those who hear it: its times count on, and would be read out each second.
+func (i Introspection) said() string {
+	if i.Error != "" {
+		return i.Error
+	}
+	for _, c := range i.Claims {
+		if c.Name == "active" && c.Value == "true" {
+			return "The provider says: active"
+		}
+	}
+	return "The provider says: not active"
+}
+
 // Claim is one member of a JSON object, ready to be shown.
 type Claim struct {
 	Name   string

@@ -103,6 +103,8 @@ func TestTheInspectorSaysWhatAJWTSays(t *testing.T) {
 	b.becomes(t, "the refresh token is opaque", `document.querySelector("#inspector").textContent.includes("An opaque token")`)
 	b.do(t, click(`#introspect`))
 	b.becomes(t, "the provider was asked", `document.querySelector("#inspector").textContent.includes("The provider says") && document.activeElement.id === "introspect"`)
+	b.becomes(t, "that is announced in a sentence, and what counts on is not", `document.getElementById("announce").textContent === "The provider says: active" &&
+		!document.querySelector("[aria-live] [data-relative]")`)
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.querySelector("#introspection-answer table").remove()`))
 	b.do(t, click(`#introspect`))
 	b.becomes(t, "and again", `document.querySelector("#introspection-answer").textContent.includes("The provider says")`)
