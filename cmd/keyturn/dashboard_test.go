@@ -174,7 +174,7 @@ func (b *tab) tabTo(t *testing.T, selector string) {
 		here := ask(t, b, chromedp.Evaluate[string](fmt.Sprintf(`(() => {
 			const e = document.activeElement, style = getComputedStyle(e);
 			if (e === document.body) return "";
-			const marked = style.outlineStyle !== "none" || e.closest(".timeline");
+			const marked = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 3 || e.closest(".timeline");
 			const box = e.getBoundingClientRect();
 			return (e.matches(%q) ? "there" : "on the way") + (marked && box.width > 0 ? "" : ", focus not visible on " + e.outerHTML.slice(0, 120));
 		})()`, selector)))
