@@ -150,8 +150,9 @@ func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.
 	case auth.CodeNoToken:
 		card.NoToken = a.failureWords(g, failure)
 	default:
-		card.Problem = &views.StandingProblem{
-			Text: a.failureWords(g, failure), Whose: string(failure.Party), NextTryAt: a.nextTry(view), OnRequest: view.OnRequest,
+		if said == nil {
+			stands := a.notRenewed(view, failure)
+			card.Result = &stands
 		}
 	}
 	if !view.Renewable {

@@ -154,18 +154,15 @@ func (a *app) resultWords(result auth.Result) views.Result {
 		return views.Result{OK: true, Text: "No renewal was needed."}
 	case auth.OutcomeKept, auth.OutcomeRefused:
 	}
-	words := []string{"Not renewed.", a.failureWords(g, result.Failure)}
-	if g.Tokens.ValidAt(a.Now()) && !g.Tokens.None() {
-		words = append(words, "The present token stays in use.")
+	return a.notRenewed(result.View, result.Failure)
+}
+
+// notRenewed is what there is to say of a failure, beside the button as long as it stands.
+func (a *app) notRenewed(view auth.View, f auth.Failure) views.Result {
+	return views.Result{
+		Text: a.failureWords(view.Grant, f), Whose: string(f.Party), NextTryAt: a.nextTry(view),
+		Kept: view.Grant.Tokens.ValidAt(a.Now()) && !view.Grant.Tokens.None(), OnRequest: view.OnRequest,
 	}
-	if wait := a.nextTry(result.View).Sub(a.Now()); wait > 0 {
-		again := "in " + brief(wait)
-		if result.OnRequest {
-			again = "at the first request after " + brief(wait)
-		}
-		words = append(words, "Keyturn tries again "+again+".")
-	}
-	return views.Result{Whose: string(result.Failure.Party), Text: strings.Join(words, " ")}
 }
 
 // resultError is the error object of a renewal that failed or left no token usable at now, else nil.

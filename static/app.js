@@ -31,13 +31,14 @@
   const moment = () => document.dispatchEvent(new CustomEvent("moment", { detail: now() })); // for the timeline
 
   function localTimes(root) {
-    for (const time of root.querySelectorAll("time[data-shown]")) {
+    for (const time of root.querySelectorAll("time")) {
       const moment = new Date(time.dateTime);
+      time.title = exact.format(moment) + " (" + time.dateTime + ")";
+      if (!time.dataset.shown) continue; // it is a wait
       const today = moment.toDateString() === new Date().toDateString();
       const far = Math.abs(moment - Date.now()) > 300 * 864e5;
       const prefix = time.dataset.shown === "time" && today ? "" : (today ? "today" : (far ? year : day).format(moment)) + " ";
       time.textContent = prefix + clock.format(moment);
-      time.title = exact.format(moment) + " (" + time.dateTime + ")";
     }
   }
 
@@ -89,7 +90,10 @@
     if (now() >= expires) show(card, renewable ? "expired" : "needs_sign_in");
     else if (renewable && now() >= due && card.dataset.state === "fresh") show(card, "due");
     moment();
-    for (const shown of document.querySelectorAll("[data-relative]")) shown.textContent = relative(Date.parse(shown.dataset.relative) - now());
+    for (const shown of document.querySelectorAll("[data-relative]")) {
+      const away = Date.parse(shown.dataset.relative) - now();
+      shown.textContent = relative(shown.localName === "time" ? Math.max(0, away) : away); // what waits is never late
+    }
     if (today !== (today = new Date().toDateString())) localTimes(document);
     askAgain(card);
     const rest = (expires - now()) % 1000;

@@ -268,6 +268,14 @@ func relative(t, now time.Time) string {
 	return "now"
 }
 
+// ahead is a time that something waits for, as seen from now.
+func ahead(t, now time.Time) string {
+	if t.Before(now) {
+		return "now"
+	}
+	return relative(t, now)
+}
+
 // Exchange is a call of an endpoint and its answer, as it came.
 type Exchange struct {
 	Method, URL string

@@ -103,8 +103,7 @@ type TokenCard struct {
 	Generation    int64
 	Renewable     bool
 	NextRenewalAt time.Time // zero: never
-	Result        *Result   // the answer to a click
-	Problem       *StandingProblem
+	Result        *Result   // what came of a click, or why the latest renewal failed, until one succeeds
 	NoToken       string    // why there is no token, only the sign-in; empty: there is one
 	SignInURL     string    // where to sign in again, when that is what helps
 	Renewing      bool      // a renewal runs beside this page
@@ -113,20 +112,17 @@ type TokenCard struct {
 	Since         string    // the oldest renewal that the page shows
 }
 
-// Result is what came of a click.
+// Result is what came of a renewal.
 type Result struct {
 	OK    bool      `json:"ok"`
-	Whose string    `json:"whose,omitempty"` // whose matter a failure is
 	Text  string    `json:"text"`
-	Until time.Time `json:"until,omitzero"` // expiry of what the click brought
-}
+	Until time.Time `json:"until,omitzero"` // expiry of what it brought
 
-// StandingProblem is why the latest renewal failed; it stands until one succeeds.
-type StandingProblem struct {
-	Text      string
-	Whose     string // provider, operator, you or keyturn
-	NextTryAt time.Time
-	OnRequest bool // nobody tries before a request comes
+	// Of a failure:
+	Whose     string    `json:"whose,omitempty"`      // matter it is: provider, operator, you or keyturn
+	Kept      bool      `json:"kept,omitempty"`       // the token before stays in use
+	NextTryAt time.Time `json:"next,omitzero"`        // zero: never
+	OnRequest bool      `json:"on_request,omitempty"` // nobody tries before a request comes
 }
 
 // GrantFacts is what is known about the sign-in.
@@ -273,6 +269,9 @@ func dated(t time.Time) string {
 func isToday(t time.Time) bool {
 	return t.UTC().Format(time.DateOnly) == time.Now().UTC().Format(time.DateOnly)
 }
+
+// inFull is a time as one reads it who asks for it whole.
+func inFull(t time.Time) string { return t.UTC().Format("Mon 2 Jan 2006 15:04:05") + " UTC" }
 
 func exact(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 

@@ -27,8 +27,7 @@ func hostileDashboard(state string) DashboardPage {
 		Person: Person{Name: hostile, Email: hostile, Subject: hostile, Provider: hostile},
 		Token: TokenCard{
 			State: state, Now: now, IssuedAt: now, ExpiresAt: now.Add(2 * time.Minute), DueAt: now.Add(time.Minute), Generation: 7,
-			Renewable: state == "fresh" || state == "due", SignInURL: "/auth/work", Result: &Result{Text: hostile},
-			Problem: &StandingProblem{Text: hostile, Whose: "provider", NextTryAt: now},
+			Renewable: state == "fresh" || state == "due", SignInURL: "/auth/work", Result: &Result{Text: hostile, Whose: "provider", Kept: true, NextTryAt: now.Add(106 * time.Second)},
 		},
 		Grant:    GrantFacts{Issuer: hostile, Provider: hostile, Scope: []string{hostile}},
 		History:  History{Recent: []HistoryRow{{At: now, Trigger: "manual", Outcome: "kept", ErrorCode: hostile, Means: hostile, Warning: hostile, OldToken: "aaaaaa", NewToken: "aaaaaa"}}},

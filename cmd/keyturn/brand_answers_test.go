@@ -207,7 +207,7 @@ func TestABrandWithoutTokens(t *testing.T) {
 	answer.Set("state", stateOf(to))
 	page := alice.do(t, "GET", "/auth/steam/callback?"+answer.Encode(), nil).body
 	if !strings.Contains(page, "Alice Liddell") || !strings.Contains(page, "Steam signs people in and gives no access token") ||
-		strings.Contains(page, "Access token\n") || strings.Contains(page, `id="standing-problem"`) || !strings.Contains(page, `<h2 id="token-title">Sign-in</h2>`) {
+		strings.Contains(page, "Access token\n") || strings.Contains(page, `class="result bad"`) || !strings.Contains(page, `<h2 id="token-title">Sign-in</h2>`) {
 		t.Errorf("the dashboard: %s", page)
 	}
 	for _, route := range []string{"/api/renew-token", "/api/trigger-renew-token", "/api/trigger-renew-token?query=update-token-data"} {

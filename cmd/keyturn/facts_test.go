@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -115,9 +116,9 @@ func TestTheNextSessionInheritsTheFocus(t *testing.T) {
 // On demand nothing is tried again before somebody asks, but where a gateway leaves it open what the provider has done.
 func TestOnDemandNoTryIsPromisedThatWaitsForARequest(t *testing.T) {
 	t.Parallel()
-	for status, c := range map[int]struct{ result, page string }{
-		http.StatusServiceUnavailable: {"Keyturn tries again at the first request after 115 s.", "Keyturn tries again at the first request from <time"},
-		http.StatusBadGateway:         {"Keyturn tries again in 115 s.", "Keyturn tries again by itself at <time"},
+	for status, promise := range map[int]string{
+		http.StatusServiceUnavailable: "Keyturn tries again at the first request from <time",
+		http.StatusBadGateway:         "Keyturn tries again <time",
 	} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			t.Parallel()
@@ -131,10 +132,10 @@ func TestOnDemandNoTryIsPromisedThatWaitsForARequest(t *testing.T) {
 					return true
 				}
 			})
-			if a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true"); !strings.Contains(a.body, c.result) {
+			if a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true"); !strings.Contains(a.body, promise) {
 				t.Errorf("%d %s", a.status, a.body)
 			}
-			if page := strings.Join(strings.Fields(alice.do(t, "GET", "/dashboard", nil).body), " "); !strings.Contains(page, c.page) {
+			if page := strings.Join(strings.Fields(alice.do(t, "GET", "/dashboard", nil).body), " "); !strings.Contains(page, promise) {
 				t.Errorf("%s", page)
 			}
 			if why, _ := alice.token(t)["error"].(map[string]any); why["next_try_at"] == nil {
@@ -159,7 +160,7 @@ func TestWordsOfWaysBackAndOfWaits(t *testing.T) {
 			return true
 		}
 	})
-	if a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true"); !strings.Contains(a.body, "Keyturn tries again in 115 s.") {
+	if a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true"); !regexp.MustCompile(`Keyturn tries again <time [^>]+>in 1 min 5\d s</time>\.`).MatchString(a.body) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 }

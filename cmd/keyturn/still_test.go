@@ -2,12 +2,51 @@ package main
 
 import (
 	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 
 	"keyturn/auth/provider/scripted"
 )
+
+// The answer to a click has its room from the beginning, and a failure stands where it was said as long as it stands: nothing below moves.
+func TestWhatComesOfAClickMovesNothing(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	b := openTab(t, look{})
+	b.atScripted(t, p)
+	const seen = `JSON.stringify([document.getElementById("timeline"), document.getElementById("result")].map((e) => e.getBoundingClientRect().top + scrollY))`
+	said := func() string {
+		return regexp.MustCompile(` in \d[^.]*\.$`).ReplaceAllString(b.text(t, "#result"), " soon")
+	}
+	for _, width := range []int64{1280, 900, 390, 320} {
+		idp.Change(func() { idp.Token = nil })
+		b.do(t, chromedp.EmulateViewport(width, 900), chromedp.Navigate(p.base+"/dashboard"), visible(`#token-card`))
+		before := ask(t, b, chromedp.Evaluate[string](seen))
+		b.do(t, click(`#refresh-token`), visible(`.result.good`))
+		renewed := ask(t, b, chromedp.Evaluate[string](seen))
+		idp.Change(func() {
+			idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+				w.Header().Set("Retry-After", "106")
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return true
+			}
+		})
+		b.do(t, click(`#refresh-token`), visible(`.result.bad`))
+		failed, why := ask(t, b, chromedp.Evaluate[string](seen)), said()
+		b.do(t, chromedp.Reload(), visible(`.result.bad`))
+		if stands := ask(t, b, chromedp.Evaluate[string](seen)); renewed != before || failed != before || stands != before {
+			t.Errorf("at %d, idle, renewed, failed and after a reload: %s, %s, %s, %s", width, before, renewed, failed, stands)
+		}
+		if again := said(); again != why || !strings.HasPrefix(why, "Not renewed. The provider's matter: ") || !strings.HasSuffix(why, "Keyturn tries again soon") {
+			t.Errorf("at %d it says %q, and after a reload %q", width, why, again)
+		}
+	}
+	b.silence()
+}
 
 // What is under the pointer stays there when a renewal that was made elsewhere adds to what is above it.
 func TestARenewalMadeElsewhereMovesNothing(t *testing.T) {
