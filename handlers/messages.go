@@ -210,6 +210,11 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 		p.Title, p.Detail = "The answer of "+label+" could not be trusted.", detail
 		p.Next = "Nothing was signed in. Try again; if it stays so, tell the operator."
 	}
+	unlessMended := func(code string) {
+		if settingsRefused(code) {
+			p.Next = "Trying again will not help until then."
+		}
+	}
 	switch failure.Code {
 	case "access_denied":
 		p.Title, p.Detail = "The sign-in was cancelled.", label+" says that access was not granted."
@@ -224,8 +229,10 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 		p.Next = "This is for Keyturn's operator to mend, whose log says what is wrong. Until then trying again will not help."
 	case "code_exchange_failed":
 		p.Title, p.Detail = label+" gave no tokens.", exchangeWords(label, failure.Failure)
+		unlessMended(failure.Failure.Code)
 	case provider.CodePushRefused:
 		p.Title, p.Detail = label+" did not take the request for a sign-in.", exchangeWords(label, failure.Failure)
+		unlessMended(failure.Failure.Code)
 	case "issuer_mismatch":
 		untrusted("It names another provider than the one that was asked, or none.")
 	case "invalid_id_token":
@@ -252,9 +259,7 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 		if p.Detail == "" {
 			p.Detail = errorWords(label, failure.Code)
 		}
-		if settingsRefused(failure.Code) {
-			p.Next = "Trying again will not help until then."
-		}
+		unlessMended(failure.Code)
 		if failure.Said != "" {
 			p.Detail += " It says: “" + failure.Said + "”"
 		}

@@ -214,7 +214,7 @@ func TestAFailedSignInIsSaidInPlainWords(t *testing.T) {
 		page, log string
 	}{
 		"a wrong secret": {func() { idp.Authenticate = func(*http.Request) bool { return false } },
-			"does not accept Keyturn&#39;s settings (invalid_client)", "code=code_exchange_failed"},
+			"(invalid_client). The operator has to mend that; it is not your doing.</bdi></p><p>Trying again will not help until then.", "code=code_exchange_failed"},
 		"a used code": {func() { idp.Authorization = code(func(q url.Values) { q.Set("code", "old") }) }, "does not know the code", "invalid_grant"},
 		"another audience": {func() { idp.Claims = func(claims map[string]any, _ bool) { claims["aud"] = "somebody" } },
 			"does not stand up to the checks", "oidc: expected audience"},
