@@ -87,6 +87,17 @@ func TestEachStateHasAWordAndAShape(t *testing.T) {
 	}
 }
 
+func TestATokenThatCannotBeRenewedSaysSoInItsState(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string]string{
+		"fresh": "the token is good until it expires", "needs_sign_in": "The token has expired, and this provider gave no refresh token",
+	} {
+		if html := render(t, Token(TokenCard{State: state, SignInURL: "/auth/work"})); strings.Count(html, "no refresh token") != 1 || !strings.Contains(html, want) {
+			t.Errorf("%s: no %q in\n%s", state, want, html)
+		}
+	}
+}
+
 func TestTheButtonIsAFormToo(t *testing.T) {
 	t.Parallel()
 	html := render(t, Token(hostileDashboard("fresh").Token))
