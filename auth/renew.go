@@ -262,7 +262,7 @@ func (r *Rotator) finish(ctx context.Context, g *Grant, record *Renewal) (Result
 		return Result{}, err
 	}
 	r.recorded(ctx, g, record)
-	return Result{View: View{Grant: g}, Outcome: record.Outcome, Failure: g.Standing.Failure, Took: record.Duration}, nil
+	return Result{View: View{Grant: g}, Outcome: record.Outcome, Failure: g.Standing.Failure, Warning: record.Warning, Took: record.Duration}, nil
 }
 
 // record is the history's row for the renewal that turned a.before into g.

@@ -82,6 +82,7 @@ type Result struct {
 	View
 	Outcome Outcome // empty: no renewal was needed
 	Failure Failure // when the outcome is kept or refused
+	Warning string  // something odd about a renewal that succeeded; a Code… constant
 	Took    time.Duration
 }
 

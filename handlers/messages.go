@@ -133,6 +133,21 @@ func (a *app) meaning(g *auth.Grant, r auth.Renewal) string {
 	return callWords(a.label(g), auth.Failure{Code: r.Code})
 }
 
+// warningWords says what was odd about a renewal, as the end of a sentence; "" when nothing was.
+func warningWords(code string) string {
+	switch code {
+	case auth.CodeIDTokenRejected:
+		return "its id token did not stand up to the checks, so the old one stays"
+	case auth.CodeReplayed:
+		return "an answer was lost on the way, so the refresh token was presented once more"
+	case auth.CodeReplayedAfterCrash:
+		return "Keyturn had been stopped in the middle of a renewal, so the refresh token was presented once more"
+	case auth.CodeStoredLate:
+		return "Keyturn's database did not take the new tokens at once"
+	}
+	return ""
+}
+
 // settingsRefused says whether a provider does not accept how Keyturn is set (RFC 6749 sections 4.1.2.1 and 5.2).
 func settingsRefused(code string) bool {
 	return auth.RefusesClient(code) || code == "unsupported_response_type" || code == "invalid_scope"
@@ -143,13 +158,19 @@ func (a *app) resultWords(result auth.Result) views.Result {
 	g := result.Grant
 	switch result.Outcome {
 	case auth.OutcomeRotated:
-		return views.Result{OK: true, Text: fmt.Sprintf("Rotated in %s: generation %d,", brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt}
+		return views.Result{
+			OK: true, Text: fmt.Sprintf("Rotated in %s: generation %d,", brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt,
+			But: warningWords(result.Warning),
+		}
 	case auth.OutcomeRenewed:
 		with := "with the same refresh token "
 		if p, ok := a.Providers.Get(g.Identity.Provider); ok && p.Policy().GrantType == auth.GrantClientCredentials {
 			with = ""
 		}
-		return views.Result{OK: true, Text: fmt.Sprintf("Renewed %sin %s: generation %d,", with, brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt}
+		return views.Result{
+			OK: true, Text: fmt.Sprintf("Renewed %sin %s: generation %d,", with, brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt,
+			But: warningWords(result.Warning),
+		}
 	case "":
 		return views.Result{OK: true, Text: "No renewal was needed."}
 	case auth.OutcomeKept, auth.OutcomeRefused:

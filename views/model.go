@@ -117,6 +117,7 @@ type Result struct {
 	OK    bool      `json:"ok"`
 	Text  string    `json:"text"`
 	Until time.Time `json:"until,omitzero"` // expiry of what it brought
+	But   string    `json:"but,omitempty"`  // what was odd about it, as the end of a sentence
 
 	// Of a failure:
 	Whose     string    `json:"whose,omitempty"`      // matter it is: provider, operator, you or keyturn
@@ -153,6 +154,7 @@ type HistoryRow struct {
 	Duration             time.Duration
 	ErrorCode, Warning   string
 	Means                string // the error code in a sentence; may be empty
+	Warns                string // the warning in words
 	OldToken, NewToken   string
 	Shared               int // how many other requests waited for it
 	OldExpiry, NewExpiry time.Time

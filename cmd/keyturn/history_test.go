@@ -92,6 +92,23 @@ func TestOlderRenewalsGoWhenTheyAreKeptNoMore(t *testing.T) {
 		auth.KeptRenewals, 32+auth.KeptRenewals, shownGenerations))
 }
 
+// What was odd about a renewal that succeeded is said in a sentence, beside the button and of its row.
+func TestAWarningIsSaidInWords(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	b := openTab(t, look{})
+	b.atScripted(t, p)
+	idp.Change(func() { idp.IDToken = func(signed string) string { return signed + "x" } })
+	b.do(t, click(`#refresh-token`), visible(`.result.good`))
+	const words = "its id token did not stand up to the checks, so the old one stays"
+	if said := b.text(t, "#result"); !strings.HasPrefix(said, "Rotated in ") || !strings.HasSuffix(said, "; "+words+".") {
+		t.Errorf("beside the button it says %q", said)
+	}
+	b.becomes(t, "so does the history, where the code begins a line of its own", fmt.Sprintf(`(([code, outcome]) => code.title === %q && code.textContent === "id_token_rejected" &&
+		code.getBoundingClientRect().top > outcome.getBoundingClientRect().top + 9 && code.getBoundingClientRect().left === outcome.getBoundingClientRect().left
+	)([".code", ".outcome"].map((part) => document.querySelector("#history-recent " + part)))`, words))
+}
+
 const shownGenerations = `[...document.querySelectorAll("#history tbody td:nth-child(4)")].map((cell) => Number(cell.textContent))`
 
 func TestWithoutJavaScriptTheHistoryLeavesNothingOut(t *testing.T) {
