@@ -84,12 +84,15 @@ func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, 
 	}
 	history := a.historyOf(view.Grant, list, rows)
 	_, inspects := a.inspector(view.Grant)
-	_, isJWT := auth.ParseJWT(view.Grant.Tokens.Access)
+	claims := 0
+	if jwt, _ := auth.ParseJWT(view.Grant.Tokens.Access); a.ExposeTokens {
+		claims = len(jwt.Header) + len(jwt.Claims)
+	}
 	var html bytes.Buffer
 	err = views.Dashboard(views.DashboardPage{
 		GrantID: view.Grant.ID, Person: a.person(c, view.Grant), Token: a.tokenCard(view, said, history.Since),
 		Grant: a.grantFacts(c, view, list), Timeline: a.timeline(view, list), History: history,
-		JWT: isJWT && a.ExposeTokens, CanTry: inspects,
+		Claims: claims, CanTry: inspects,
 	}).Render(ctx, &html)
 	return html.Bytes(), err
 }

@@ -21,7 +21,6 @@
   let olderRows = 0; // of the history, before a swap
   let beside = []; // ids of the buttons of sessions that follow it, nearest first, and then of those before it
   let moreOpen = false; // all sessions are shown, not the first few only
-  let read = null; // how far the inspector was read before a renewal swaps it
   let reveal = null; // a reveal that was asked for: what a renewal swaps in meanwhile must not lose it
   let reloading = false; // the inspector is on its way again, after a renewal
 
@@ -249,14 +248,7 @@
     }
     olderRows = byId("history-older")?.rows.length;
     moreOpen = !!document.querySelector(".more-sessions[open]");
-    const panel = document.querySelector("#inspector-body .panel");
-    if (reloading && panel) read = { tab: currentTab(), top: panel.scrollTop };
   });
-
-  function currentTab() {
-    const tab = document.querySelector("#inspector-body .tabs a[aria-current]");
-    return tab && tab.getAttribute("href");
-  }
 
   const heir = (id) => ({ "refresh-token": byId("sign-in-again"), "show-older": byId("history-older")?.rows[olderRows] })[id] ?? byId(beside.find(byId));
 
@@ -277,9 +269,6 @@
     if (moreOpen) document.querySelector(".more-sessions")?.setAttribute("open", "");
     if (target && target.id === "inspector-body") {
       reloading = false;
-      const panel = document.querySelector("#inspector-body .panel");
-      if (panel && read && read.tab === currentTab()) panel.scrollTop = read.top;
-      read = null;
       revealAgain();
     } else if (byId("revealed") && !click && !reloading) reveal = null;
     if (target && target.id === "session-list" && event.detail.ctx.request.method === "POST") {

@@ -250,12 +250,12 @@ func kindWord(kind string) string {
 	return strings.ToLower(kindNames[kind])
 }
 
-// skeletonRows is how much a panel seems to hold before it is there.
-func skeletonRows(isJWT bool) int {
-	if isJWT {
-		return 9
+// skeletonRows is how much a panel seems to hold before it is there: as much as it will, so that what is below stays where it is.
+func skeletonRows(claims int) int {
+	if claims == 0 {
+		return 2
 	}
-	return 2
+	return min(claims, 60) + 5 // what is above them takes as much as five
 }
 
 // relative is a time as seen from now: "in 3 min", "2 h ago".

@@ -88,7 +88,7 @@ type DashboardPage struct {
 	Grant    GrantFacts
 	Timeline Timeline
 	History  History
-	JWT      bool // the access token says something by itself
+	Claims   int  // that the access token has, its header's included; 0: it says nothing by itself
 	CanTry   bool // there is an endpoint to try the token at
 }
 
