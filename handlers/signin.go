@@ -45,7 +45,7 @@ func (a *app) home(c echo.Context) error {
 		words := changedWords()
 		page.Problem = &words
 	}
-	page.Ended = c.QueryParam("ended") != ""
+	page.Ended = c.QueryParam("ended") != "" || page.Problem != nil
 	page.SignedOut, page.SignedOutThere = a.cameBack(c)
 	return a.render(c, http.StatusOK, views.SignIn(page))
 }

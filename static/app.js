@@ -202,11 +202,12 @@
 
   document.addEventListener("htmx:error", (event) => {
     const { ctx } = event.detail;
-    if (click && ctx === click) say(lost + " If your token was renewed all the same, that will show here. Try again in a moment.", false);
+    if (click && ctx === click) say(lost + " The page goes on by itself when it can; if your token was renewed all the same, that will show then.", false);
     else if (ctx && event.target.closest?.(".card") && !event.target.closest("#token-card")) notify(unreached);
   });
 
-  const lost = "Keyturn cannot be reached.", unreached = lost + " Try again in a moment.";
+  const lost = "Keyturn cannot be reached. Your network's matter, or the operator's.";
+  const unreached = lost + " The page goes on by itself when it can: try again then.";
 
   // What said so is over once it can be.
   function reached() {

@@ -72,12 +72,19 @@ func (p ProviderButton) Initial() string { return initialOf(p.Label) }
 // SignInPage is the page of those who are signed out.
 type SignInPage struct {
 	Providers   []ProviderButton
-	Problem     *Problem // of a try that failed
+	Problem     *Problem // why a try failed, or the session has ended
 	DevProvider bool
-	Ended       bool // the session of an open page has ended
+	Ended       bool // the session of whoever comes has ended
 	SignedOut   bool // the browser has just signed out
 
 	SignedOutThere bool // and comes back from signing out at the provider
+}
+
+func (p SignInPage) title() string {
+	if p.Problem != nil && !p.Ended {
+		return "Sign-in failed"
+	}
+	return "Sign in"
 }
 
 // DashboardPage is the token dashboard.

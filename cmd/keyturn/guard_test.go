@@ -234,7 +234,7 @@ func TestAFailedSignInIsSaidInPlainWords(t *testing.T) {
 			c.set()
 		})
 		a := p.person().do(t, "GET", "/auth/oidc", nil)
-		if a.status < 400 || !strings.Contains(a.body, c.page) || strings.Contains(a.body, c.log) || strings.Contains(a.body, "oidc:") {
+		if a.status < 400 || !strings.Contains(a.body, "<title>Sign-in failed · Keyturn</title>") || !strings.Contains(a.body, c.page) || strings.Contains(a.body, c.log) || strings.Contains(a.body, "oidc:") {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
 		eventually(t, name+" is in the log", func() bool { return strings.Contains(p.log.String(), c.log) })
