@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -29,7 +28,8 @@ func newFlusher(flush func()) *flusher {
 	return f
 }
 
-// committed is told of a commit: a light one did not wait for the disk, any other has had the disk take those before it as well.
+// committed is told of a commit: a light one did not wait for the disk, any other that changed something has had the disk take those before it
+// as well.
 func (f *flusher) committed(light bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -60,6 +60,6 @@ func (db *DB) flush() {
 		err = errors.Join(log.Sync(), log.Close())
 	}
 	if err != nil {
-		db.report(fmt.Errorf("flush the write-ahead log: %w", err))
+		db.Log.Error("the write-ahead log cannot be flushed; the next commit tries again", "error", err)
 	}
 }

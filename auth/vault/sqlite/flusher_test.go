@@ -1,14 +1,17 @@
 package sqlite
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
+	"keyturn/auth"
 	"keyturn/auth/vault/vaulttest"
 )
 
-// The mark of a token call that takes long is on disk while it is under way: a machine that dies then finds the outcome unknown. What is
-// stored with a wait for the disk takes everything before along.
+// The mark of a token call that takes long is on disk while it is under way: a machine that dies then finds the outcome unknown. What
+// is stored with a wait for the disk takes it along; a write that changes nothing does not.
 func TestAMarkIsOnDiskSoon(t *testing.T) {
 	t.Parallel()
 	db := open(t, vaulttest.NewClock())
@@ -35,11 +38,31 @@ func TestAMarkIsOnDiskSoon(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the mark is in memory only")
 	}
-	next, record := vaulttest.Renewed(g, db.clock.Now())
-	if err := db.Extend(t.Context(), g.ID, "me", time.Minute); err != nil {
-		t.Fatal(err)
+	for name, write := range map[string]func() error{
+		"a look whether it is ready": func() error { return db.Ready(t.Context()) },
+		"a renewal of another's": func() error {
+			next, record := vaulttest.Renewed(g, db.clock.Now())
+			if err := db.Replace(t.Context(), "another", next, record); !errors.Is(err, auth.ErrStale) {
+				return fmt.Errorf("stored: %w", err)
+			}
+			return nil
+		},
+	} {
+		_ = db.Ready(t.Context()) // the next one writes no page
+		if err := db.Extend(t.Context(), g.ID, "me", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if err := write(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-flushed:
+		case <-time.After(10 * time.Second):
+			t.Errorf("the mark is in memory only after %s, which changed nothing", name)
+		}
 	}
-	if err := db.Replace(t.Context(), "me", next, record); err != nil {
+	next, record := vaulttest.Renewed(g, db.clock.Now())
+	if err := errors.Join(db.Extend(t.Context(), g.ID, "me", time.Minute), db.Replace(t.Context(), "me", next, record)); err != nil {
 		t.Fatal(err)
 	}
 	if pending() {

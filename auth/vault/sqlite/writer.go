@@ -30,6 +30,7 @@ type writer struct {
 	inPlace  func() error // what is written now is there for the next process
 	prepared map[string]*sql.Stmt
 	light    bool // the transaction's commit does not wait for the disk
+	changed  bool // it changes rows: what changes none has the disk take nothing
 	kept     *row // what the write that runs leaves of its only row
 	waiting  chan *write
 	closed   chan struct{} // ends the loop
@@ -95,6 +96,7 @@ func (w *writer) loop() {
 func (w *writer) together(batch []*write) {
 	ran := batch[:0]
 	results := make([]error, 0, len(batch))
+	w.changed = false
 	err := w.begin(batch)
 	w.cache.begin()
 	for _, one := range batch {
@@ -118,7 +120,7 @@ func (w *writer) together(batch []*write) {
 	if err == nil {
 		err = w.exec("COMMIT")
 	}
-	if err == nil {
+	if err == nil && (w.light || w.changed) {
 		w.flusher.committed(w.light)
 	}
 	if err != nil {
@@ -177,7 +179,9 @@ func (w *writer) one(one *write) (result, err error) {
 	if err := w.exec("SAVEPOINT one"); err != nil {
 		return nil, err
 	}
+	changed := w.changed
 	if result = w.run(one); result != nil {
+		w.changed = changed
 		if err := w.exec("ROLLBACK TO one"); err != nil {
 			return nil, errors.Join(result, err)
 		}
@@ -202,8 +206,12 @@ func (w *writer) run(one *write) (err error) {
 // keep says what the write that runs leaves of the row that it changes.
 func (w *writer) keep(r row) { w.kept = &r }
 
+// exec runs a statement that changes no rows.
 func (w *writer) exec(statement string) error {
-	_, err := w.Exec(statement)
+	prepared, err := w.prepare(statement) //nolint:sqlclosecheck // it is closed with the writer
+	if err == nil {
+		_, err = prepared.ExecContext(context.Background())
+	}
 	return err
 }
 
@@ -214,7 +222,12 @@ func (w *writer) Exec(statement string, args ...any) (sql.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return prepared.ExecContext(context.Background(), args...)
+	result, err := prepared.ExecContext(context.Background(), args...)
+	if err == nil {
+		n, _ := result.RowsAffected()
+		w.changed = w.changed || n > 0
+	}
+	return result, err
 }
 
 // QueryRow reads one row in the transaction.
