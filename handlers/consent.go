@@ -3,6 +3,8 @@ package handlers
 import (
 	"context"
 	"maps"
+	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,9 +30,15 @@ type consents struct {
 
 // consent is what it has taught of one provider.
 type consent struct {
-	insists bool                 // it gave a refresh token with consent to somebody who had just got none without
-	gave    time.Time            // when it last gave one with consent
-	vain    map[string]time.Time // whom it gave none even so lately, by subject, and when
+	insists bool              // it gave a refresh token with consent to somebody who had just got none without
+	gave    time.Time         // when it last gave one with consent
+	vain    map[string]inVain // whom it gave none even so lately, by subject
+}
+
+// inVain is a wish for consent that brought no refresh token.
+type inVain struct {
+	at       time.Time
+	declined bool // by the person: it tells nothing of others
 }
 
 // brought remembers that consent brought a person a refresh token. insists says that they had just got none without.
@@ -44,12 +52,12 @@ func (c *consents) brought(provider, subject string, insists bool, now time.Time
 
 // broughtNone remembers a person whom consent brought no refresh token. It says whether they are the only one of the provider's lately, and
 // whether it is the client's matter since them.
-func (c *consents) broughtNone(provider, subject string, now time.Time) (only, many bool) {
+func (c *consents) broughtNone(provider, subject string, declined bool, now time.Time) (only, many bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := c.lately(provider, now)
 	before, again := len(of.vain), of.many()
-	of.vain[subject] = now
+	of.vain[subject] = inVain{now, declined}
 	return before == 0, !again && of.many()
 }
 
@@ -85,18 +93,18 @@ func (c *consents) lately(provider string, now time.Time) *consent {
 	}
 	of, ok := c.of[provider]
 	if !ok {
-		of = &consent{vain: map[string]time.Time{}}
+		of = &consent{vain: map[string]inVain{}}
 		c.of[provider] = of
 	}
-	maps.DeleteFunc(of.vain, func(_ string, at time.Time) bool { return now.Sub(at) > insistAgain })
+	maps.DeleteFunc(of.vain, func(_ string, v inVain) bool { return now.Sub(v.at) > insistAgain })
 	return of
 }
 
 // many says whether so many got no refresh token since somebody did that it is the client's matter.
 func (c *consent) many() bool {
 	inARow := 0
-	for _, at := range c.vain {
-		if at.After(c.gave) {
+	for _, v := range c.vain {
+		if v.at.After(c.gave) && !v.declined {
 			inARow++
 		}
 	}
@@ -122,7 +130,11 @@ func (a *app) roundDone(ctx context.Context, p provider.Provider, pending sessio
 func (a *app) roundFailed(c echo.Context, p provider.Provider, pending session.Pending, err error) error {
 	ctx := c.Request().Context()
 	if _, in := a.Sessions.SignedIn(ctx); in && pending.Asked != "" {
-		a.askedInVain(ctx, p, pending.Asked, err)
+		if failure := signInFailure(err); saysNo(failure) {
+			a.askedInVain(ctx, p, pending.Asked, err)
+		} else {
+			a.Log.WarnContext(ctx, "no refresh token was to be had this time", "provider", p.Name(), "code", failure.Code)
+		}
 		return a.arrive(c, pending.ReturnTo)
 	}
 	if pending.Prompt == promptConsent {
@@ -131,12 +143,25 @@ func (a *app) roundFailed(c echo.Context, p provider.Provider, pending session.P
 	return a.signInFailed(c, p, pending.ReturnTo, err)
 }
 
+// saysNo says whether a failure is an answer to the wish for consent: an outage tells nothing of what the next one brings.
+func saysNo(failure *provider.SignInError) bool {
+	switch failure.Code {
+	case provider.CodePushRefused, "code_exchange_failed":
+		return failure.Failure.Status/100 == 4 && failure.Failure.Status != http.StatusTooManyRequests && failure.Failure.Status != http.StatusRequestTimeout
+	}
+	return failure.Code != codeInternal && !slices.Contains(ofProvider, failure.Code)
+}
+
 // askedInVain is for a person whom consent brought no refresh token. err is what it brought instead, if that was no sign-in.
 func (a *app) askedInVain(ctx context.Context, p provider.Provider, subject string, err error) {
-	only, many := a.consents.broughtNone(p.Name(), subject, a.Now())
+	code := ""
+	if err != nil {
+		code = signInFailure(err).Code
+	}
+	only, many := a.consents.broughtNone(p.Name(), subject, code == "access_denied", a.Now())
 	switch {
 	case err != nil:
-		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", signInFailure(err).Code)
+		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", code)
 	case only:
 		a.Log.WarnContext(ctx, "no refresh token is given, even with consent: is the client registered there for the grant type refresh_token?",
 			"provider", p.Name())

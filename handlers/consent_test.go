@@ -12,7 +12,7 @@ func TestWhatWasInVainCountsForAnHour(t *testing.T) {
 	began := time.Now()
 	c.brought("work", "alice", true, began)
 	for i, who := range []string{"bob", "carol", "dave"} {
-		if only, many := c.broughtNone("work", who, began.Add(time.Minute)); only != (i == 0) || many != (i == 2) {
+		if only, many := c.broughtNone("work", who, false, began.Add(time.Minute)); only != (i == 0) || many != (i == 2) {
 			t.Errorf("%s is the only one: %v; it is the client's matter: %v", who, only, many)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -126,20 +125,20 @@ func TestConsentIsNotAskedForInVain(t *testing.T) {
 		set   func(*scripted.Provider)
 		says  string
 		times int
+		dave  string // how he comes after three others
+		again string // how the same person comes again
 	}{
-		"no refresh token": {nobody, "is the client registered there for the grant type refresh_token?", 1},
-		"declined":         {answersConsent("access_denied"), "code=access_denied", 3},
-		"not known":        {answersConsent("invalid_request"), "code=invalid_request", 3},
-		"not taken":        {takesNoConsent(t), "code=authorization_request_refused", 3},
+		"no refresh token":  {nobody, "is the client registered there for the grant type refresh_token?", 1, "plain", "plain"},
+		"declined":          {answersConsent("access_denied"), "code=access_denied", 4, "plain consent", "plain"},
+		"not known":         {answersConsent("invalid_request"), "code=invalid_request", 3, "plain", "plain"},
+		"not taken":         {takesNoConsent(t), "code=authorization_request_refused", 3, "plain", "plain"},
+		"for want of power": {answersConsent("temporarily_unavailable"), "this time", 6, "plain consent", "plain consent"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, p, signsIn := asksForConsent(t, c.set)
 			for i, who := range []string{"alice", "alice", "bob", "bob", "carol", "dave"} {
-				want := "plain consent"
-				if slices.Contains([]int{1, 3, 5}, i) {
-					want = "plain"
-				}
+				want := []string{"plain consent", c.again, "plain consent", c.again, "plain consent", c.dave}[i]
 				if b, came := signsIn(who, ""); came != want || !b.signedIn(t) {
 					t.Errorf("%d: %s came with %q, want %q", i, who, came, want)
 				}
