@@ -149,12 +149,17 @@ func (p parameters) description() string {
 
 var (
 	pageTitle = regexp.MustCompile(`(?is)<title[^>]*>([^<]*)`)
-	// tokenMember is what gives a token away that was not read as one, such as in an answer that breaks off.
-	tokenMember = regexp.MustCompile(`(?is)((?:access|refresh|id)_?token(?:\\*["']\s*:\s*\\*["']|=|>)).*`)
+	// tokenMember and unknownJWT are what gives a token away that was not read as one, such as in an answer that breaks off.
+	tokenMember = regexp.MustCompile(`(?is)((?:access|refresh|id)[_-]?token(?:\\*["']\s*:\s*(?:\\*["']|\d)|\s*[:=>]|%3d)).*`)
+	unknownJWT  = regexp.MustCompile(`eyJ[\w-]{8,}\.[\w.-]+`)
 )
 
-// beginning is how the body of an error begins, for the log, or the title if it is a page. It is not redacted yet, but for tokens that nobody
-// knows.
+// withoutTokens cuts off a text before a token that nobody knows.
+func withoutTokens(text string) string {
+	return tokenMember.ReplaceAllString(unknownJWT.ReplaceAllString(text, "…"), "$1 …")
+}
+
+// beginning is how the body of an error begins, for the log, or the title if it is a page. It is not redacted yet.
 func (r *response) beginning() string {
 	if r.status < http.StatusBadRequest {
 		return ""
@@ -163,7 +168,7 @@ func (r *response) beginning() string {
 	if title := pageTitle.FindStringSubmatch(text); title != nil {
 		text = title[1]
 	}
-	return tokenMember.ReplaceAllString(text, "$1 …")
+	return text
 }
 
 // token is a member that is a token: text, or a number that somebody left without quotes. It is to be presented as it came.

@@ -49,6 +49,12 @@ func TestWhatAnErrorWithoutACodeSays(t *testing.T) {
 		`{"data":"{\"accessToken\" : \"of-nobody-knows\"}"}x`:                                      `{"data":"{\"accessToken\" : \" …`,
 		"try at https://id.example/#x=1&id_token=of-nobody-knows&y=2":                              "try at https://id.example/#x=1&id_token= …",
 		"<error><refresh_token>of-nobody-knows</refresh_token></error> and ?":                      "<error><refresh_token> …",
+		`{"message":"cannot issue access_token=of-nobody-knows for you"}`:                          "cannot issue access_token= …",
+		`{"detail":"{\"refresh_token\":\"of-nobody-knows\"}"}`:                                     `{"refresh_token":" …`,
+		`{"access_token":5550001`:                                                                  `{"access_token":5 …`,
+		"no refresh-token: of-nobody-knows":                                                        "no refresh-token: …",
+		"?a=1&access_token%3Dof-nobody-knows":                                                      "?a=1&access_token%3D …",
+		`{"token":"eyJhbGciOiJub25lIn0.e30.of-nobody-knows"} is bad`:                               `{"token":"…"} is bad`,
 	} {
 		for status, code := range map[int]string{
 			http.StatusBadRequest: auth.CodeHTTPStatus, http.StatusForbidden: auth.CodeHTTPStatus, http.StatusBadGateway: auth.CodeHTTPStatus,
