@@ -149,14 +149,19 @@ func (p parameters) description() string {
 
 var (
 	pageTitle = regexp.MustCompile(`(?is)<title[^>]*>([^<]*)`)
-	// tokenMember and unknownJWT are what gives a token away that was not read as one, such as in an answer that breaks off.
+	// tokenMember and tokenRun are what gives a token away that was not read as one, such as in an answer that breaks off.
 	tokenMember = regexp.MustCompile(`(?is)((?:access|refresh|id)[_-]?token(?:\\*["']\s*:\s*(?:\\*["']|\d)|\s*[:=>]|%3d)).*`)
-	unknownJWT  = regexp.MustCompile(`eyJ[\w-]{8,}\.[\w.-]+`)
+	tokenRun    = regexp.MustCompile(`[A-Za-z0-9_~+/=.-]{20,}`)
 )
 
-// withoutTokens cuts off a text before a token that nobody knows.
+// withoutTokens cuts off a text before a token that nobody knows, and leaves out what may be one: a long run of letters and digits.
 func withoutTokens(text string) string {
-	return tokenMember.ReplaceAllString(unknownJWT.ReplaceAllString(text, "…"), "$1 …")
+	return tokenMember.ReplaceAllString(tokenRun.ReplaceAllStringFunc(text, func(run string) string {
+		if strings.ContainsAny(run, "0123456789") && strings.IndexFunc(run, unicode.IsLetter) >= 0 {
+			return "…"
+		}
+		return run
+	}), "$1 …")
 }
 
 // beginning is how the body of an error begins, for the log, or the title if it is a page. It is not redacted yet.

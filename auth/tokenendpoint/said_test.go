@@ -54,6 +54,7 @@ func TestWhatAnErrorWithoutACodeSays(t *testing.T) {
 		`{"access_token":5550001`:                                                                  `{"access_token":5 …`,
 		"no refresh-token: of-nobody-knows":                                                        "no refresh-token: …",
 		"?a=1&access_token%3Dof-nobody-knows":                                                      "?a=1&access_token%3D …",
+		"Key (refresh_token)=(op4que-of-nobody-knows) already exists.":                             "Key (refresh_token)=(…) already exists.",
 		`{"token":"eyJhbGciOiJub25lIn0.e30.of-nobody-knows"} is bad`:                               `{"token":"…"} is bad`,
 	} {
 		for status, code := range map[int]string{
