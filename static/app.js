@@ -126,12 +126,12 @@
     announce(result.textContent);
   }
 
-  function say(text, good) {
+  function sayProblem(text) {
     const result = byId("result");
     if (result) {
       result.textContent = text;
       result.dataset.said = "yes";
-      result.className = "result " + (good ? "good" : "bad");
+      result.className = "result bad";
     }
     announce(text);
   }
@@ -202,7 +202,7 @@
 
   document.addEventListener("htmx:error", (event) => {
     const { ctx } = event.detail;
-    if (click && ctx === click) say(lost + " The page goes on by itself when it can; if your token was renewed all the same, that will show then.", false);
+    if (click && ctx === click) sayProblem(lost + " The page goes on by itself when it can; if your token was renewed all the same, that will show then.");
     else if (ctx && event.target.closest?.(".card") && !event.target.closest("#token-card")) notify(unreached);
   });
 

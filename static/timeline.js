@@ -54,6 +54,7 @@
       part.setAttribute("x", drawn(x) + "%");
       if (width) part.setAttribute("width", drawn(x + width) - drawn(x) + "%");
     }
+    if (from > 0) document.querySelector(".axis .uneven").hidden = false;
     picture.dataset.end = new Date(now).toISOString();
     const shown = document.querySelector(".axis .end"), moved = shown.cloneNode(true); // what comes is written in the reader's time zone
     moved.querySelector("time").dateTime = picture.dataset.end.replace(/\.\d+/, "");

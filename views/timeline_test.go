@@ -83,10 +83,10 @@ func TestTheTimelineSaysWhatIsInIt(t *testing.T) {
 		there, never []string
 	}{
 		"clicks": {clicks, []string{
-			">sign-in</li>", ">manual</li>", ">api</li>", ">left unused</li>", "not to scale", "in use for 1 s of 1 h", `class="rest"`,
+			">sign-in</li>", ">manual</li>", ">api</li>", ">left unused</li>", `class="uneven">not to scale`, "in use for 1 s of 1 h", `class="rest"`,
 		}, []string{">automatic</li>", ">background</li>", ">recovery</li>"}},
-		"nothing unused": {whole, []string{"in use for 1 min<", "in use now"}, []string{"left unused", "not to scale", `class="rest"`}},
-		"the first":      {generations(1, time.Minute), []string{`class="valid"`}, []string{"left unused", "not to scale", `class="rest"`}},
+		"nothing unused": {whole, []string{"in use for 1 min<", "in use now"}, []string{"left unused", `class="uneven">`, `class="rest"`}},
+		"the first":      {generations(1, time.Minute), []string{`class="valid"`}, []string{"left unused", `class="uneven">`, `class="rest"`}},
 	} {
 		page := render(t, timeline(c.timeline))
 		for _, text := range c.there {
