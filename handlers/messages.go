@@ -172,6 +172,9 @@ func (a *app) resultWords(result auth.Result) views.Result {
 			But: warningWords(result.Warning),
 		}
 	case "":
+		if result.Problem.Code != "" && result.Problem.Code != auth.CodeNoToken { // nothing was tried, so soon after a failure that stands
+			return a.notRenewed(result.View, result.Problem)
+		}
 		return views.Result{OK: true, Text: "No renewal was needed."}
 	case auth.OutcomeKept, auth.OutcomeRefused:
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -162,5 +163,24 @@ func TestWordsOfWaysBackAndOfWaits(t *testing.T) {
 	})
 	if a := alice.do(t, "POST", "/api/trigger-renew-token?query=update-token-data", nil, "HX-Request", "true"); !regexp.MustCompile(`Keyturn tries again <time [^>]+>in 1 min 5\d s</time>\.`).MatchString(a.body) {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// A form that asks for a renewal only if one is due hides no failure that stands.
+func TestAFormThatFindsNothingToDoShowsWhatStands(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	idp.Change(func() {
+		idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			w.WriteHeader(503)
+			return true
+		}
+	})
+	const path = "/api/trigger-renew-token"
+	alice.do(t, "POST", path+"?query=update-token-data", url.Values{}, "Accept", "text/html")
+	if a := alice.do(t, "POST", path, url.Values{}, "Accept", "text/html"); !strings.Contains(a.body, "Not renewed.") || strings.Contains(a.body, "No renewal was needed") {
+		t.Errorf("%s", a.body)
 	}
 }
