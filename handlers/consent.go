@@ -37,8 +37,8 @@ type consent struct {
 
 // inVain is a wish for consent that brought no refresh token.
 type inVain struct {
-	at       time.Time
-	declined bool // by the person: it tells nothing of others
+	at     time.Time
+	theirs bool // they declined, or were struck by chance: it tells nothing of others
 }
 
 // brought remembers that consent brought a person a refresh token. insists says that they had just got none without.
@@ -52,12 +52,12 @@ func (c *consents) brought(provider, subject string, insists bool, now time.Time
 
 // broughtNone remembers a person whom consent brought no refresh token. It says whether they are the only one of the provider's lately, and
 // whether it is the client's matter since them.
-func (c *consents) broughtNone(provider, subject string, declined bool, now time.Time) (only, many bool) {
+func (c *consents) broughtNone(provider, subject string, theirs bool, now time.Time) (only, many bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	of := c.lately(provider, now)
 	before, again := len(of.vain), of.many()
-	of.vain[subject] = inVain{now, declined}
+	of.vain[subject] = inVain{now, theirs}
 	return before == 0, !again && of.many()
 }
 
@@ -86,6 +86,13 @@ func (c *consents) inVain(provider, subject string, now time.Time) bool {
 	return themselves || of.many()
 }
 
+// mayThinkBetter says whether a person was in vain for reasons of their own: to be asked again they have to want it.
+func (c *consents) mayThinkBetter(provider, subject string, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lately(provider, now).vain[subject].theirs
+}
+
 // lately is what counts still of a provider; c.mu is held.
 func (c *consents) lately(provider string, now time.Time) *consent {
 	if c.of == nil {
@@ -104,7 +111,7 @@ func (c *consents) lately(provider string, now time.Time) *consent {
 func (c *consent) many() bool {
 	inARow := 0
 	for _, v := range c.vain {
-		if v.at.After(c.gave) && !v.declined {
+		if v.at.After(c.gave) && !v.theirs {
 			inARow++
 		}
 	}
@@ -120,7 +127,7 @@ func (a *app) roundDone(ctx context.Context, p provider.Provider, pending sessio
 	case refreshed || !p.WantsConsent(ctx):
 	case pending.Prompt == promptConsent:
 		a.askedInVain(ctx, p, whose, nil)
-	case pending.Prompt == "":
+	default:
 		return !a.consents.inVain(p.Name(), whose, a.Now())
 	}
 	return false
@@ -158,7 +165,7 @@ func (a *app) askedInVain(ctx context.Context, p provider.Provider, subject stri
 	if err != nil {
 		code = signInFailure(err).Code
 	}
-	only, many := a.consents.broughtNone(p.Name(), subject, code == "access_denied", a.Now())
+	only, many := a.consents.broughtNone(p.Name(), subject, code == "access_denied" || code == "code_exchange_failed", a.Now())
 	switch {
 	case err != nil:
 		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", code)

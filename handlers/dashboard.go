@@ -161,7 +161,11 @@ func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.
 	if !view.Renewable {
 		card.SignInURL = elsewhereRoute
 		if _, configured := a.Providers.Get(g.Identity.Provider); configured {
-			card.SignInURL = signInURL(g.Identity.Provider, "/dashboard", promptFor(g.Standing.Failure.Code))
+			prompt := promptFor(g.Standing.Failure.Code)
+			if prompt == "" && a.consents.mayThinkBetter(g.Identity.Provider, g.Identity.Subject, a.Now()) {
+				prompt = promptConsent
+			}
+			card.SignInURL = signInURL(g.Identity.Provider, "/dashboard", prompt)
 		}
 	}
 	return card

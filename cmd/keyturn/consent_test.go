@@ -164,6 +164,7 @@ func TestWhatConsentBringsIsLearnedFrom(t *testing.T) {
 		steps []step
 		many  int // how often the log says that it is the client's matter
 	}{
+		"after a fresh login": {[]step{{"alice", "?prompt=login", true, "login consent"}, {"alice", "?prompt=login", true, "login consent"}}, 0},
 		"none for one of them": {[]step{
 			{"alice", "", false, "plain consent"}, {"bob", "", true, "plain consent"}, {"alice", "", false, "plain"},
 			{"bob", "", true, "plain consent"},
@@ -214,5 +215,20 @@ func TestWhoDeclinesConsentAtOnceSignsInWithout(t *testing.T) {
 		if _, came := signsIn("bob", ""); came != want {
 			t.Errorf("bob came with %q, want %q", came, want)
 		}
+	}
+}
+
+// Who has cancelled may think better of it: the way back that their dashboard shows asks again.
+func TestWhoCancelledConsentMayThinkBetter(t *testing.T) {
+	t.Parallel()
+	idp, _, signsIn := asksForConsent(t, answersConsent("access_denied"))
+	b, _ := signsIn("alice", "")
+	page := b.do(t, "GET", "/dashboard", nil)
+	if !strings.Contains(page.body, `id="sign-in-again" href="/auth/oidc?prompt=consent&amp;return_to=%2Fdashboard"`) {
+		t.Errorf("no way to consent in %s", page.body)
+	}
+	idp.Change(func() { idp.Authorization = nil })
+	if _, came := signsIn("bob", ""); came != "plain consent" {
+		t.Errorf("another came with %q", came)
 	}
 }
