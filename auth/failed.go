@@ -66,7 +66,7 @@ func (a *attempt) standing(g *Grant, refusal *ProviderError, v verdict, now time
 	if !a.insists() {
 		st.Failures++
 	}
-	if refusal.Salvage == nil && refusal.Failure.Code == "invalid_request" && !refusal.Failure.unwell() {
+	if refusal.Salvage == nil && refusal.Failure.Code == "invalid_request" && !refusal.Failure.Unwell() {
 		st.InvalidRequests++
 	} else {
 		st.InvalidRequests = 0

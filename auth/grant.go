@@ -117,9 +117,9 @@ type Failure struct {
 	Replay string // CodeReplayed or CodeReplayedAfterCrash when the refresh token had to be presented again
 }
 
-// unwell says that the provider answered with a status which speaks of itself, or of the moment, and not of the request (RFC 9110 sections
+// Unwell says that the provider answered with a status which speaks of itself, or of the moment, and not of the request (RFC 9110 sections
 // 15.5.9 and 15.6, RFC 6585 section 4).
-func (f Failure) unwell() bool { return f.Status >= 500 || f.Status == 429 || f.Status == 408 }
+func (f Failure) Unwell() bool { return f.Status >= 500 || f.Status == 429 || f.Status == 408 }
 
 // unknown says that nobody knows whether the provider took the refresh token that was presented.
 func (f Failure) unknown() bool {

@@ -39,7 +39,7 @@ func (f Failure) endsToken() bool {
 	case "unauthorized_client": // Gitea, Forgejo; with other words they mean the client
 		return f.Detail == "token was already used" || f.Detail == "unable to parse refresh token"
 	case "invalid_token": // Cloud Foundry's UAA, Spring Security OAuth
-		return f.Status/100 == 4 && !f.unwell()
+		return f.Status/100 == 4 && !f.Unwell()
 	}
 	return strings.HasPrefix(f.Code, "invalid_grant:") // EVE Online goes on with why
 }
@@ -59,7 +59,7 @@ func judge(f Failure, invalidRequests int) verdict {
 		return verdict{outcome: OutcomeRefused, party: PartyPerson}
 	case "invalid_request":
 		// Dex means "refused" with it, Hydra "two at once, try again"; Dex says it of its own failures, too, with the status of those.
-		if f.unwell() {
+		if f.Unwell() {
 			return verdict{outcome: OutcomeKept, party: PartyProvider}
 		}
 		if invalidRequests > 0 {

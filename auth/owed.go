@@ -173,7 +173,7 @@ func passes(err error) bool {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 		return true
 	default:
-		return f.unwell() || f.Status/100 == 3 || RefusesClient(f.Code)
+		return f.Unwell() || f.Status/100 == 3 || RefusesClient(f.Code)
 	}
 }
 

@@ -3,7 +3,6 @@ package handlers
 import (
 	"context"
 	"maps"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -138,7 +137,7 @@ func (a *app) roundFailed(c echo.Context, p provider.Provider, pending session.P
 	ctx := c.Request().Context()
 	if _, in := a.Sessions.SignedIn(ctx); in && pending.Asked != "" {
 		if failure := signInFailure(err); saysNo(failure) {
-			a.askedInVain(ctx, p, pending.Asked, err)
+			a.askedInVain(ctx, p, pending.Asked, failure)
 		} else {
 			a.Log.WarnContext(ctx, "no refresh token was to be had this time", "provider", p.Name(), "code", failure.Code)
 		}
@@ -154,21 +153,18 @@ func (a *app) roundFailed(c echo.Context, p provider.Provider, pending session.P
 func saysNo(failure *provider.SignInError) bool {
 	switch failure.Code {
 	case provider.CodePushRefused, "code_exchange_failed":
-		return failure.Failure.Status/100 == 4 && failure.Failure.Status != http.StatusTooManyRequests && failure.Failure.Status != http.StatusRequestTimeout
+		return failure.Failure.Status/100 == 4 && !failure.Failure.Unwell()
 	}
 	return failure.Code != codeInternal && !slices.Contains(ofProvider, failure.Code)
 }
 
-// askedInVain is for a person whom consent brought no refresh token. err is what it brought instead, if that was no sign-in.
-func (a *app) askedInVain(ctx context.Context, p provider.Provider, subject string, err error) {
-	code := ""
-	if err != nil {
-		code = signInFailure(err).Code
-	}
-	only, many := a.consents.broughtNone(p.Name(), subject, code == "access_denied" || code == "code_exchange_failed", a.Now())
+// askedInVain is for a person whom consent brought no refresh token. instead is what it brought, if that was no sign-in.
+func (a *app) askedInVain(ctx context.Context, p provider.Provider, subject string, instead *provider.SignInError) {
+	theirs := instead != nil && (instead.Code == "access_denied" || instead.Code == "code_exchange_failed")
+	only, many := a.consents.broughtNone(p.Name(), subject, theirs, a.Now())
 	switch {
-	case err != nil:
-		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", code)
+	case instead != nil:
+		a.Log.WarnContext(ctx, "no refresh token was to be had", "provider", p.Name(), "code", instead.Code)
 	case only:
 		a.Log.WarnContext(ctx, "no refresh token is given, even with consent: is the client registered there for the grant type refresh_token?",
 			"provider", p.Name())
