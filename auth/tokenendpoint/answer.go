@@ -152,16 +152,30 @@ var (
 	// tokenMember and tokenRun are what gives a token away that was not read as one, such as in an answer that breaks off.
 	tokenMember = regexp.MustCompile(`(?is)((?:access|refresh|id)[_-]?token(?:\\*["']\s*:\s*(?:\\*["']|\d)|\s*[:=>]|%3d)).*`)
 	tokenRun    = regexp.MustCompile(`[A-Za-z0-9_~+/=.-]{20,}`)
+	// tokenAlike is what is hardly anything else: no word, no address, and no identifier, which has no capitals among small letters.
+	tokenAlike = regexp.MustCompile(`[A-Za-z0-9_~+=.-]{32,}`)
 )
 
 // withoutTokens cuts off a text before a token that nobody knows, and leaves out what may be one: a long run of letters and digits.
 func withoutTokens(text string) string {
-	return tokenMember.ReplaceAllString(tokenRun.ReplaceAllStringFunc(text, func(run string) string {
-		if strings.ContainsAny(run, "0123456789") && strings.IndexFunc(run, unicode.IsLetter) >= 0 {
-			return "…"
+	return tokenMember.ReplaceAllString(without(tokenRun, text, unicode.IsDigit, unicode.IsLetter), "$1 …")
+}
+
+// withoutTokensAlike leaves out of a description, whose every word may be what helps, only what has the shape of a token.
+func withoutTokensAlike(text string) string {
+	return without(tokenAlike, text, unicode.IsDigit, unicode.IsUpper, unicode.IsLower)
+}
+
+// without leaves out the runs of a text that have characters of each kind.
+func without(runs *regexp.Regexp, text string, kinds ...func(rune) bool) string {
+	return runs.ReplaceAllStringFunc(text, func(run string) string {
+		for _, kind := range kinds {
+			if !strings.ContainsFunc(run, kind) {
+				return run
+			}
 		}
-		return run
-	}), "$1 …")
+		return "…"
+	})
 }
 
 // beginning is how the body of an error begins, for the log, or the title if it is a page. It is not redacted yet.

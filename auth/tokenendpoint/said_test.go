@@ -74,6 +74,23 @@ func TestWhatAnErrorWithoutACodeSays(t *testing.T) {
 	}
 }
 
+// A description is for people, and whole, but for what has the shape of a token, which may be one that nobody here knows.
+func TestADescriptionWithATokenThatNobodyKnows(t *testing.T) {
+	t.Parallel()
+	for detail, want := range map[string]string{
+		"of eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.c2ln: gone":                                       "of …: gone",
+		"its successor 1.AXoA7f2kLq-Zr0W9_of-nobody-knows-8xQ is in use":                               "its successor … is in use",
+		"Invalid refresh_token: it was used before.":                                                   "Invalid refresh_token: it was used before.",
+		"AADSTS700082: expired. Trace ID: 0d1ae1b2-9c4f-4a57-8a39-3a1d6e2b0c00 at 2026-01-02T03:04:05": "AADSTS700082: expired. Trace ID: 0d1ae1b2-9c4f-4a57-8a39-3a1d6e2b0c00 at 2026-01-02T03:04:05",
+		"see https://id.example/docs/OAuth2/Errors-2024#invalid_grant":                                 "see https://id.example/docs/OAuth2/Errors-2024#invalid_grant",
+		"client_application_of_the_development_team: none":                                             "client_application_of_the_development_team: none",
+	} {
+		if f := refusalOf(t, http.StatusBadRequest, fmt.Sprintf(`{"error":"invalid_grant","error_description":%q}`, detail)).Failure; f.Detail != want {
+			t.Errorf("%q, want %q", f.Detail, want)
+		}
+	}
+}
+
 // Frameworks have names of their own for what RFC 6749 section 5.2 calls error_description.
 func TestADescriptionUnderAnotherName(t *testing.T) {
 	t.Parallel()
