@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // Create writes a new file that only its owner may read, whole or not at all. It never replaces one: of two processes that start at once,
@@ -14,7 +15,7 @@ func Create(path string, content []byte) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	temporary, err := WriteTemporary(path, content)
+	temporary, err := WriteTemporary(dir, ".keyfile-*", content)
 	if err != nil {
 		return err
 	}
@@ -26,10 +27,10 @@ func Create(path string, content []byte) error {
 	return SyncDir(dir)
 }
 
-// WriteTemporary writes a file beside path, and makes it durable, for it to take path's place. Where that fails nothing of it stays: the
-// keys are in the clear.
-func WriteTemporary(path string, content []byte) (string, error) {
-	file, err := os.CreateTemp(filepath.Dir(path), ".keyfile-*") // CreateTemp makes it 0600
+// WriteTemporary writes a file in dir, under a name of the pattern (os.CreateTemp), and makes it durable, for it to take another's place. Only
+// its owner may read it. Where that fails nothing of it stays: it may be keys, in the clear.
+func WriteTemporary(dir, pattern string, content []byte) (path string, err error) {
+	file, err := os.CreateTemp(dir, pattern) // CreateTemp makes it 0600
 	if err != nil {
 		return "", err
 	}
@@ -40,8 +41,12 @@ func WriteTemporary(path string, content []byte) (string, error) {
 	return file.Name(), nil
 }
 
-// SyncDir makes what was put in a place outlast a loss of power: the vault is about to depend on it.
+// SyncDir makes what was put in a place, or renamed or removed there, outlast a loss of power: the vault is about to depend on it. Windows
+// lets nobody ask for that, and its file systems keep a journal of such changes.
 func SyncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	dir, err := os.Open(path)
 	if err != nil {
 		return err

@@ -182,7 +182,7 @@ func (f *File) change(change func(*tinkkeyset.Manager) error) error {
 	if err != nil {
 		return err
 	}
-	temporary, err := keyfile.WriteTemporary(path, content)
+	temporary, err := keyfile.WriteTemporary(dir, ".keyfile-*", content)
 	if err != nil {
 		return err
 	}

@@ -11,10 +11,10 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/keyfile"
 	"keyturn/auth/vault"
 )
 
@@ -66,9 +66,6 @@ func (d *Dir) Check() error {
 	}
 	return nil
 }
-
-// noRoom says that the disk, or what the owner may have of it, is full.
-func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 func (d *Dir) reservePath() string { return filepath.Join(d.path, reserveName) }
 
@@ -133,28 +130,14 @@ func (d *Dir) write(id string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(d.path, unfinished)
+	temporary, err := keyfile.WriteTemporary(d.path, unfinished, text)
 	if err != nil {
 		return err
 	}
-	_, err = temporary.Write(text)
-	err = errors.Join(err, temporary.Sync(), temporary.Close())
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
+	if err := os.Rename(temporary, path); err != nil {
+		return errors.Join(err, os.Remove(temporary))
 	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary.Name()))
-	}
-	return d.sync()
-}
-
-// sync makes a rename or removal outlast a loss of power.
-func (d *Dir) sync() error {
-	dir, err := os.Open(d.path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return keyfile.SyncDir(d.path)
 }
 
 var idShape = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
@@ -256,7 +239,7 @@ func (d *Dir) Remove(u auth.Unstored) error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	d.reserve()
-	return d.sync()
+	return keyfile.SyncDir(d.path)
 }
 
 // reserve sets room aside, if there is any.
