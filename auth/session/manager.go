@@ -32,7 +32,7 @@ type Options struct {
 	Secure   bool          // the site is served over https
 	Now      func() time.Time
 	Log      *slog.Logger
-	OnError  func(w http.ResponseWriter, r *http.Request, err error) // the store failed
+	OnError  func(w http.ResponseWriter, r *http.Request, err error) // the store failed, or the client went away
 }
 
 // Manager is the sessions of one Keyturn. It is safe for concurrent use.

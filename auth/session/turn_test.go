@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -129,6 +130,43 @@ func inMemory(t *testing.T) (s *memory, ask func(use func(*session.Manager, *htt
 		}
 	})
 	return s, ask
+}
+
+// Who closes the tab while an earlier sign-in of the same browser goes on is not signed in behind it.
+func TestWhoHasGoneIsNotServedInTurn(t *testing.T) {
+	t.Parallel()
+	s := &memory{sessions: map[string][]byte{}, marks: map[string]time.Time{}}
+	failed := make(chan error, 1)
+	m := session.New(session.Options{
+		Store: session.Complete(s), Marks: s, Sealer: unsealed{}, Lifetime: 24 * time.Hour, Now: time.Now,
+		OnError: func(_ http.ResponseWriter, _ *http.Request, err error) { failed <- err },
+	})
+	served, goOn := make(chan string), make(chan bool)
+	handler := m.InTurn(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		served <- r.URL.Path
+		<-goOn
+	}))
+	request := func(ctx context.Context, path string) {
+		r := httptest.NewRequestWithContext(ctx, "GET", path, nil)
+		r.AddCookie(&http.Cookie{Name: "keyturn_session", Value: "alice"})
+		handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	go request(t.Context(), "/first")
+	if path := <-served; path != "/first" {
+		t.Fatal(path)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	go request(gone, "/gone")
+	leave()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	go request(t.Context(), "/next")
+	goOn <- true
+	if path := <-served; path != "/next" {
+		t.Errorf("%s is served", path)
+	}
+	goOn <- true
 }
 
 func TestNobodyWaitsLongForATurn(t *testing.T) {
