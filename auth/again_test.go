@@ -134,3 +134,37 @@ func TestWhenItIsTriedAgainAfterAFailureThatHasItsWait(t *testing.T) {
 		})
 	}
 }
+
+// A provider that refuses a scope which nobody has sent is asked once more, and no refresh token is presented again and again for that.
+func TestARefusedScopeIsAskedForAgainOnce(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first func(http.ResponseWriter, *http.Request, func() map[string]any)
+		calls []int // of the token endpoint after each try
+	}{
+		"try after try":        {oauthError(400, "invalid_scope"), []int{2, 3, 4}},
+		"after a lost answer":  {cutOff(""), []int{2, 3, 4}},
+		"after a server error": {oauthError(500, "server_error"), []int{1, 3, 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			h := newHouse(t, options{idp: func(p *scripted.Provider) {
+				p.Class, p.Interval = scripted.SameSuccessor, time.Minute
+				p.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+					if calls.Add(1) == 1 {
+						c.first(w, r, grant)
+					} else {
+						oauthError(400, "invalid_scope")(w, r, grant)
+					}
+					return true
+				}
+			}})
+			for n, want := range c.calls {
+				if result := h.renew(t); result.Outcome != auth.OutcomeKept || h.idp.TokenCalls() != want {
+					t.Errorf("try %d: %s after %d token calls, want %d", n+1, result.Outcome, h.idp.TokenCalls(), want)
+				}
+			}
+		})
+	}
+}

@@ -178,7 +178,7 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 			return answer, err
 		}
 		switch {
-		case refusal.Delivery == DeliveryAnswered && withScope && judge(refusal.Failure, 0).again:
+		case refusal.Delivery == DeliveryAnswered && withScope && a.againWithoutScope(refusal.Failure):
 			withScope = false
 		case refusal.Delivery == DeliveryUnknown && r.replayNow(*a):
 			a.replay = CodeReplayed
@@ -189,6 +189,15 @@ func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 			return answer, err
 		}
 	}
+}
+
+// againWithoutScope says whether to try again at once without scope. With a refresh token there was none, and the provider may only think
+// better of it: it is asked once, not in each try of a row, and not after the refresh token has been presented a second time.
+func (a *attempt) againWithoutScope(f Failure) bool {
+	if a.policy.GrantType != GrantClientCredentials && (a.replay != "" || a.before.Standing.Failure.Code == f.Code) {
+		return false
+	}
+	return judge(f, 0).again
 }
 
 // call calls the token endpoint once.
