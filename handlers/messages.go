@@ -100,6 +100,9 @@ func callWords(name string, f auth.Failure) string {
 		if f.Status == 0 {
 			return name + " has a problem of its own."
 		}
+		if f.Code == auth.CodeHTTPStatus && f.Status/100 == 2 {
+			return name + " answered with something that Keyturn cannot use."
+		}
 		if f.Code == auth.CodeHTTPStatus && f.Status/100 == 4 && f.Status != http.StatusRequestTimeout {
 			if f.Said != "" {
 				return fmt.Sprintf("%s answered with status %d and without an error code; Keyturn's log has what it said.", name, f.Status)
@@ -283,10 +286,8 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 		if p.Detail == "" {
 			p.Detail = errorWords(label, failure.Code)
 		}
+		p.Detail += itSays(failure.Said)
 		unlessMended(failure.Code)
-		if failure.Said != "" {
-			p.Detail += " It says: “" + failure.Said + "”"
-		}
 	}
 	return p
 }
@@ -299,10 +300,18 @@ func exchangeWords(label string, f auth.Failure) string {
 	case f.Code == "invalid_grant":
 		return label + " does not know the code that the browser brought: it is too old, or has been used."
 	case f.Code != "":
-		return errorWords(label, f.Code)
+		return errorWords(label, f.Code) + itSays(f.Detail)
 	default:
 		return label + " answered with something that Keyturn cannot use."
 	}
+}
+
+// itSays is a further sentence with a provider's own words, if it has any.
+func itSays(words string) string {
+	if words == "" {
+		return ""
+	}
+	return " It says: “" + words + "”"
 }
 
 // brief writes a duration with the one unit that matters; minutes only where half of one is little.

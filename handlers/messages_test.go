@@ -20,3 +20,18 @@ func TestWhatComesNextAfterASignInThatFailed(t *testing.T) {
 		}
 	}
 }
+
+// An answer to a pushed request that is no error is not called a problem of the provider's own, and what an error says is shown.
+func TestWordsOfARequestThatWasNotTaken(t *testing.T) {
+	t.Parallel()
+	for want, failure := range map[string]auth.Failure{
+		"Example Corp answered with something that Keyturn cannot use.": {Code: auth.CodeHTTPStatus, Status: 200, Detail: "HTTP status 200, without a request_uri"},
+		"Example Corp has a problem of its own (status 500).":           {Code: auth.CodeHTTPStatus, Status: 500},
+		"Example Corp answered with the error invalid_request. It says: “redirect_uri is not registered”": {
+			Code: "invalid_request", Status: 400, Detail: "redirect_uri is not registered"},
+	} {
+		if said := signInWords("Example Corp", &provider.SignInError{Code: provider.CodePushRefused, Failure: failure}); said.Detail != want {
+			t.Errorf("%q, want %q", said.Detail, want)
+		}
+	}
+}
