@@ -18,6 +18,7 @@ const (
 
 	ailsAfter   = 3                // failures in a row before a provider counts as ailing
 	longestRest = 30 * time.Second // between two probes of an ailing provider, and on the word of one grant
+	probeGap    = 5 * time.Second  // from a failure to a probe for whom a rest would be too long
 
 	failingFor  = maxRetryAfter // that a grant counts as failing after its latest failure
 	mostFailing = 1000          // that are remembered
@@ -28,9 +29,17 @@ var errResting = errors.New("the provider is ailing and rests")
 
 // lane bounds the calls at one provider: a bulkhead with a circuit breaker, which is open while the provider rests and half-open for one
 // probe at a time. What people and programs ask for may use all of it; automatic renewals leave a quarter free, have less while the
-// provider fails and more again with each success, and rest when it fails for everybody. What only one grant has met may be the limit of
-// one person. In such a rest others whose access tokens end before it, or for whom somebody waits, are let through one at a time, and the
-// first of these calls tells: the rest is over, or it holds for everybody. That is one call more in a rest. It is safe for concurrent use.
+// provider fails and more again with each success, and rest when it fails for everybody.
+//
+// A rest is too long for those whose access tokens end before it, or for whom somebody waits. They are let through one at a time where they
+// may know better. What only one grant has met may be the limit of one person: the first call for another tells whether the rest is over, or
+// holds for everybody. What several have met may still be theirs: those whose own latest call did not fail are let through, one in 5 s,
+// unless the provider has said how long to wait.
+//
+// A grant that fails again although others were served since its last failure is ill by itself. That tells nothing of the provider, and such
+// grants have a quarter of the calls together, or half where somebody asks: what hangs for them holds up nobody else.
+//
+// It is safe for concurrent use.
 type lane struct {
 	now func() time.Time // with a monotonic reading
 
@@ -39,6 +48,7 @@ type lane struct {
 	allowed  int // automatic ones at once, at present
 	busy     int // calls now
 	unasked  int // automatic ones among them
+	ailments int // those for grants that are ill by themselves among them
 	asking   []*turn
 	waiting  []*turn // automatic ones, for which a request waits
 	freed    chan struct{}
@@ -46,9 +56,16 @@ type lane struct {
 	failedAt time.Time
 	restsTo  time.Time
 	why      Failure
-	limited  bool                 // by the latest failure: it said how long to wait
-	only     string               // the one grant that has met the failures; empty: more than one has, or there are none
-	failing  map[string]time.Time // grants whose latest call failed, and when: not before failingFor ago, or about to be forgotten
+	limited  bool               // by the latest failure: it said how long to wait
+	only     string             // the one grant that has met the failures; empty: more than one has, or there are none
+	failing  map[string]failing // grants whose latest call failed: not before failingFor ago, or about to be forgotten
+	servedAt time.Time          // the latest call that did not
+}
+
+// failing is the latest failure of a grant.
+type failing struct {
+	at  time.Time
+	ill bool // others were served between it and the one before
 }
 
 // turn is somebody who waits in a lane, or is about to.
@@ -58,10 +75,13 @@ type turn struct {
 	waited bool                 // it did not come at once; set before enter returns
 	at     atomic.Pointer[lane] // nil: it does not wait yet
 
-	come    chan struct{}
-	unasked bool // it has come as an automatic one; set before come is closed, as is err
-	err     error
+	come  chan struct{}
+	place place // set before come is closed, as is err
+	err   error
 }
+
+// place is what a call takes of a lane.
+type place struct{ unasked, ill bool }
 
 func newTurn(grant string, asked bool) *turn {
 	t := &turn{grant: grant, come: make(chan struct{})}
@@ -88,7 +108,7 @@ func (t *turn) hasten() {
 }
 
 func newLane(most int, now func() time.Time) *lane {
-	l := &lane{now: now, most: most, freed: make(chan struct{}, 1), failing: map[string]time.Time{}}
+	l := &lane{now: now, most: most, freed: make(chan struct{}, 1), failing: map[string]failing{}}
 	l.allowed = l.ceiling()
 	return l
 }
@@ -102,11 +122,11 @@ func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 	t.at.Store(l)
 	l.mu.Lock()
 	switch {
-	case t.asked.Load():
-		l.asking = append(l.asking, t)
-	case l.restsFor(t.grant, 0):
+	case l.crowded(t.grant, t.asked.Load()), !t.asked.Load() && l.restsFor(t.grant, 0):
 		l.mu.Unlock()
 		return nil, errResting
+	case t.asked.Load():
+		l.asking = append(l.asking, t)
 	default:
 		l.waiting = append(l.waiting, t)
 	}
@@ -128,29 +148,42 @@ func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 	if t.err != nil {
 		return nil, t.err
 	}
-	return l.leaving(t.unasked), nil
+	return l.leaving(t.place), nil
 }
 
 // try takes a turn for an automatic call if one is free now, behind those who wait. left is how long the grant's access token lives.
 func (l *lane) try(grant string, left time.Duration) (leave func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.restsFor(grant, left) || len(l.asking)+len(l.waiting) > 0 || !l.free() {
+	if l.restsFor(grant, left) || l.crowded(grant, false) || len(l.asking)+len(l.waiting) > 0 || !l.free() {
 		return nil, false
 	}
-	l.busy++
-	l.unasked++
-	return l.leaving(true), true
+	return l.leaving(l.begin(grant, true)), true
 }
 
-func (l *lane) leaving(unasked bool) func() {
+// begin takes a place for a call; l.mu is held.
+func (l *lane) begin(grant string, unasked bool) place {
+	p := place{unasked, l.failing[grant].ill}
+	l.count(p, 1)
+	return p
+}
+
+// count adds n calls of a kind to those that run; l.mu is held.
+func (l *lane) count(p place, n int) {
+	l.busy += n
+	if p.unasked {
+		l.unasked += n
+	}
+	if p.ill {
+		l.ailments += n
+	}
+}
+
+func (l *lane) leaving(p place) func() {
 	return sync.OnceFunc(func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.busy--
-		if unasked {
-			l.unasked--
-		}
+		l.count(p, -1)
 		l.admit()
 		l.signal()
 	})
@@ -158,23 +191,28 @@ func (l *lane) leaving(unasked bool) func() {
 
 // admit gives turns to those who wait, as many as there are; l.mu is held.
 func (l *lane) admit() {
+	come := func(t *turn, unasked bool) {
+		if t.err == nil {
+			t.place = l.begin(t.grant, unasked)
+		}
+		close(t.come)
+	}
 	for len(l.asking) > 0 && l.busy < l.most {
-		l.busy++
-		close(l.asking[0].come)
+		t := l.asking[0]
+		if l.crowded(t.grant, true) {
+			t.err = errResting
+		}
+		come(t, false)
 		l.asking = l.asking[1:]
 	}
 	for len(l.waiting) > 0 {
-		if t := l.waiting[0]; l.restsFor(t.grant, 0) {
+		t := l.waiting[0]
+		if l.restsFor(t.grant, 0) || l.crowded(t.grant, false) {
 			t.err = errResting
-			close(t.come)
-		} else if l.free() {
-			l.busy++
-			l.unasked++
-			t.unasked = true
-			close(t.come)
-		} else {
+		} else if !l.free() {
 			return
 		}
+		come(t, true)
 		l.waiting = l.waiting[1:]
 	}
 }
@@ -215,7 +253,33 @@ func (l *lane) resting() bool { return l.now().Before(l.restsTo) }
 
 // restsFor says whether a grant is to leave the provider alone whose access token lives for left; 0: somebody waits. l.mu is held.
 func (l *lane) restsFor(grant string, left time.Duration) bool {
-	return l.resting() && (l.only == "" || l.only == grant || !l.now().Add(left).Before(l.restsTo))
+	switch {
+	case !l.resting():
+		return false
+	case !l.now().Add(left).Before(l.restsTo):
+		return true
+	case l.only != "":
+		return l.only == grant
+	}
+	return !l.probes() || l.unasked > 0 || l.fails(grant)
+}
+
+// probes says whether a rest that several have made necessary lets somebody through; l.mu is held.
+func (l *lane) probes() bool { return !l.limited && l.now().Sub(l.failedAt) >= probeGap }
+
+// fails says whether a grant's latest call failed lately; l.mu is held.
+func (l *lane) fails(grant string) bool {
+	latest, is := l.failing[grant]
+	return is && l.now().Sub(latest.at) <= failingFor
+}
+
+// crowded says whether calls for grants that are ill by themselves have all the places that there are for them; l.mu is held.
+func (l *lane) crowded(grant string, asked bool) bool {
+	room := max(1, l.most/4)
+	if asked {
+		room = max(1, l.most/2)
+	}
+	return l.failing[grant].ill && l.ailments >= room
 }
 
 // ailing tells what is wrong with the provider, and until when it rests for a grant whose access token lives for left: zero when it
@@ -229,6 +293,13 @@ func (l *lane) ailing(grant string, left time.Duration) (why Failure, until time
 	return l.why, until, (l.only == "" || l.only == grant) && (l.resting() || l.failures >= ailsAfter)
 }
 
+// waits says whether an automatic call for a grant has to wait for those of others like it, and for no turn.
+func (l *lane) waits(grant string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.crowded(grant, false)
+}
+
 // rests says whether there are no turns now for automatic calls, for a grant whose access token lives for left.
 func (l *lane) rests(grant string, left time.Duration) bool {
 	l.mu.Lock()
@@ -236,11 +307,11 @@ func (l *lane) rests(grant string, left time.Duration) bool {
 	return l.restsFor(grant, left)
 }
 
-// doubted says until when the provider rests on the word of one grant; ok is false when it does not.
+// doubted says until when the provider rests in a way that lets some through; ok is false when it does not.
 func (l *lane) doubted() (until time.Time, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.restsTo, l.resting() && l.only != ""
+	return l.restsTo, l.resting() && (l.only != "" || l.probes())
 }
 
 // report learns how the provider is from the call for a grant whose turn came at turnAt, and which somebody asked for, or nobody did.
@@ -250,17 +321,20 @@ func (l *lane) report(grant string, turnAt time.Time, asked bool, refusal *Provi
 	defer l.signal()
 	if refusal == nil || !ails(refusal) {
 		delete(l.failing, grant)
-		l.failures, l.restsTo, l.only = 0, time.Time{}, ""
+		l.failures, l.restsTo, l.only, l.servedAt = 0, time.Time{}, "", l.now()
 		l.allowed = min(2*l.allowed, l.ceiling())
 		l.admit()
 		return
 	}
 	now := l.now()
-	if again := l.failsAgain(grant, now); again && asked {
-		return
-	}
 	limit := refusal.RetryAfter > 0 &&
 		(refusal.Failure.Status == http.StatusTooManyRequests || refusal.Failure.Status == http.StatusServiceUnavailable)
+	before, again := l.failing[grant], l.fails(grant)
+	ill := again && (before.ill || l.servedAt.After(before.at))
+	l.noteFailing(grant, failing{now, ill})
+	if again && asked || ill && !limit {
+		return
+	}
 	switch {
 	case l.failures == 0, now.Sub(l.failedAt) > maxRetryAfter, limit && !l.limited:
 		l.only = grant // what others have met is over, or was something else
@@ -300,16 +374,14 @@ func (l *lane) report(grant string, turnAt time.Time, asked bool, refusal *Provi
 	l.admit()
 }
 
-// failsAgain notes that a grant fails now, and says whether it was failing already; l.mu is held.
-func (l *lane) failsAgain(grant string, now time.Time) bool {
-	at, is := l.failing[grant]
+// noteFailing remembers that a grant fails now; l.mu is held.
+func (l *lane) noteFailing(grant string, latest failing) {
 	if len(l.failing) >= mostFailing {
-		maps.DeleteFunc(l.failing, func(_ string, at time.Time) bool { return now.Sub(at) > failingFor })
+		maps.DeleteFunc(l.failing, func(_ string, f failing) bool { return latest.at.Sub(f.at) > failingFor })
 	}
-	if len(l.failing) < mostFailing || is {
-		l.failing[grant] = now
+	if _, is := l.failing[grant]; is || len(l.failing) < mostFailing {
+		l.failing[grant] = latest
 	}
-	return is && now.Sub(at) <= failingFor
 }
 
 // ails says whether a failure is likely to meet everybody, not only this grant.

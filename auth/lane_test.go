@@ -228,40 +228,6 @@ func TestTheLimitOfOneAfterFailuresOfOthers(t *testing.T) {
 	}
 }
 
-// Programs that ask again and again for grants which the provider always fails keep nobody else from it.
-func TestWhoFailsAgainAndAgainIsNoReasonToRest(t *testing.T) {
-	t.Parallel()
-	for name, every := range map[string]time.Duration{"often": 3 * time.Second, "now and then": 12 * time.Second} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				l := newLane(16, time.Now)
-				down := &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 500}}
-				renewed, longest := time.Now(), time.Duration(0)
-				for began := time.Now(); time.Since(began) < 20*time.Minute; time.Sleep(time.Second) {
-					for i, grant := range []string{"alice", "bob", "carol"} {
-						if (time.Since(began)+time.Duration(i)*every/3)%every == 0 {
-							l.report(grant, time.Now(), true, down)
-						}
-					}
-					if time.Since(renewed) < 30*time.Second {
-						continue
-					}
-					if leave, ok := l.try("well", time.Minute); ok {
-						l.report("well", time.Now(), false, nil)
-						leave()
-						renewed = time.Now()
-					}
-					longest = max(longest, time.Since(renewed))
-				}
-				if longest > 35*time.Second {
-					t.Errorf("who is well is not renewed for %v", longest)
-				}
-			})
-		})
-	}
-}
-
 // Calls that were under way together fail together, and say no more than one.
 func TestFailuresTogetherAreOne(t *testing.T) {
 	t.Parallel()

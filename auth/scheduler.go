@@ -96,7 +96,7 @@ func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger
 	list = slices.Clone(list)
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) //nolint:gosec // nothing secret depends on it
 	for _, c := range list {
-		if _, is := t.begun[c.ID]; is {
+		if _, is := t.begun[c.ID]; is || t.lane.waits(c.ID) {
 			continue
 		}
 		leave, ok := t.turn(ctx, c.ID)
@@ -173,8 +173,8 @@ func (t *tender) turn(ctx context.Context, id string) (leave func(), ok bool) {
 	return nil, false
 }
 
-// left is how long a grant's access token lives, where that decides: while the provider rests on the word of one grant. Elsewhere, and
-// for a grant that cannot be read, it is as long as such a rest may be.
+// left is how long a grant's access token lives, where that decides: while the provider rests, and lets some through. Elsewhere, and for a
+// grant that cannot be read, it is as long as such a rest may be.
 func (t *tender) left(ctx context.Context, id string) time.Duration {
 	if _, doubted := t.lane.doubted(); doubted {
 		if g, err := t.Vault.Get(ctx, id); err == nil {
