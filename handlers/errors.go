@@ -125,7 +125,7 @@ func (a *app) failed(err error, c echo.Context) {
 		retryAfter(c, storageRetryAfter)
 	}
 	path := c.Request().URL.Path
-	forPrograms := isAPI(path) && path != triggerRoute && path != rotationsRoute || path == eventsRoute && !isHTMX(c)
+	forPrograms := isAPI(path) && path != triggerRoute && path != rotationsRoute || path == EventsRoute && !isHTMX(c)
 	var answer error
 	switch words := (views.Problem{Title: p.title, Next: p.next}); {
 	case isHTMX(c) && path == triggerRoute && asksToRenew(c):

@@ -125,7 +125,7 @@ func (a *app) routes() *echo.Echo {
 
 	e.POST(triggerRoute, a.triggerRenewToken, renew)
 	e.POST(renewRoute, a.renewToken, renew)
-	e.GET(eventsRoute, a.events)
+	e.GET(EventsRoute, a.events)
 
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/api/session", a.session)
@@ -150,8 +150,10 @@ const (
 	triggerRoute   = "/api/trigger-renew-token"
 	renewRoute     = "/api/renew-token"
 	rotationsRoute = "/api/rotations"
-	eventsRoute    = "/events"
 )
+
+// EventsRoute is where requests last as long as their page is open.
+const EventsRoute = "/events"
 
 // routed goes on with what the router has found.
 func routed(c echo.Context) error { return c.Handler()(c) }

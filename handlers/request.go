@@ -98,7 +98,7 @@ func (a *app) arrival(next http.Handler) http.Handler {
 		}
 		w.Header()[requestIDHeader] = []string{known.id}
 		ctx := session.NewContext(known)
-		if r.URL.Path == eventsRoute || len(r.Header[unattendedHeader]) > 0 {
+		if r.URL.Path == EventsRoute || len(r.Header[unattendedHeader]) > 0 {
 			session.FromContext(ctx).Passive = true
 		}
 		if a.Tracer == nil || strings.HasPrefix(r.URL.Path, "/static/") || isHealth(r.URL.Path) {

@@ -23,7 +23,7 @@ func (a *app) returnPath(text string) string {
 
 // isNoPage says that a path is of a route that is not to be looked at by itself, or of none of Keyturn's own.
 func (a *app) isNoPage(clean string) bool {
-	for _, prefix := range []string{"/auth", renewRoute, triggerRoute, eventsRoute, "/static", "/healthz", "/readyz", "/dashboard/", a.DevPrefix} {
+	for _, prefix := range []string{"/auth", renewRoute, triggerRoute, EventsRoute, "/static", "/healthz", "/readyz", "/dashboard/", a.DevPrefix} {
 		under := strings.TrimSuffix(prefix, "/") + "/"
 		if prefix != "" && (clean == prefix || strings.HasPrefix(clean, under)) {
 			return true

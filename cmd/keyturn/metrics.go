@@ -97,9 +97,6 @@ func (m *metrics) called(provider string, took time.Duration) {
 	m.calls.WithLabelValues(provider).Observe(took.Seconds())
 }
 
-// eventsRoute is where requests last as long as their page is open.
-const eventsRoute = "/events"
-
 // Request implements handlers.Meter.
 func (m *metrics) Request(method, route string, status int, took time.Duration) {
 	kind := answerKind{method, route, status}
@@ -122,7 +119,7 @@ func (m *metrics) series(kind answerKind) (series answerSeries) {
 		route = "none"
 	}
 	series.count = m.requests.WithLabelValues(kind.method, route, strconv.Itoa(kind.status))
-	if route != eventsRoute {
+	if route != handlers.EventsRoute {
 		series.seconds = m.requestSeconds.WithLabelValues(kind.method, route)
 	}
 	m.mu.Lock()
