@@ -72,15 +72,7 @@ type Vault interface {
 	// Concerned lists grants that a provider means by a session of its own, at most limit, whether or not their sessions here live.
 	// Only their ID and SessionHash are filled.
 	Concerned(ctx context.Context, at ProviderSession, limit int) ([]*Grant, error)
-	// Used says whether Use has been told of what the fingerprint names, and until is not over.
-	Used(ctx context.Context, fingerprint string) (bool, error)
-	// Use remembers until then that what is good once has been used: a logout token, a state, a grant that a new sign-in has
-	// replaced, the former name of a session, or the turn of a request. Of several that tell of the same, first is true for one only.
-	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
-	// Keep has what Use was told of remembered until then, if it still is; kept is false when it is not.
-	Keep(ctx context.Context, fingerprint string, until time.Time) (kept bool, err error)
-	// Unuse forgets what Use was told of, which may be used again.
-	Unuse(ctx context.Context, fingerprint string) error
+	Uses
 
 	// Due lists grants of a provider that are due at now, have a live session and no lease, the longest due first, at
 	// most limit, and only those that follow after, which is zero for the first. Among them are grants whose token set
@@ -109,6 +101,19 @@ type Vault interface {
 	// History lists the newest renewals of a grant, newest first, at most limit, those older than the record before
 	// when before is not 0.
 	History(ctx context.Context, id string, before int64, limit int) ([]Renewal, error)
+}
+
+// Uses remembers what is good once, or holds for a while, for all processes that share the vault: a logout token, a state, a grant that a
+// new sign-in has replaced, the former name of a session, one that is about to end, or the turn of a request.
+type Uses interface {
+	// Used says whether Use has been told of what the fingerprint names, and until is not over.
+	Used(ctx context.Context, fingerprint string) (bool, error)
+	// Use remembers until then that it has been used. Of several that tell of the same, first is true for one only.
+	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
+	// Keep has what Use was told of remembered until then, if it still is; kept is false when it is not.
+	Keep(ctx context.Context, fingerprint string, until time.Time) (kept bool, err error)
+	// Unuse forgets what Use was told of, which may be used again.
+	Unuse(ctx context.Context, fingerprint string) error
 }
 
 // Journal is a Vault that is asked what other processes did.

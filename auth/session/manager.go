@@ -26,7 +26,7 @@ type Sealer interface {
 // Options are what a Manager is made of.
 type Options struct {
 	Store    Store
-	Marks    Marks
+	Marks    auth.Uses
 	Sealer   Sealer
 	Lifetime time.Duration // absolute
 	Secure   bool          // the site is served over https
@@ -39,7 +39,7 @@ type Options struct {
 type Manager struct {
 	scs    *scs.SessionManager
 	store  Store
-	marks  Marks
+	marks  auth.Uses
 	sealer Sealer
 	now    func() time.Time
 	locks  locks

@@ -7,14 +7,6 @@ import (
 	"time"
 )
 
-// Marks remembers names that are good for once, or for a while, for all who share the store. They are auth.Vault's.
-type Marks interface {
-	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
-	Used(ctx context.Context, fingerprint string) (bool, error)
-	Keep(ctx context.Context, fingerprint string, until time.Time) (kept bool, err error)
-	Unuse(ctx context.Context, fingerprint string) error
-}
-
 // renamedFor is how long a session's former name is remembered: a browser learns of the new one well before.
 const renamedFor = 10 * time.Second
 

@@ -59,7 +59,7 @@ func (s *memory) DeleteCtx(_ context.Context, hash string) error {
 	return nil
 }
 
-// Use implements session.Marks. Who is cut off learns nothing of what is done.
+// Use implements auth.Uses. Who is cut off learns nothing of what is done.
 func (s *memory) Use(ctx context.Context, mark string, until time.Time) (first bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
