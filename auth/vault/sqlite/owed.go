@@ -10,9 +10,6 @@ import (
 	"keyturn/auth/vault"
 )
 
-// beside is the row that a write changes which concerns neither grants nor sessions.
-var beside key
-
 var selectOwing = vault.SelectOwing("?1", "?2")
 
 // takeOwed takes the one of a provider, ?3, whose turn came the longest ago, or else one that was put off before the clock was set back: see
@@ -45,7 +42,7 @@ func (db *DB) Owe(ctx context.Context, gone *auth.Grant, wait time.Duration) err
 		_, err := tx.Exec(`INSERT INTO owed_revocations (`+vault.OwedColumns+`) VALUES (?,?,?,?,?,?)`, gone.ID, gone.Identity.Provider,
 			gone.Identity.Subject, sealed, vault.Micros(now), vault.Micros(now.Add(wait)))
 		return err
-	}, beside)
+	}, elsewhere)
 }
 
 // Owing implements auth.Vault.
@@ -68,7 +65,7 @@ func (db *DB) TakeOwed(ctx context.Context, provider string, wait time.Duration,
 			list = append(list, owed)
 		}
 		return nil
-	}, beside)
+	}, elsewhere)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +77,7 @@ func (db *DB) PutOff(ctx context.Context, id string, wait time.Duration) error {
 	return db.inLightTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`UPDATE owed_revocations SET next_try = ? WHERE id = ?`, vault.Micros(db.Now().Add(wait)), id)
 		return err
-	}, beside)
+	}, elsewhere)
 }
 
 // Settle implements auth.Vault. Should it be lost with the machine, the tokens are revoked twice.
@@ -88,5 +85,5 @@ func (db *DB) Settle(ctx context.Context, id string) error {
 	return db.inLightTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`DELETE FROM owed_revocations WHERE id = ?`, id)
 		return err
-	}, beside)
+	}, elsewhere)
 }
