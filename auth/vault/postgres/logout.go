@@ -2,10 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"fmt"
-	"time"
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
@@ -19,47 +15,4 @@ func (db *DB) Concerned(ctx context.Context, at auth.ProviderSession, limit int)
 	}
 	return many(ctx, db, vault.ScanConcerned, `SELECT id, session_hash FROM grants
 		WHERE provider = $1 AND subject = $2 AND ($3 = '' OR sid IN ($3, '')) LIMIT $4`, at.Provider, at.Subject, at.SID, limit)
-}
-
-// Used implements auth.Vault.
-func (db *DB) Used(ctx context.Context, fingerprint string) (used bool, err error) {
-	err = db.one(ctx, into(&used), `SELECT EXISTS (SELECT 1 FROM used_tokens WHERE fingerprint = $1 AND expires_at > $2)`,
-		fingerprint, vault.Micros(db.Now()))
-	if err != nil {
-		return false, fmt.Errorf("look for a used token: %w", err)
-	}
-	return used, nil
-}
-
-// Use implements auth.Vault.
-func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error) {
-	var written string
-	err = db.one(ctx, into(&written), `INSERT INTO used_tokens (fingerprint, expires_at) VALUES ($1, $2)
-		ON CONFLICT (fingerprint) DO UPDATE SET expires_at = excluded.expires_at WHERE used_tokens.expires_at <= $3
-		RETURNING fingerprint`, fingerprint, vault.Micros(until), vault.Micros(db.Now()))
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("remember a used token: %w", err)
-	}
-	return true, nil
-}
-
-// Keep implements auth.Vault.
-func (db *DB) Keep(ctx context.Context, fingerprint string, until time.Time) (kept bool, err error) {
-	n, err := db.exec(ctx, `UPDATE used_tokens SET expires_at = $2 WHERE fingerprint = $1 AND expires_at > $3`,
-		fingerprint, vault.Micros(until), vault.Micros(db.Now()))
-	if err != nil {
-		return false, fmt.Errorf("remember a used token for longer: %w", err)
-	}
-	return n > 0, nil
-}
-
-// Unuse implements auth.Vault.
-func (db *DB) Unuse(ctx context.Context, fingerprint string) error {
-	if _, err := db.exec(ctx, `DELETE FROM used_tokens WHERE fingerprint = $1`, fingerprint); err != nil {
-		return fmt.Errorf("forget a used token: %w", err)
-	}
-	return nil
 }

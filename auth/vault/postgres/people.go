@@ -38,6 +38,16 @@ func (db *DB) All(ctx context.Context, whose auth.Person, after string, limit in
 		FROM grants WHERE id > $1`+person+` ORDER BY id LIMIT $2`, args...)
 }
 
+// Beyond implements auth.Vault. Most people have few grants, and those are only counted, in the index.
+func (db *DB) Beyond(ctx context.Context, provider, subject string, keep, limit int) ([]*auth.Grant, error) {
+	n, err := db.count(ctx, `SELECT count(*) FROM grants WHERE provider = $1 AND subject = $2`, provider, subject)
+	if err != nil || n <= int64(keep) {
+		return nil, err
+	}
+	return many(ctx, db, vault.ScanConcerned, `SELECT id, session_hash FROM grants WHERE provider = $1 AND subject = $2
+		ORDER BY created_at DESC, id LIMIT $3 OFFSET $4`, provider, subject, limit, keep)
+}
+
 // SessionValues lists the data of sessions that hold any values: a sign-in under way, for one.
 func (db *DB) SessionValues(ctx context.Context) ([][]byte, error) {
 	return many(ctx, db, vault.ScanData, `SELECT data FROM sessions WHERE position('\x7b'::bytea IN data) > 0`)

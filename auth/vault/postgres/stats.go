@@ -4,19 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"keyturn/auth"
 	"keyturn/auth/vault"
 )
-
-// Beyond implements auth.Vault. Most people have few grants, and those are only counted, in the index.
-func (db *DB) Beyond(ctx context.Context, provider, subject string, keep, limit int) ([]*auth.Grant, error) {
-	n, err := db.count(ctx, `SELECT count(*) FROM grants WHERE provider = $1 AND subject = $2`, provider, subject)
-	if err != nil || n <= int64(keep) {
-		return nil, err
-	}
-	return many(ctx, db, vault.ScanConcerned, `SELECT id, session_hash FROM grants WHERE provider = $1 AND subject = $2
-		ORDER BY created_at DESC, id LIMIT $3 OFFSET $4`, provider, subject, limit, keep)
-}
 
 // censusExact is up to how many rows a census counts. Beyond, PostgreSQL's own estimate is good enough: a count would read them all.
 const censusExact = 200_000

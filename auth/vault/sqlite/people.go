@@ -45,6 +45,16 @@ func (db *DB) All(ctx context.Context, whose auth.Person, after string, limit in
 		FROM `+from+` ORDER BY id LIMIT ?`, args...)
 }
 
+// Beyond implements auth.Vault. Most people have few grants, and those are only counted, in the index.
+func (db *DB) Beyond(ctx context.Context, provider, subject string, keep, limit int) ([]*auth.Grant, error) {
+	n, err := db.count(ctx, `SELECT count(*) FROM grants INDEXED BY grants_person WHERE provider = ? AND subject = ?`, provider, subject)
+	if err != nil || n <= int64(keep) {
+		return nil, err
+	}
+	return many(ctx, db, vault.ScanConcerned, selectConcerned+` INDEXED BY grants_person WHERE provider = ? AND subject = ?
+		ORDER BY created_at DESC, id LIMIT ? OFFSET ?`, provider, subject, limit, keep)
+}
+
 // SessionValues lists the data of sessions that hold any values: a sign-in under way, for one.
 func (db *DB) SessionValues(ctx context.Context) ([][]byte, error) {
 	return many(ctx, db, vault.ScanData, `SELECT data FROM sessions WHERE instr(data, x'7B') > 0`)

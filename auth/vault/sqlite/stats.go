@@ -5,19 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 
-	"keyturn/auth"
 	"keyturn/auth/vault"
 )
-
-// Beyond implements auth.Vault. Most people have few grants, and those are only counted, in the index.
-func (db *DB) Beyond(ctx context.Context, provider, subject string, keep, limit int) ([]*auth.Grant, error) {
-	n, err := db.count(ctx, `SELECT count(*) FROM grants INDEXED BY grants_person WHERE provider = ? AND subject = ?`, provider, subject)
-	if err != nil || n <= int64(keep) {
-		return nil, err
-	}
-	return many(ctx, db, vault.ScanConcerned, selectConcerned+` INDEXED BY grants_person WHERE provider = ? AND subject = ?
-		ORDER BY created_at DESC, id LIMIT ? OFFSET ?`, provider, subject, limit, keep)
-}
 
 // Census counts what there is. It reads an index from its one end to the other: not for every request.
 func (db *DB) Census(ctx context.Context) (c vault.Census, err error) {
