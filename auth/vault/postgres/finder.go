@@ -129,7 +129,7 @@ func (db *DB) find(ctx context.Context, hash string) (*found, error) {
 // run runs a search, and answers it.
 func (db *DB) run(s *search) {
 	s.err = db.queued(context.Background(), func(ctx context.Context) error {
-		return db.use(ctx, func(ctx context.Context) (err error) {
+		return db.bounded(ctx, func(ctx context.Context) (err error) {
 			s.list, err = db.lookFor(ctx, s.hashes)
 			return err
 		})

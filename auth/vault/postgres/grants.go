@@ -163,7 +163,7 @@ func (db *DB) yield(ctx context.Context, id, owner string) error {
 // promptly runs a statement that waits for others' locks for leaseWait at most. When it does, or takes as long otherwise, that is an outage.
 func (db *DB) promptly(ctx context.Context, queue func(*pgx.Batch)) error {
 	began := time.Now()
-	err := db.use(ctx, func(ctx context.Context) error {
+	err := db.bounded(ctx, func(ctx context.Context) error {
 		both := &pgx.Batch{} // is one transaction
 		both.Queue(`SELECT set_config('lock_timeout', $1, true)`, fmt.Sprint(leaseWait.Milliseconds()))
 		queue(both)

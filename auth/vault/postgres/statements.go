@@ -21,10 +21,10 @@ const afterStart = 6 * time.Second
 // queueWait is how long a read may wait for its turn while the database is well. Otherwise it is statementWait.
 const queueWait = 8 * time.Second
 
-// use runs something at the database within statementWait. It goes on when the caller hangs up, because the driver would
+// bounded runs something at the database within statementWait. It goes on when the caller hangs up, because the driver would
 // close the connection; the caller's deadline holds. Connections may have gone dead without a word when something takes too long for the
 // first time, or while nobody else had an answer either: they are not waited for one by one.
-func (db *DB) use(ctx context.Context, run func(context.Context) error) error {
+func (db *DB) bounded(ctx context.Context, run func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func unwritable(err error) bool {
 
 // exec runs one statement, which is a transaction of its own, and says how many rows it met.
 func (db *DB) exec(ctx context.Context, statement string, args ...any) (n int64, err error) {
-	err = db.use(ctx, func(ctx context.Context) error {
+	err = db.bounded(ctx, func(ctx context.Context) error {
 		tag, err := db.pool.Exec(ctx, statement, args...)
 		n = tag.RowsAffected()
 		return err
@@ -150,7 +150,7 @@ func (db *DB) exec(ctx context.Context, statement string, args ...any) (n int64,
 
 // one reads one row; sql.ErrNoRows when there is none.
 func (db *DB) one(ctx context.Context, read func(vault.Row) error, statement string, args ...any) error {
-	return db.use(ctx, func(ctx context.Context) error { return read(db.pool.QueryRow(ctx, statement, args...)) })
+	return db.bounded(ctx, func(ctx context.Context) error { return read(db.pool.QueryRow(ctx, statement, args...)) })
 }
 
 // into is a reader of one row's columns.
@@ -163,7 +163,7 @@ func many[T any](
 	ctx context.Context, db *DB, read func(vault.Rows) ([]T, error), statement string, args ...any,
 ) (list []T, err error) {
 	err = db.queued(ctx, func(ctx context.Context) error {
-		return db.use(ctx, func(ctx context.Context) error {
+		return db.bounded(ctx, func(ctx context.Context) error {
 			rows, err := db.pool.Query(ctx, statement, args...)
 			if err != nil {
 				return err
