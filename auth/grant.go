@@ -152,10 +152,10 @@ const (
 // State is what a grant is good for at a moment.
 type State string
 
-// The states of spec section 4.
+// The states. A refused grant's access token is used until it expires.
 const (
 	StateFresh       State = "fresh"
-	StateDue         State = "due"
+	StateDue         State = "due" // valid, and a renewal is due or running
 	StateExpired     State = "expired"
-	StateNeedsSignIn State = "needs_sign_in"
+	StateNeedsSignIn State = "needs_sign_in" // expired, and cannot be renewed
 )

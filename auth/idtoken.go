@@ -13,7 +13,7 @@ const (
 	maxAtOnce    = 16 << 10 // bytes of an id token; a larger one takes its time
 )
 
-// finding is what the verification of a pending id token found (spec section 5.1, last paragraph).
+// finding is what the verification of a pending id token found.
 type finding struct {
 	token  Secret
 	claims map[string]any

@@ -45,7 +45,7 @@ func (f Failure) endsToken() bool {
 }
 
 // judge reads a failure by the error code, not by the status: GitHub answers errors with 200, Auth0 invalid_grant with
-// 403 (spec section 5.1). invalidRequests counts the invalid_request answers before this one.
+// 403. invalidRequests counts the invalid_request answers before this one.
 func judge(f Failure, invalidRequests int) verdict {
 	if f.endsToken() {
 		return verdict{outcome: OutcomeRefused, party: PartyPerson}

@@ -146,9 +146,9 @@ func (r *Rotator) adopt(ctx context.Context, id string) (Result, error) {
 	return Result{View: View{Grant: g}, Outcome: g.Standing.Outcome, Failure: g.Standing.Failure}, nil
 }
 
-// present calls the token endpoint: once, and once more when nobody can know what became of the first call (spec
-// promise 6) or the provider refused the scope parameter. The mark in the vault comes before the call, so that whoever
-// comes after a crash knows.
+// present calls the token endpoint: once, and once more when nobody can know whether the provider took the refresh
+// token, or when it refused the scope parameter. The mark in the vault comes before the call, so that whoever comes after
+// a crash knows.
 func (r *Rotator) present(ctx context.Context, a *attempt) (Answer, error) {
 	for withScope := true; ; a.marked = false {
 		if !a.marked {

@@ -12,7 +12,7 @@ import (
 	"keyturn/views"
 )
 
-// updateWord is what the article's button sends, as a query parameter or a header named query.
+// updateWord is what asks for a renewal now, due or not, as a query parameter or a header named query.
 const updateWord = "update-token-data"
 
 // triggerAnswer is what a program gets from POST /api/trigger-renew-token.

@@ -11,7 +11,7 @@ import (
 	"keyturn/auth/provider/scripted"
 )
 
-// client_credentials is what the article's route does: client id, secret and audience.
+// A renewal by client_credentials (RFC 6749 section 4.4) sends the client id, the secret and the audience, and no refresh token.
 func TestClientCredentials(t *testing.T) {
 	t.Parallel()
 	var refuses atomic.Bool

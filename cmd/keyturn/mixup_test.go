@@ -183,7 +183,7 @@ func TestForeignWordsAreShortPlainText(t *testing.T) {
 	}
 }
 
-// Spec section 5.1, last paragraph: the grant ends at once, and nothing of it or of the other identity is shown any more.
+// The grant ends at once, and nothing of it or of the other identity is shown any more.
 func TestARenewalThatBringsSomebodyElsesTokens(t *testing.T) {
 	t.Parallel()
 	idp, p := atScripted(t, func(idp *scripted.Provider) {

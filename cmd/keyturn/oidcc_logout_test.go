@@ -309,7 +309,7 @@ func TestAProviderEndsTheRightSessions(t *testing.T) {
 	}
 }
 
-// Promise 10 of the specification: the tokens of a renewal that was under way are revoked as well.
+// Ending wins: the tokens of a renewal that was under way are revoked as well.
 func TestAProviderEndsASessionThatIsBeingRenewed(t *testing.T) {
 	t.Parallel()
 	began, goOn := make(chan bool, 1), make(chan bool)
