@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,7 +36,7 @@ func newBrand(config Config, options Options) (Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.Label = orElse(config.Label, entry.label)
+	config.Label = cmp.Or(config.Label, entry.label)
 	if len(config.Scopes) == 0 {
 		config.Scopes, config.narrow = entry.scopes, true
 	}
@@ -219,8 +220,8 @@ func (b *brand) params(prompt, loginHint string) map[string]string {
 	set := map[string]string{}
 	maps.Copy(set, b.entry.params)
 	maps.Copy(set, b.config.AuthParams)
-	set["prompt"], set["audience"] = orElse(prompt, set["prompt"]), orElse(b.config.Audience, set["audience"])
-	set["login_hint"] = orElse(loginHint, set["login_hint"])
+	set["prompt"], set["audience"] = cmp.Or(prompt, set["prompt"]), cmp.Or(b.config.Audience, set["audience"])
+	set["login_hint"] = cmp.Or(loginHint, set["login_hint"])
 	if b.entry.scoped {
 		set["scope"] = strings.Join(b.config.Scopes, " ")
 	}
@@ -244,7 +245,7 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	if callback.Has("denied") || callback.Get("openid.mode") == "cancel" { // as OAuth 1.0a and OpenID 2.0 say it
 		return auth.SignedIn{}, &SignInError{Code: "access_denied"}
 	}
-	if callback.Get(orElse(b.entry.proof, "code")) == "" {
+	if callback.Get(cmp.Or(b.entry.proof, "code")) == "" {
 		return auth.SignedIn{}, signInError("no_code", "the answer has neither a code nor an error")
 	}
 	if b.entry.check != nil {
@@ -287,7 +288,7 @@ func isProfileFailure(err error) bool {
 
 // identify says who signed in, by a token answer with the given members.
 func (b *brand) identify(ctx context.Context, s *brandSession, members map[string]any, answer auth.Answer) (auth.SignedIn, error) {
-	answer.Scope = orElse(answer.Scope, strings.Join(b.config.Scopes, " ")) // RFC 6749 section 5.1
+	answer.Scope = cmp.Or(answer.Scope, strings.Join(b.config.Scopes, " ")) // RFC 6749 section 5.1
 	inner, err := b.withTokens(s.Inner, members)
 	if err != nil {
 		return auth.SignedIn{}, err

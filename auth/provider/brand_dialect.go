@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,7 +125,7 @@ func plainError(members map[string]any) {
 	if !ok {
 		return
 	}
-	members["error"] = orElse(textOf(object, "type"), "error")
+	members["error"] = cmp.Or(textOf(object, "type"), "error")
 	members["error_description"] = textOf(object, "message")
 }
 
@@ -154,7 +155,7 @@ func numbered(members map[string]any, code, message string, stands map[string]st
 	if members[code] == nil || number == "0" {
 		return
 	}
-	members["error"] = orElse(stands[number], code+"_"+number)
+	members["error"] = cmp.Or(stands[number], code+"_"+number)
 	members["error_description"] = number + " " + textOf(members, message)
 }
 
@@ -183,7 +184,7 @@ func listed() dialect {
 		list, _ := members["errors"].([]any)
 		for _, one := range list {
 			object, _ := one.(map[string]any)
-			code := orElse(textOf(object, "errorType"), textOf(object, "code"))
+			code := cmp.Or(textOf(object, "errorType"), textOf(object, "code"))
 			switch textOf(object, "resource") {
 			case "RefreshToken":
 				code = invalidGrant

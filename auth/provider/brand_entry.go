@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"net/url"
@@ -128,7 +129,7 @@ func at(url string) func(extras) string { return func(extras) string { return ur
 
 // under is a path below the address in the setting base_url, or below the given one.
 func under(address, path string) func(extras) string {
-	return func(e extras) string { return base(orElse(e["base_url"], address)) + path }
+	return func(e extras) string { return base(cmp.Or(e["base_url"], address)) + path }
 }
 
 // base is an address as people write it, with or without a scheme and a slash at its end.
@@ -143,13 +144,6 @@ func base(address string) string {
 // host is a domain as people write it, with or without a scheme.
 func host(domain string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(domain, "https://"), "http://"), "/")
-}
-
-func orElse(value, otherwise string) string {
-	if value != "" {
-		return value
-	}
-	return otherwise
 }
 
 // origin stands in an identity for the issuer that the brand does not name: its type, and the host of its token endpoint. It is stored: a

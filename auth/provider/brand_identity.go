@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -34,7 +35,7 @@ func (b *brand) signedIn(user goth.User, answer auth.Answer) (auth.SignedIn, err
 	identity := auth.Identity{
 		Provider: b.config.Name, Issuer: b.entry.origin(b.config), Subject: subject, Claims: auth.WithoutSecrets(user.RawData, secrets...),
 	}
-	if name := orElse(strings.TrimSpace(user.Name), user.NickName); !auth.Holds(name, secrets...) {
+	if name := cmp.Or(strings.TrimSpace(user.Name), user.NickName); !auth.Holds(name, secrets...) {
 		identity.Name = name
 	}
 	if strings.Contains(user.Email, "@") && !b.entry.noEmail && !auth.Holds(user.Email, secrets...) {

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/url"
@@ -89,7 +90,7 @@ func (e brandEntry) checkExtras(set extras) error {
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		if !slices.Contains(own, name) {
 			return &SettingError{name, set[name], "is not used by " + e.label + "; allowed of such settings: " +
-				orElse(strings.Join(own, ", "), "none")}
+				cmp.Or(strings.Join(own, ", "), "none")}
 		}
 		if fits, allowed := extraRule(name); set[name] != "" && !fits(set[name]) {
 			return &SettingError{name, set[name], "cannot be used; allowed: " + allowed}

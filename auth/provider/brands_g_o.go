@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"github.com/markbates/goth"
 	"github.com/markbates/goth/providers/gitea"
 	"github.com/markbates/goth/providers/github"
@@ -36,7 +37,7 @@ func brandsGToO() map[string]brandEntry {
 		"gitea": {
 			label: "Gitea", public: true,
 			make: func(c Config) goth.Provider {
-				at := base(orElse(c.Extra["base_url"], "gitea.com"))
+				at := base(cmp.Or(c.Extra["base_url"], "gitea.com"))
 				return gitea.NewCustomisedURL(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL, at+"/login/oauth/authorize",
 					at+"/login/oauth/access_token", at+"/api/v1/user", c.Scopes...)
 			},
@@ -74,7 +75,7 @@ func brandsGToO() map[string]brandEntry {
 		"influxcloud": {
 			label: "InfluxCloud", make: influxcloudOf, takes: []string{"domain"}, auth: post, bearer: true,
 			tokenURL: func(e extras) string {
-				return "https://" + host(orElse(e["domain"], "cloud.influxdata.com")) + "/oauth/token"
+				return "https://" + host(cmp.Or(e["domain"], "cloud.influxdata.com")) + "/oauth/token"
 			},
 			renews: no,
 		},
@@ -125,7 +126,7 @@ func brandsGToO() map[string]brandEntry {
 			label: "Mastodon",
 			make: func(c Config) goth.Provider {
 				return mastodon.NewCustomisedURL(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL,
-					base(orElse(c.Extra["base_url"], "mastodon.social")), c.Scopes...)
+					base(cmp.Or(c.Extra["base_url"], "mastodon.social")), c.Scopes...)
 			},
 			takes: []string{"base_url"}, auth: post, pkce: true, scopes: []string{"read"},
 			tokenURL: under("mastodon.social", "/oauth/token"), revokeURL: under("mastodon.social", "/oauth/revoke"),
@@ -198,14 +199,14 @@ func githubOf(c Config) goth.Provider {
 
 // gitlabOf asks the API of today: goth's own default has been switched off.
 func gitlabOf(c Config) goth.Provider {
-	at := base(orElse(c.Extra["base_url"], "gitlab.com"))
+	at := base(cmp.Or(c.Extra["base_url"], "gitlab.com"))
 	return gitlab.NewCustomisedURL(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL,
 		at+"/oauth/authorize", at+"/oauth/token", at+"/api/v4/user", c.Scopes...)
 }
 
 // influxcloudOf takes the domain from the settings, where goth takes it from the environment.
 func influxcloudOf(c Config) goth.Provider {
-	at := "https://" + host(orElse(c.Extra["domain"], "cloud.influxdata.com"))
+	at := "https://" + host(cmp.Or(c.Extra["domain"], "cloud.influxdata.com"))
 	return influxcloud.NewCustomisedURL(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL,
 		at+"/oauth/authorize", at+"/oauth/token", at+"/api/v1/user", c.Scopes...)
 }
@@ -213,7 +214,7 @@ func influxcloudOf(c Config) goth.Provider {
 // larkID is the id that goth reads, or, where the application may not read that, the one it has for the person.
 func larkID(user goth.User) string {
 	data, _ := user.RawData["data"].(map[string]any)
-	return orElse(user.UserID, textOf(data, "open_id"))
+	return cmp.Or(user.UserID, textOf(data, "open_id"))
 }
 
 func oktaURL(path string) func(extras) string {

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -211,7 +212,7 @@ const (
 
 // paypalOf takes the address from the settings, where goth takes it from the environment.
 func paypalOf(c Config) goth.Provider {
-	at := base(orElse(c.Extra["base_url"], "www.paypal.com")) + paypalPath
+	at := base(cmp.Or(c.Extra["base_url"], "www.paypal.com")) + paypalPath
 	return paypal.NewCustomisedURL(c.ClientID, c.ClientSecret.Reveal(), c.CallbackURL,
 		at+"authorize", at+"tokenservice", at+"userinfo", c.Scopes...)
 }
@@ -223,7 +224,7 @@ func redditOf(c Config) goth.Provider {
 }
 
 func salesforceIssuer(e extras) string {
-	return "https://" + host(orElse(e["domain"], "login.salesforce.com"))
+	return "https://" + host(cmp.Or(e["domain"], "login.salesforce.com"))
 }
 
 func shopifyOf(c Config) goth.Provider {

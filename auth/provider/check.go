@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,7 +50,7 @@ var (
 func newReport() Report { return Report{Facts: []Fact{}, Wrong: []string{}, Mind: []string{}} }
 
 func (r *Report) fact(name, value string) {
-	r.Facts = append(r.Facts, Fact{name, orElse(value, "none")})
+	r.Facts = append(r.Facts, Fact{name, cmp.Or(value, "none")})
 }
 
 func (r *Report) wrong(format string, args ...any) {
@@ -314,5 +315,5 @@ func yesOrNo(b bool) string {
 }
 
 func orNotAnnounced(values []string) string {
-	return orElse(strings.Join(values, ", "), "not announced")
+	return cmp.Or(strings.Join(values, ", "), "not announced")
 }

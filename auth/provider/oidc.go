@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func (p *OIDC) ready(m *metadata) *metadata {
 		if m.keys == nil {
 			m.keys = newKeys(m.JWKSURL, p.documents, p.options.Now)
 		}
-		m.RevocationURL = orElse(m.RevocationURL, p.revocationURL)
+		m.RevocationURL = cmp.Or(m.RevocationURL, p.revocationURL)
 		config := &oidc.Config{ClientID: p.config.ClientID, SupportedSigningAlgs: m.algs, Now: p.options.Now, SkipIssuerCheck: true}
 		m.verifier = oidc.NewVerifier(m.Issuer, m.keys, config)
 		m.logoutVerifier = oidc.NewVerifier(m.Issuer, logoutKeys{m.keys}, config)
@@ -176,7 +177,7 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 	if err != nil {
 		return auth.SignedIn{}, exchangeError(err)
 	}
-	answer.Scope = orElse(answer.Scope, strings.Join(m.scopes(p.config), " ")) // RFC 6749 section 5.1: left out if as asked for
+	answer.Scope = cmp.Or(answer.Scope, strings.Join(m.scopes(p.config), " ")) // RFC 6749 section 5.1: left out if as asked for
 	identity, err := p.identify(ctx, m, s, answer)
 	if err != nil {
 		return auth.SignedIn{}, unused(answer, err)
@@ -260,7 +261,7 @@ func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) 
 // asAskedFor fills in what a renewal's answer leaves out of the scope: it is what was asked for (RFC 6749 section 5.1). If that was none,
 // only a refresh token says what it is.
 func asAskedFor(form url.Values, answer auth.Answer) auth.Answer {
-	answer.Scope = orElse(answer.Scope, form.Get("scope"))
+	answer.Scope = cmp.Or(answer.Scope, form.Get("scope"))
 	if answer.Anew = form.Get("grant_type") == string(auth.GrantClientCredentials); answer.Anew {
 		answer.ID = "" // of the client, and nobody's who is signed in
 	}

@@ -2,6 +2,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -245,7 +246,7 @@ type SignInError struct {
 
 // Error implements error.
 func (e *SignInError) Error() string {
-	if detail := orElse(e.Detail, e.Said); detail != "" {
+	if detail := cmp.Or(e.Detail, e.Said); detail != "" {
 		return e.Code + ": " + detail
 	}
 	return e.Code
