@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -192,7 +193,7 @@ func (r *response) redact(refusal *auth.ProviderError) {
 // post sends a form with the client's authentication. Its error is an *auth.ProviderError that says whether anything
 // was sent.
 func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*response, error) {
-	form = cloneValues(form)
+	form = maps.Clone(form)
 	if c.AuthMethod != ClientSecretBasic {
 		form.Set("client_id", c.ClientID)
 	}
@@ -278,12 +279,4 @@ func cause(err error) string {
 		err = inner
 	}
 	return clean(err.Error())
-}
-
-func cloneValues(form url.Values) url.Values {
-	clone := make(url.Values, len(form)+2)
-	for name, values := range form {
-		clone[name] = values
-	}
-	return clone
 }
