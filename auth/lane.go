@@ -221,13 +221,13 @@ func (l *lane) admit() {
 func (l *lane) withdraw(gone *turn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, queue := range []*[]*turn{&l.asking, &l.waiting} {
-		for i, t := range *queue {
-			if t == gone {
-				*queue = append((*queue)[:i:i], (*queue)[i+1:]...)
-				return true
-			}
-		}
+	if i := slices.Index(l.asking, gone); i >= 0 {
+		l.asking = slices.Delete(l.asking, i, i+1)
+		return true
+	}
+	if i := slices.Index(l.waiting, gone); i >= 0 {
+		l.waiting = slices.Delete(l.waiting, i, i+1)
+		return true
 	}
 	return false
 }
