@@ -4,48 +4,39 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+
+	"keyturn/auth/vault"
 )
 
 // Changes implements auth.Journal.
 func (db *DB) Changes(ctx context.Context, last int64) (grants []string, newest int64, err error) {
 	if last < 0 {
-		err := db.read.QueryRowContext(ctx, `SELECT coalesce(max(id), 0) FROM renewals`).Scan(&newest)
+		newest, err = db.count(ctx, `SELECT coalesce(max(id), 0) FROM renewals`)
 		return nil, newest, err
 	}
-	rows, err := db.read.QueryContext(ctx, `SELECT id, grant_id FROM renewals WHERE id > ? ORDER BY id LIMIT 1000`, last)
-	if err != nil {
-		return nil, last, err
-	}
-	defer rows.Close()
 	newest = last
-	for rows.Next() {
-		var grant string
-		if err := rows.Scan(&newest, &grant); err != nil {
-			return nil, last, err
+	grants, err = many(ctx, db, func(rows vault.Rows) (list []string, err error) {
+		for rows.Next() {
+			var grant string
+			if err := rows.Scan(&newest, &grant); err != nil {
+				return nil, err
+			}
+			list = append(list, grant)
 		}
-		grants = append(grants, grant)
+		return list, nil
+	}, `SELECT id, grant_id FROM renewals WHERE id > ? ORDER BY id LIMIT 1000`, last)
+	if err != nil {
+		return nil, last, fmt.Errorf("look for renewals: %w", err)
 	}
-	return grants, newest, rows.Err()
+	return grants, newest, nil
 }
 
 // Missing implements auth.Journal.
 func (db *DB) Missing(ctx context.Context, ids []string) ([]string, error) {
 	list, err := json.Marshal(ids)
 	if err != nil {
-		return nil, err
-	}
-	rows, err := db.read.QueryContext(ctx, `SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM grants WHERE grants.id = value)`, string(list))
-	if err != nil {
 		return nil, fmt.Errorf("look for ended grants: %w", err)
 	}
-	defer rows.Close()
-	var missing []string
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		missing = append(missing, id)
-	}
-	return missing, rows.Err()
+	return many(ctx, db, vault.ScanIDs, `SELECT value FROM json_each(?)
+		WHERE NOT EXISTS (SELECT 1 FROM grants WHERE grants.id = value)`, string(list))
 }
