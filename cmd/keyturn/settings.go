@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/tokenendpoint"
 	"keyturn/handlers"
 )
 
@@ -50,8 +51,8 @@ type Settings struct {
 	// The single generic OpenID provider; if Issuer is set, Providers holds it too, under the name oidc.
 	Issuer        string
 	ClientID      string
-	ClientSecret  auth.Secret // empty: a public client, or one with a key
-	ClientAuth    string      // empty: from discovery
+	ClientSecret  auth.Secret              // empty: a public client, or one with a key
+	ClientAuth    tokenendpoint.AuthMethod // empty: from discovery
 	ClientKey     clientKey
 	APIIdentifier string
 	Scopes        []string

@@ -23,8 +23,9 @@ type clientKey struct {
 }
 
 // clientAuth takes the methods of OpenID Connect Core section 9 that Keyturn knows.
-func clientAuth(target *string) field {
-	return oneOf(target, "client_secret_basic", "client_secret_post", "private_key_jwt", "none")
+func clientAuth(target *tokenendpoint.AuthMethod) field {
+	return oneOf(target, tokenendpoint.ClientSecretBasic, tokenendpoint.ClientSecretPost, tokenendpoint.PrivateKeyJWT,
+		tokenendpoint.NoAuthentication)
 }
 
 // completeClientAuth reads the key and refuses what does not go together.
@@ -33,7 +34,7 @@ func (p *ProviderSettings) completeClientAuth(where func(key string) string) err
 	switch {
 	case keyed && p.Type != typeOIDC:
 		return fmt.Errorf("%s: is not used by type %s; allowed: with type oidc", where("client_key_file"), p.Type)
-	case p.ClientAuth == string(tokenendpoint.PrivateKeyJWT) && !keyed:
+	case p.ClientAuth == tokenendpoint.PrivateKeyJWT && !keyed:
 		return fmt.Errorf("%s: \"private_key_jwt\" needs client_key_file; allowed: another method, or a key file", where("client_auth"))
 	case keyed && p.ClientSecret != "":
 		return fmt.Errorf("%s: contradicts the client secret; allowed: one of them", where("client_key_file"))
@@ -42,12 +43,12 @@ func (p *ProviderSettings) completeClientAuth(where func(key string) string) err
 	case public && p.GrantType == auth.GrantClientCredentials:
 		return fmt.Errorf("%s: \"client_credentials\" needs a client secret; allowed: refresh_token, or a client secret",
 			where("grant_type"))
-	case p.ClientSecret == "" && strings.HasPrefix(p.ClientAuth, "client_secret"):
+	case p.ClientSecret == "" && strings.HasPrefix(string(p.ClientAuth), "client_secret"):
 		return fmt.Errorf("%s: %q needs a client secret; allowed: none, or a client secret",
 			where("client_auth"), p.ClientAuth)
-	case keyed && p.ClientAuth == "none":
+	case keyed && p.ClientAuth == tokenendpoint.NoAuthentication:
 		return fmt.Errorf("%s: \"none\" contradicts the client key; allowed: private_key_jwt, or no client_key_file", where("client_auth"))
-	case !public && p.ClientAuth == "none":
+	case !public && p.ClientAuth == tokenendpoint.NoAuthentication:
 		return fmt.Errorf("%s: \"none\" contradicts the client secret; allowed: client_secret_basic, client_secret_post, "+
 			"or no client secret", where("client_auth"))
 	case !keyed:

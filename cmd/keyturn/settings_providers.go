@@ -24,32 +24,29 @@ type ProviderSettings struct {
 	Label        string // on the sign-in page; of a brand empty unless set
 	Issuer       string // of oidc never empty
 	ClientID     string
-	ClientSecret auth.Secret       // empty: a public client
-	ClientAuth   string            // client_secret_basic, client_secret_post, private_key_jwt or none; empty: from discovery
-	ClientKey    clientKey         // for private_key_jwt
-	Scopes       []string          // nil unless set
-	Audience     string            // sent as audience
-	Resource     []string          // sent as resource, RFC 8707
-	AuthParams   map[string]string // added to the authorization request
-	TokenParams  map[string]string // added to token requests
-	Extra        map[string]string // what a brand needs besides: domain, tenant, org_url …
+	ClientSecret auth.Secret              // empty: a public client
+	ClientAuth   tokenendpoint.AuthMethod // empty: from discovery
+	ClientKey    clientKey                // for private_key_jwt
+	Scopes       []string                 // nil unless set
+	Audience     string                   // sent as audience
+	Resource     []string                 // sent as resource, RFC 8707
+	AuthParams   map[string]string        // added to the authorization request
+	TokenParams  map[string]string        // added to token requests
+	Extra        map[string]string        // what a brand needs besides: domain, tenant, org_url …
 	GrantType    auth.GrantType
 
 	MaxAge          time.Duration
 	Leeway          time.Duration
 	AssumedLifetime time.Duration // of an access token that does not say; 0: what is known of the brand
-	OnUnknown       string        // retry_now or retry_at_expiry
+	OnUnknown       auth.OnUnknown
 
 	RenewConcurrency int
 }
 
 const (
-	typeOIDC        = "oidc"
-	genericName     = "oidc" // of the provider that is set without a file
-	retryNow        = "retry_now"
-	retryExpiry     = "retry_at_expiry"
-	assumedLifetime = time.Hour
-	maxNameBytes    = 63
+	typeOIDC     = "oidc"
+	genericName  = "oidc" // of the provider that is set without a file
+	maxNameBytes = 63
 )
 
 // extraKeys are the keys of a provider that only brands have.
@@ -121,7 +118,7 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 // defaults is a provider that has what all of them have until they say otherwise.
 func (s *Settings) defaults() ProviderSettings {
 	return ProviderSettings{
-		Type: typeOIDC, GrantType: auth.GrantRefreshToken, OnUnknown: retryNow,
+		Type: typeOIDC, GrantType: auth.GrantRefreshToken, OnUnknown: auth.RetryNow,
 		MaxAge: s.MaxAge, Leeway: s.Leeway, RenewConcurrency: s.RenewConcurrency,
 	}
 }
@@ -146,7 +143,7 @@ func (p *ProviderSettings) fields() map[string]field {
 		"leeway":            duration(&p.Leeway, 0, day),
 		"assumed_lifetime":  duration(&p.AssumedLifetime, 1, day),
 		"renew_concurrency": count(&p.RenewConcurrency, 1, 1000),
-		"on_unknown":        oneOf(&p.OnUnknown, retryNow, retryExpiry),
+		"on_unknown":        oneOf(&p.OnUnknown, auth.RetryNow, auth.RetryAtExpiry),
 	}
 	for _, key := range extraKeys() {
 		fields[key] = extra(&p.Extra, key)
@@ -292,8 +289,8 @@ func (p *ProviderSettings) config(base string) provider.Config {
 		Name: p.Name, Type: p.Type, Label: p.Label, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret,
 		ClientKey: p.ClientKey.key, Resource: p.Resource, TokenParams: p.TokenParams,
 		Scopes: p.Scopes, Audience: p.Audience, AuthParams: p.AuthParams, GrantType: p.GrantType, MaxAge: p.MaxAge,
-		Leeway: p.Leeway, Concurrency: p.RenewConcurrency, AssumedLifetime: p.AssumedLifetime, OnUnknown: auth.OnUnknown(p.OnUnknown),
-		ClientAuth: tokenendpoint.AuthMethod(p.ClientAuth), CallbackURL: callbackURL(base, p.Name), Extra: p.Extra,
+		Leeway: p.Leeway, Concurrency: p.RenewConcurrency, AssumedLifetime: p.AssumedLifetime, OnUnknown: p.OnUnknown,
+		ClientAuth: p.ClientAuth, CallbackURL: callbackURL(base, p.Name), Extra: p.Extra,
 	}
 }
 
@@ -310,7 +307,7 @@ func (p *ProviderSettings) completeOIDC(where func(key string) string) error {
 		}
 	}
 	if p.AssumedLifetime == 0 {
-		p.AssumedLifetime = assumedLifetime
+		p.AssumedLifetime = auth.DefaultAssumedLifetime
 	}
 	if p.Scopes != nil && !slices.Contains(p.Scopes, "openid") {
 		return value{items: p.Scopes, where: where("scopes")}.refused(
