@@ -195,7 +195,7 @@ func (s *Settings) list() []setting {
 			meaning: "key id (kid) that the provider knows the key by"},
 		{name: "api-identifier", group: generic, absent: "none", field: text(&s.APIIdentifier, nil),
 			meaning: "sent as audience"},
-		{name: "scopes", group: generic, preset: defaultScopes, field: scopes(&s.Scopes),
+		{name: "scopes", group: generic, preset: defaultScopes(), field: scopes(&s.Scopes),
 			meaning: "what to ask for, separated by spaces or commas; openid must be there; unless set, what of these the provider announces"},
 		{name: "grant-type", group: generic, preset: string(auth.GrantRefreshToken), field: grantType(&s.GrantType),
 			meaning: "how tokens are renewed: refresh_token or client_credentials"},

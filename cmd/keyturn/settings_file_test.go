@@ -140,7 +140,7 @@ providers: []
 		}
 	}
 	s, err = parseFile(t, "scopes: []")
-	if err != "" || strings.Join(s.Scopes, " ") != defaultScopes {
+	if err != "" || strings.Join(s.Scopes, " ") != defaultScopes() {
 		t.Errorf("an empty list counts as set: %q %s", s.Scopes, err)
 	}
 }

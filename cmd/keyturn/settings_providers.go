@@ -311,7 +311,7 @@ func (p *ProviderSettings) completeOIDC(where func(key string) string) error {
 	}
 	if p.Scopes != nil && !slices.Contains(p.Scopes, "openid") {
 		return value{items: p.Scopes, where: where("scopes")}.refused(
-			errors.New("lacks openid; allowed: scopes with openid among them, such as " + defaultScopes))
+			errors.New("lacks openid; allowed: scopes with openid among them, such as " + defaultScopes()))
 	}
 	if u, err := url.Parse(p.Issuer); p.Label == "" && err == nil {
 		p.Label = u.Host

@@ -110,7 +110,7 @@ func TestProviderMistakesAreNamedInOneLine(t *testing.T) {
 				`for a loopback host`},
 		{"no openid", "name: work, client_id: x, issuer: https://i.example, scopes: email",
 			`providers.work.scopes (line 2 of FILE): "email" lacks openid; allowed: scopes with openid among them, such ` +
-				`as ` + defaultScopes},
+				`as ` + defaultScopes()},
 		{"brand's key", "name: work, client_id: x, issuer: https://i.example, domain: d",
 			"providers.work.domain (line 2 of FILE): is not used by type oidc; allowed: for brands that need it"},
 		{"brand's key that is missing", "type: auth0, client_id: x",
@@ -178,7 +178,7 @@ func TestGenericProviderMistakes(t *testing.T) {
 	for env, want := range map[string]string{
 		"KEYTURN_SCOPES=email": `--scopes (KEYTURN_SCOPES): "email" lacks openid; allowed: scopes with openid among ` +
 			`them, such as ` +
-			defaultScopes,
+			defaultScopes(),
 		"KEYTURN_GRANT_TYPE=client_credentials": `--grant-type (KEYTURN_GRANT_TYPE): "client_credentials" needs a ` +
 			`client secret; ` +
 			`allowed: refresh_token, or a client secret`,
@@ -187,7 +187,7 @@ func TestGenericProviderMistakes(t *testing.T) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}
-	for env, want := range map[string]int{"KEYTURN_SCOPES=" + defaultScopes: 4, "KEYTURN_SCOPES=": 0} {
+	for env, want := range map[string]int{"KEYTURN_SCOPES=" + defaultScopes(): 4, "KEYTURN_SCOPES=": 0} {
 		if s, err := parseWith(nil, append(slices.Clone(base), env)); err != nil || len(s.Providers[0].Scopes) != want {
 			t.Errorf("%s: chosen are %q, %v", env, s.Providers[0].Scopes, err)
 		}

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"keyturn/auth"
+	"keyturn/auth/provider"
 )
 
 // value is what a source says about a setting.
@@ -225,7 +226,7 @@ func onOff(target *toggle) field {
 	}
 }
 
-const defaultScopes = "openid profile email offline_access"
+func defaultScopes() string { return strings.Join(provider.DefaultScopes(), " ") }
 
 // scopes splits a text at spaces and commas, and the items of a list at spaces only: a comma is a legal character of a
 // scope. Repetitions are dropped.
