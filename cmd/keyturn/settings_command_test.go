@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -111,6 +112,25 @@ func TestHelpShowsEverySetting(t *testing.T) {
 			t.Errorf("%s: shows a secret or a flag for it", args)
 		}
 	}
+}
+
+// settingsTable renders the settings as the Markdown table of the README.
+func settingsTable() string {
+	var b strings.Builder
+	b.WriteString("| flag | environment | default | meaning |\n|---|---|---|---|\n")
+	var s Settings
+	for _, set := range s.list() {
+		flag, preset := "`--"+set.name+"`", set.absent
+		if set.noFlag {
+			flag = "none"
+		}
+		if set.preset != "" {
+			preset = "`" + set.preset + "`"
+		}
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", flag, strings.Join(set.variables(), "`, `"), preset,
+			strings.ReplaceAll(set.meaning, "__Host-", "`__Host-`"))
+	}
+	return b.String()
 }
 
 func TestTheTableHasARowForEverySetting(t *testing.T) {

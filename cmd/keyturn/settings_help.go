@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -9,31 +8,12 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// shownDefault is what the help and the table say about the default.
+// shownDefault is what the help says about the default.
 func (s setting) shownDefault() string {
 	if s.preset != "" {
 		return s.preset
 	}
 	return s.absent
-}
-
-// settingsTable renders the settings as the Markdown table of the README.
-func settingsTable() string {
-	var b strings.Builder
-	b.WriteString("| flag | environment | default | meaning |\n|---|---|---|---|\n")
-	var s Settings
-	for _, set := range s.list() {
-		flag, preset := "`--"+set.name+"`", set.absent
-		if set.noFlag {
-			flag = "none"
-		}
-		if set.preset != "" {
-			preset = "`" + set.preset + "`"
-		}
-		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", flag, strings.Join(set.variables(), "`, `"), preset,
-			strings.ReplaceAll(set.meaning, "__Host-", "`__Host-`"))
-	}
-	return b.String()
 }
 
 // writeHelp prints the commands and all settings, at most 100 columns wide.
