@@ -101,7 +101,7 @@ func (p *OIDC) CheckSignature(ctx context.Context, token auth.Secret) error {
 
 // Introspect implements Inspector.
 func (p *OIDC) Introspect(ctx context.Context, tokens auth.TokenSet, token auth.Secret) (map[string]any, error) {
-	m, err := p.announced(ctx)
+	m, err := p.endpoints(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -114,21 +114,12 @@ func (p *OIDC) Introspect(ctx context.Context, tokens auth.TokenSet, token auth.
 	return client.Introspect(ctx, m.IntrospectionURL, token)
 }
 
-// announced is the metadata; its error is an *auth.ProviderError.
-func (p *OIDC) announced(ctx context.Context) (*metadata, error) {
-	m, err := p.metadata(ctx)
-	if err != nil {
-		return nil, &auth.ProviderError{Failure: auth.Failure{Code: discoveryCode(err), Detail: err.Error()}}
-	}
-	return m, nil
-}
-
 // UserInfo implements Inspector.
 func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (answer HTTPAnswer, err error) {
 	answer.Method = http.MethodGet
 	began := time.Now()
 	defer func() { answer.Took = time.Since(began) }()
-	m, err := p.announced(ctx)
+	m, err := p.endpoints(ctx)
 	if err != nil {
 		return answer, err
 	}

@@ -75,6 +75,15 @@ func (p *OIDC) metadata(ctx context.Context) (*metadata, error) {
 	return p.ready(m), nil
 }
 
+// endpoints is the metadata for a call of one of them; its error is an *auth.ProviderError.
+func (p *OIDC) endpoints(ctx context.Context) (*metadata, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return nil, &auth.ProviderError{Failure: auth.Failure{Code: discoveryCode(err), Detail: short(err.Error())}}
+	}
+	return m, nil
+}
+
 // ready makes what checks signatures, unless that is there.
 func (p *OIDC) ready(m *metadata) *metadata {
 	p.discovery.mu.Lock()
@@ -246,9 +255,9 @@ func (p *OIDC) WantsConsent(ctx context.Context) bool {
 
 // Renew implements auth.Provider.
 func (p *OIDC) Renew(ctx context.Context, tokens auth.TokenSet, withScope bool) (auth.Answer, error) {
-	m, err := p.metadata(ctx)
+	m, err := p.endpoints(ctx)
 	if err != nil {
-		return auth.Answer{}, &auth.ProviderError{Failure: auth.Failure{Code: discoveryCode(err), Detail: short(err.Error())}}
+		return auth.Answer{}, err
 	}
 	form := renewalForm(p.config, tokens, withScope)
 	answer, err := p.client(m, tokens.ClientAuth).Exchange(ctx, form, tokens.Secrets()...)
