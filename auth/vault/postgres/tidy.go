@@ -26,8 +26,8 @@ func (db *DB) writeMarks(ctx context.Context) error {
 	return err
 }
 
-// Tidy removes sessions that have expired or idled away, with their grants, grants whose session is gone, and used tokens that would be
-// refused as too old by now, in small batches.
+// Tidy removes sessions that have expired or idled away, with their grants, grants whose session is gone, and what was remembered as used
+// until a moment that is over, in small batches.
 func (db *DB) Tidy(ctx context.Context) error {
 	return errors.Join(
 		db.writeMarks(ctx), // a session that was seen a moment ago stays

@@ -10,12 +10,12 @@ import (
 	"keyturn/auth/vault"
 )
 
-// Used implements auth.Vault.
+// Used implements auth.Vault. The table has its name from logout tokens, which it held first.
 func (db *DB) Used(ctx context.Context, fingerprint string) (used bool, err error) {
 	err = db.one(ctx, into(&used), `SELECT EXISTS (SELECT 1 FROM used_tokens WHERE fingerprint = $1 AND expires_at > $2)`,
 		fingerprint, vault.Micros(db.Now()))
 	if err != nil {
-		return false, fmt.Errorf("look for a used token: %w", err)
+		return false, fmt.Errorf("look for what was used: %w", err)
 	}
 	return used, nil
 }
@@ -30,7 +30,7 @@ func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (fir
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("remember a used token: %w", err)
+		return false, fmt.Errorf("remember what was used: %w", err)
 	}
 	return true, nil
 }
@@ -40,7 +40,7 @@ func (db *DB) Keep(ctx context.Context, fingerprint string, until time.Time) (ke
 	n, err := db.exec(ctx, `UPDATE used_tokens SET expires_at = $2 WHERE fingerprint = $1 AND expires_at > $3`,
 		fingerprint, vault.Micros(until), vault.Micros(db.Now()))
 	if err != nil {
-		return false, fmt.Errorf("remember a used token for longer: %w", err)
+		return false, fmt.Errorf("remember for longer what was used: %w", err)
 	}
 	return n > 0, nil
 }
@@ -48,7 +48,7 @@ func (db *DB) Keep(ctx context.Context, fingerprint string, until time.Time) (ke
 // Unuse implements auth.Vault.
 func (db *DB) Unuse(ctx context.Context, fingerprint string) error {
 	if _, err := db.exec(ctx, `DELETE FROM used_tokens WHERE fingerprint = $1`, fingerprint); err != nil {
-		return fmt.Errorf("forget a used token: %w", err)
+		return fmt.Errorf("forget what was used: %w", err)
 	}
 	return nil
 }

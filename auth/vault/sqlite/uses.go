@@ -8,12 +8,12 @@ import (
 	"keyturn/auth/vault"
 )
 
-// Used implements auth.Vault.
+// Used implements auth.Vault. The table has its name from logout tokens, which it held first.
 func (db *DB) Used(ctx context.Context, fingerprint string) (used bool, err error) {
 	err = db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM used_tokens WHERE fingerprint = ? AND expires_at > ?)`,
 		fingerprint, vault.Micros(db.Now())).Scan(&used)
 	if err != nil {
-		return false, fmt.Errorf("look for a used token: %w", err)
+		return false, fmt.Errorf("look for what was used: %w", err)
 	}
 	return used, nil
 }
@@ -28,7 +28,7 @@ func (db *DB) Use(ctx context.Context, fingerprint string, until time.Time) (fir
 		return err
 	}, elsewhere)
 	if err != nil {
-		return false, fmt.Errorf("remember a used token: %w", err)
+		return false, fmt.Errorf("remember what was used: %w", err)
 	}
 	return first, nil
 }
@@ -42,7 +42,7 @@ func (db *DB) Keep(ctx context.Context, fingerprint string, until time.Time) (ke
 		return err
 	}, elsewhere)
 	if err != nil {
-		return false, fmt.Errorf("remember a used token for longer: %w", err)
+		return false, fmt.Errorf("remember for longer what was used: %w", err)
 	}
 	return kept, nil
 }
@@ -54,7 +54,7 @@ func (db *DB) Unuse(ctx context.Context, fingerprint string) error {
 		return err
 	}, elsewhere)
 	if err != nil {
-		return fmt.Errorf("forget a used token: %w", err)
+		return fmt.Errorf("forget what was used: %w", err)
 	}
 	return nil
 }
