@@ -94,7 +94,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		f.describe(span, trigger)
 		span.End()
 	}()
-	r.settled(id)
+	r.awaitCallback(id)
 	g, err := r.read(ctx, id)
 	if err != nil {
 		f.err = err

@@ -146,9 +146,9 @@ func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 	}
 }
 
-// settled waits for the Token callback of the grant's renewal before, so that what it keeps is there for the next: as long as it may take,
+// awaitCallback waits for the Token callback of the grant's renewal before, so that what it keeps is there for the next: as long as it may take,
 // but for half the time that somebody waits for this one.
-func (r *Rotator) settled(id string) {
+func (r *Rotator) awaitCallback(id string) {
 	r.mu.Lock()
 	done := r.settling[id]
 	r.mu.Unlock()
