@@ -133,8 +133,12 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	if errors.Is(err, ErrStale) {
 		// What another process has tried meanwhile is the answer, whether or not it brought tokens.
 		answered := func(now *Grant) bool { return now.triedSince(g) }
-		// A call that begins while the process drains would hold it up.
-		leased, held, err = r.acquire(leasing, id, answered, trigger.awaited(), r.quit.Done())
+		if trigger.awaited() {
+			// A call that begins while the process drains would hold it up.
+			leased, held, err = r.acquire(leasing, id, answered, r.quit.Done())
+		} else {
+			leased, held, err = r.take(leasing, id, answered)
+		}
 		if a.before, a.began = leased, r.Now(); held {
 			f.from.Store(leased)
 		}

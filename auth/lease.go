@@ -18,12 +18,12 @@ const (
 )
 
 // acquire takes the lease of a grant. While another process holds it, acquire waits. What that process leaves may be the answer: held is
-// false when answered says so of the grant. The error is ErrLeased when the other process takes too long, and at once when nobody waits
-// for the answer. A grant that comes free after over is closed is not taken.
+// false when answered says so of the grant. The error is ErrLeased when the other process takes too long. A grant that comes free after
+// over is closed is not taken; where nothing ends the wait, over is nil.
 func (r *Rotator) acquire(
-	ctx context.Context, id string, answered func(*Grant) bool, wait bool, over <-chan struct{},
+	ctx context.Context, id string, answered func(*Grant) bool, over <-chan struct{},
 ) (g *Grant, held bool, err error) {
-	if g, held, err = r.take(ctx, id, answered); !errors.Is(err, ErrLeased) || !wait {
+	if g, held, err = r.take(ctx, id, answered); !errors.Is(err, ErrLeased) {
 		return g, held, err
 	}
 	r.Counters.leaseWaits.Add(1)
@@ -56,7 +56,7 @@ func (r *Rotator) acquire(
 	}
 }
 
-// take takes a free lease, and gives it back if the grant as it is then is the answer.
+// take takes a free lease, and gives it back if the grant as it is then is the answer. ErrLeased while another holds it.
 func (r *Rotator) take(ctx context.Context, id string, answered func(*Grant) bool) (g *Grant, held bool, err error) {
 	if g, err = r.lease(ctx, id); err != nil {
 		return nil, false, err

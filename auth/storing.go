@@ -83,7 +83,7 @@ func (r *Rotator) replace(ctx context.Context, g *Grant, record *Renewal) error 
 		return err
 	}
 	overtaken := func(now *Grant) bool { return now.Generation > record.From() }
-	current, held, err := r.acquire(ctx, g.ID, overtaken, true, nil)
+	current, held, err := r.acquire(ctx, g.ID, overtaken, nil)
 	switch {
 	case errors.Is(err, ErrLeased):
 		return fmt.Errorf("store a late answer: %w", err)
