@@ -111,10 +111,7 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		return
 	}
 	if leave == nil {
-		queueing, queued := r.step(ctx, "queue")
-		leave, err = r.queue(queueing, g, f.turn)
-		queued(err)
-		if err != nil {
+		if leave, err = r.queue(ctx, g, f.turn); err != nil {
 			f.stays(g, trigger, r.whyNot(g, err))
 			return
 		}
@@ -127,17 +124,22 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 	}
 	f.turnAt = time.Now()
 	f.from.Store(g)
+	r.leaseAndRenew(ctx, f, g, trigger)
+}
+
+// leaseAndRenew renews a grant under its lease. What another process has tried since the grant was read is the answer, whether or not it
+// brought tokens.
+func (r *Rotator) leaseAndRenew(ctx context.Context, f *flight, g *Grant, trigger Trigger) {
 	leasing, gotLease := r.step(ctx, "lease")
 	a := attempt{flight: f, before: g, trigger: trigger, began: r.Now()}
 	leased, held, err := g, true, r.claim(leasing, &a)
 	if errors.Is(err, ErrStale) {
-		// What another process has tried meanwhile is the answer, whether or not it brought tokens.
 		answered := func(now *Grant) bool { return now.triedSince(g) }
 		if trigger.awaited() {
 			// A call that begins while the process drains would hold it up.
-			leased, held, err = r.acquire(leasing, id, answered, r.quit.Done())
+			leased, held, err = r.acquire(leasing, g.ID, answered, r.quit.Done())
 		} else {
-			leased, held, err = r.take(leasing, id, answered)
+			leased, held, err = r.take(leasing, g.ID, answered)
 		}
 		if a.before, a.began = leased, r.Now(); held {
 			f.from.Store(leased)
@@ -156,22 +158,24 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 		f.stays(g, trigger, why)
 	case err != nil:
 		// Without the lease and the mark no refresh token is presented.
-		r.sayUnbegun(ctx, id, trigger, err)
+		r.sayUnbegun(ctx, g.ID, trigger, err)
 		f.stays(g, trigger, Failure{Code: CodeStorage, Party: PartyKeyturn})
 	case !held:
 		r.Counters.shared(1 + int(f.sharers.Load()))
 		f.result = Result{View: View{Grant: leased}, Outcome: leased.Standing.Outcome, Failure: leased.Standing.Failure}
-		if err := r.Vault.Shared(ctx, id, leased.Generation, 1+int(f.sharers.Load())); err != nil {
-			r.Log.WarnContext(ctx, "shared renewal not noted", "grant", id, "error", err)
+		if err := r.Vault.Shared(ctx, g.ID, leased.Generation, 1+int(f.sharers.Load())); err != nil {
+			r.Log.WarnContext(ctx, "shared renewal not noted", "grant", g.ID, "error", err)
 		}
 	default:
-		defer r.keepLease(ctx, id)()
+		defer r.keepLease(ctx, g.ID)()
 		r.renew(ctx, a)
 	}
 }
 
 // queue waits for a turn at the grant's provider, as long as the process does not drain.
 func (r *Rotator) queue(ctx context.Context, g *Grant, t *turn) (leave func(), err error) {
+	ctx, queued := r.step(ctx, "queue")
+	defer func() { queued(err) }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(r.quit, cancel)()
