@@ -183,28 +183,12 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return a.sendOnceMore(c)
 	}
 	defer endTurn()
-	pending, ok := a.Sessions.Take(ctx, answer.Get("state"), p.Name())
-	if ok {
-		// Of several requests with one answer, at several replicas perhaps, one signs in: a code that comes twice ends the grant at the
-		// provider (RFC 6749 section 4.1.2).
-		if ok, err = a.Vault.Use(ctx, stateMark(answer), a.Now().Add(stateRemembered)); err != nil {
-			return storageProblem(err)
-		}
-	}
-	if _, in := a.Sessions.SignedIn(ctx); !ok && in {
-		// Reloaded, or gone back to.
-		used, err := a.Vault.Used(ctx, stateMark(answer))
-		if err != nil {
-			return storageProblem(err)
-		}
-		if used {
-			return a.arrive(c, "")
-		}
+	pending, ok, err := a.pendingFor(ctx, p, answer)
+	if err != nil {
+		return storageProblem(err)
 	}
 	if !ok {
-		a.Meter.SignIn(p.Name(), SignInFailed)
-		return problem(http.StatusBadRequest, "unknown_state", "This sign-in was not begun in this browser, is too old, or has been used.",
-			"Nothing was signed in. Begin again.").action(signInURL(p.Name(), "", ""), "Sign in again")
+		return a.unawaited(c, p, answer)
 	}
 	s, err := p.UnmarshalSession(pending.Session)
 	if err != nil {
@@ -229,6 +213,32 @@ func (a *app) finishSignIn(c echo.Context) error {
 		return a.goToProvider(c, p, session.Pending{ReturnTo: pending.ReturnTo, Prompt: promptConsent, Asked: signedIn.Identity.Subject})
 	}
 	return a.arrive(c, pending.ReturnTo)
+}
+
+// pendingFor takes the sign-in that an answer is for; ok is false when there is none. Of several requests with one answer, at several
+// replicas perhaps, one gets it: a code that comes twice ends the grant at the provider (RFC 6749 section 4.1.2).
+func (a *app) pendingFor(ctx context.Context, p provider.Provider, answer url.Values) (pending session.Pending, ok bool, err error) {
+	if pending, ok = a.Sessions.Take(ctx, answer.Get("state"), p.Name()); ok {
+		ok, err = a.Vault.Use(ctx, stateMark(answer), a.Now().Add(stateRemembered))
+	}
+	return pending, ok, err
+}
+
+// unawaited refuses an answer that no sign-in waits for. If it has signed the browser in before, it was reloaded, or gone back to.
+func (a *app) unawaited(c echo.Context, p provider.Provider, answer url.Values) error {
+	ctx := c.Request().Context()
+	if _, in := a.Sessions.SignedIn(ctx); in {
+		used, err := a.Vault.Used(ctx, stateMark(answer))
+		if err != nil {
+			return storageProblem(err)
+		}
+		if used {
+			return a.arrive(c, "")
+		}
+	}
+	a.Meter.SignIn(p.Name(), SignInFailed)
+	return problem(http.StatusBadRequest, "unknown_state", "This sign-in was not begun in this browser, is too old, or has been used.",
+		"Nothing was signed in. Begin again.").action(signInURL(p.Name(), "", ""), "Sign in again")
 }
 
 // stateMark is what remembers that an answer's state has been used.
