@@ -121,6 +121,13 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 		}, outcome: refused, code: "invalid_grant", party: auth.PartyPerson, calls: 1},
 		{name: "empty with 200", script: says(200, ""), outcome: rotated, calls: 2, heals: true},
 		{name: "cut off in the middle", script: cutOff(`{"access_token":"abc","refr`), outcome: rotated, calls: 2, heals: true},
+		{name: "cut off behind the new tokens", script: func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) {
+			tokens := grant()
+			w.Header().Set("Content-Length", "5000")
+			fmt.Fprintf(w, `{"access_token":%q,"refresh_token":%q,"id_tok`, tokens["access_token"], tokens["refresh_token"])
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, outcome: rotated, calls: 1, heals: true, used: true},
 		{name: "reset before an answer", script: cutOff(""), outcome: rotated, calls: 2, heals: true},
 		{name: "redirect 301", script: redirect(301), outcome: kept, code: auth.CodeRedirect, party: auth.PartyOperator, calls: 1, next: time.Second, heals: true},
 		{name: "redirect 302", script: redirect(302), outcome: kept, code: auth.CodeRedirect, party: auth.PartyOperator, calls: 1, next: time.Second, heals: true},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,6 +66,8 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 		return refuse(auth.DeliveryUnknown, auth.CodeCutOff)
 	case !readable:
 		return refuse(auth.DeliveryUnknown, auth.CodeUnreadable)
+	case answer.Access == "" && r.err != nil && !errors.Is(r.err, errTooLong):
+		return refuse(auth.DeliveryAnswered, auth.CodeCutOff)
 	case answer.Access == "":
 		return refuse(auth.DeliveryAnswered, auth.CodeNoAccessToken)
 	case answer.Type != "" && !strings.EqualFold(answer.Type, "Bearer") && !strings.EqualFold(answer.Type, "DPoP"):
@@ -87,10 +90,11 @@ func parse(r *response) (params parameters, readable bool) {
 	if bytes.HasPrefix(body, []byte("{")) {
 		decoder := json.NewDecoder(bytes.NewReader(body))
 		decoder.UseNumber()
-		if decoder.Decode(&params) != nil {
-			return nil, false
+		if decoder.Decode(&params) == nil {
+			return params, true
 		}
-		return params, true
+		found, ended := members(body)
+		return found, ended && found.tell() || found.token("refresh_token") != ""
 	}
 	if r.err != nil || r.status/100 == 3 || r.status/100 == 5 || !isForm(body) {
 		return nil, false
@@ -103,10 +107,12 @@ func parse(r *response) (params parameters, readable bool) {
 	for name := range form {
 		params[name] = form.Get(name)
 	}
-	for _, name := range []string{"access_token", "refresh_token", "id_token", "error"} {
-		readable = readable || params.text(name) != ""
-	}
-	return params, readable
+	return params, params.tell()
+}
+
+// tell says whether parameters are of a token answer, and no others'.
+func (p parameters) tell() bool {
+	return slices.ContainsFunc([]string{"access_token", "refresh_token", "id_token", "error"}, func(name string) bool { return p.text(name) != "" })
 }
 
 // isForm tells a form from a page or a line of text, in which a link may stand that would read like one.

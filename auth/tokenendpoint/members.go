@@ -1,0 +1,60 @@
+package tokenendpoint
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// members are those of an object that is no JSON as a whole, each as far as it came whole: for the sake of one number that is none, such as
+// NaN, or of an end that got lost, no new refresh token is to be. ended says that the object has its end.
+func members(object []byte) (found parameters, ended bool) {
+	found = parameters{}
+	rest := object[1:]
+	for {
+		rest = bytes.TrimLeft(rest, " \t\r\n,")
+		if bytes.HasPrefix(rest, []byte("}")) {
+			return found, true
+		}
+		name, behind, ok := leading(rest)
+		text, is := name.(string)
+		if !ok || !is || !bytes.HasPrefix(behind, []byte(":")) {
+			return found, false
+		}
+		of := bytes.TrimLeft(behind[1:], " \t\r\n")
+		value, behind, ok := leading(of)
+		if ok && whole(value, behind) {
+			found[text] = value
+		} else if behind = bare(of); behind == nil {
+			return found, false
+		}
+		rest = behind
+	}
+}
+
+// whole says of a value whether nothing of it is missing, or behind it. A number may go on where the text ends.
+func whole(value any, behind []byte) bool {
+	if len(behind) == 0 {
+		_, is := value.(string)
+		return is
+	}
+	return behind[0] == ',' || behind[0] == '}'
+}
+
+// leading is the JSON value that a text begins with, and what is behind it and white space.
+func leading(text []byte) (value any, behind []byte, ok bool) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if decoder.Decode(&value) != nil {
+		return nil, nil, false
+	}
+	return value, bytes.TrimLeft(text[decoder.InputOffset():], " \t\r\n"), true
+}
+
+// bare is what is behind a word that is no JSON value; nil where that is not plain, or the text ends in it.
+func bare(text []byte) []byte {
+	i := bytes.IndexAny(text, ",}\"[{")
+	if i <= 0 && !bytes.HasPrefix(text, []byte(",")) || text[i] != ',' && text[i] != '}' {
+		return nil
+	}
+	return text[i:]
+}

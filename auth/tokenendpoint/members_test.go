@@ -1,0 +1,81 @@
+package tokenendpoint
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"keyturn/auth"
+)
+
+// One value that is no JSON costs no refresh token that came with it.
+func TestAnAnswerWithOneValueThatIsNone(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"NaN", "Infinity", "-Infinity", "+3600", ".5", "03600", "3600.", "0x10", "3_600", "1h", "'3600'", "undefined", "None", ""} {
+		for _, body := range []string{
+			`{"access_token":"a","expires_in":%s,"refresh_token":"r","id_token":"i"}`,
+			`{"expires_in" : %s , "access_token":"a", "more": {"of":["x", 1]}, "refresh_token" : "r","id_token":"i"}`,
+			"{\n  \"access_token\": \"a\",\n  \"refresh_token\": \"r\",\n  \"id_token\":\"i\",\n  \"expires_in\": %s\n}\n",
+		} {
+			answer, err := answered(t, fmt.Sprintf(body, bad), 0)
+			if err != nil || answer.Access != "a" || answer.Refresh != "r" || answer.ID != "i" || answer.Lifetime != 0 {
+				t.Errorf(body+": %v, %v", bad, answer, err)
+			}
+		}
+	}
+	if answer, err := answered(t, `{"access_token":"a","expires_in":60,"refresh_token":"r",}`, 0); err != nil || answer.Refresh != "r" || answer.Lifetime != time.Minute {
+		t.Errorf("with a comma at the end: %v, %v", answer, err)
+	}
+}
+
+// What came whole of an answer that breaks off is used if a new refresh token is in it: the one before may have been spent.
+func TestAnAnswerThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	const whole = `{"token_type":"Bearer","expires_in":60,"access_token":"the-access","refresh_token":"the-refresh","scope":"a, b} c","id_token":"e.y.J"}`
+	after := func(part string) int { return strings.Index(whole, part) + len(part) }
+	for cut := 1; cut < len(whole); cut++ {
+		answer, err := answered(t, whole[:cut], len(whole))
+		var refusal *auth.ProviderError
+		switch errors.As(err, &refusal); {
+		case cut >= after(`"the-refresh"`) && err == nil && answer.Access == "the-access" && answer.Refresh == "the-refresh" && answer.Lifetime == time.Minute:
+		case cut < after(`"the-refresh"`) && refusal != nil && refusal.Delivery == auth.DeliveryUnknown && refusal.Failure.Code == auth.CodeCutOff && refusal.Salvage == nil:
+		default:
+			t.Errorf("%s: %v, %v", whole[:cut], answer, err)
+		}
+	}
+	_, err := answered(t, `{"refresh_token":"the-refresh","access_token":"the-acc`, 500)
+	var refusal *auth.ProviderError
+	if !errors.As(err, &refusal) || refusal.Failure.Code != auth.CodeCutOff || refusal.Salvage == nil || refusal.Salvage.Refresh != "the-refresh" {
+		t.Errorf("without an access token: %v", err)
+	}
+}
+
+// What is no answer at all is not taken for one.
+func TestOddObjectsAreUnreadable(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		"{", "{{", `{"`, `{"a"`, `{"a":`, `{"a":x`, `{"a":x}`, `{x:1}`, `{"access_token":'a',"expires_in":60}`, `{"a":["access_token":"a"}`, `{"a":"b" "access_token":"a"}`,
+		`{"access_token":"a","refresh_token":"r`, `{"access_token":"a","refresh_token":{"r":"r","access_token":"b"`,
+	} {
+		_, err := answered(t, body, 0)
+		var refusal *auth.ProviderError
+		if !errors.As(err, &refusal) || refusal.Failure.Code != auth.CodeUnreadable || refusal.Delivery != auth.DeliveryUnknown {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
+// answered is what becomes of an answer of which body comes, and promised bytes were to; 0 for what comes.
+func answered(t *testing.T, body string, promised int) (auth.Answer, error) {
+	t.Helper()
+	return clientOf(t, ClientSecretBasic, func(w http.ResponseWriter, _ *http.Request) {
+		if promised > 0 {
+			w.Header().Set("Content-Length", strconv.Itoa(promised))
+		}
+		fmt.Fprint(w, body)
+	}).Exchange(t.Context(), refresh)
+}
