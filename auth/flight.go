@@ -128,13 +128,15 @@ func (r *Rotator) fly(ctx context.Context, f *flight, id string, trigger Trigger
 }
 
 // leaseAndRenew renews a grant under its lease. What another process has tried since the grant was read is the answer, whether or not it
-// brought tokens.
+// brought tokens, unless those have run out by now.
 func (r *Rotator) leaseAndRenew(ctx context.Context, f *flight, g *Grant, trigger Trigger) {
 	leasing, gotLease := r.step(ctx, "lease")
 	a := attempt{flight: f, before: g, trigger: trigger, began: r.Now()}
 	leased, held, err := g, true, r.claim(leasing, &a)
 	if errors.Is(err, ErrStale) {
-		answered := func(now *Grant) bool { return now.triedSince(g) }
+		answered := func(now *Grant) bool {
+			return now.triedSince(g) && (now.Tokens.ValidAt(r.Now()) || !now.Standing.Outcome.Succeeded())
+		}
 		if trigger.awaited() {
 			// A call that begins while the process drains would hold it up.
 			leased, held, err = r.acquire(leasing, g.ID, answered, r.quit.Done())

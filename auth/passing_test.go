@@ -133,6 +133,28 @@ func TestDrainingWaitsForAnotherProcessAndTakesNothingOver(t *testing.T) {
 	}
 }
 
+// What another process stores late, when it has run out already, is no answer to somebody who waits for a token.
+func TestATokenThatCameTooLateIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	leased, err := h.db.Lease(t.Context(), h.grant.ID, "other", 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan auth.Result, 1)
+	go func() { answered <- h.renew(t) }()
+	waitFor(t, "somebody who waits", func() bool { return h.rotator.Counters.Snapshot().LeaseWaits == 1 })
+	next, record := vaulttest.Renewed(leased, time.Now())
+	next.Tokens.Refresh, next.Tokens.ExpiresAt = leased.Tokens.Refresh, time.Now()
+	if err := h.db.Replace(t.Context(), "other", next, record); err != nil {
+		t.Fatal(err)
+	}
+	got := <-answered
+	if got.Outcome != auth.OutcomeRotated || got.State != auth.StateFresh || got.Grant.Generation != 3 || h.idp.TokenCalls() != 1 {
+		t.Errorf("%s, %s, generation %d, %d calls", got.Outcome, got.State, got.Grant.Generation, h.idp.TokenCalls())
+	}
+}
+
 // Who clicks while their page waits behind others for a turn gets a place that is kept free for those who ask.
 func TestAClickDoesNotWaitBehindAnAutomaticRenewal(t *testing.T) {
 	t.Parallel()
