@@ -67,6 +67,7 @@ type DB struct {
 	orphans vault.Orphans
 	owners  *owners.Owners
 	unowned rate.Sometimes // complaints that the next process cannot know of this one's death
+	apart   auth.Complaint // of clocks
 	heir    string         // owns the leases that this process has inherited
 	steady  vault.Steadiness
 	answers atomic.Int64  // how many the database has given
@@ -88,7 +89,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	}
 	most := int(config.MaxConns)
 	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners), heir: rand.Text()}
-	db.unowned.Interval = time.Minute
+	db.unowned.Interval, db.apart.Every = time.Minute, time.Hour
 	db.chance = firstChance
 	db.opened = vault.NewOpened()
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
@@ -213,7 +214,7 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) (err error) {
 		return nil
 	}
 	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("migrate database: %w", err)
+		return fmt.Errorf("migrate database: %w", advised(err, config.User))
 	}
 	return nil
 }
@@ -272,16 +273,28 @@ func look(ctx context.Context, config *pgx.ConnConfig, table, query string, into
 		err = conn.QueryRow(ctx, query).Scan(into)
 	}
 	if err != nil {
-		return fmt.Errorf("look into database: %w", err)
+		return fmt.Errorf("look into database: %w", advised(err, config.User))
 	}
 	return nil
 }
 
+// advised adds what to grant to an error that says that the role may not do something.
+func advised(err error, role string) error {
+	if refused := new(pgconn.PgError); errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
+		return fmt.Errorf("%w: make the role %s the owner of the database and its tables, or GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES, "+
+			"and EXECUTE ON ALL FUNCTIONS, IN SCHEMA … TO it", err, role)
+	}
+	return err
+}
+
 // readiness writes nothing, where it may, and lists what the role lacks.
 const readiness = `WITH written AS (UPDATE sessions SET seen_at = seen_at WHERE token_hash = '')
-	SELECT coalesce(string_agg(privilege || ' on ' || name, ', '), '')
-	FROM unnest(ARRAY['sessions', 'grants', 'renewals', 'used_tokens', 'owed_revocations']) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
-	WHERE NOT has_table_privilege(name, privilege)`
+	SELECT coalesce(string_agg(lack, ', '), '') FROM (
+		SELECT privilege || ' on ' || name
+		FROM unnest(ARRAY['sessions', 'grants', 'renewals', 'used_tokens', 'owed_revocations']) AS name,
+			unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+		WHERE NOT has_table_privilege(name, privilege)
+		UNION ALL SELECT 'EXECUTE on keyturn_now()' WHERE NOT has_function_privilege('keyturn_now()', 'EXECUTE')) AS lacks(lack)`
 
 // Ready says whether the database answers and can be written to.
 func (db *DB) Ready(ctx context.Context) error {

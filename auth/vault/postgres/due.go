@@ -64,10 +64,25 @@ func (db *DB) heed(ctx context.Context) (shown time.Time, err error) {
 		return shown, err
 	}
 	db.steady.Heed(asked, vault.FromMicros(now))
+	db.compareClocks(shown, time.Since(asked))
 	if readOnly {
 		db.steady.Wait(vault.AfterOutage)
 	}
 	return shown, nil
+}
+
+// clocksApart is by how much this process's clock and the database's may differ.
+const clocksApart = 2 * time.Second
+
+// compareClocks says now and then that the database's clock, which showed that at most so long ago, is not this process's. Leases and sessions
+// go by the former, tokens by the latter.
+func (db *DB) compareClocks(shown time.Time, ago time.Duration) {
+	if apart := db.Now().Sub(shown).Round(time.Millisecond); apart < -clocksApart || apart > clocksApart+ago {
+		db.apart.Make(func(int) {
+			db.Log.Warn("this machine's clock and the database's are apart; set both by NTP: tokens are renewed too early or too late, "+
+				"and id tokens may be refused", "ahead_by", apart)
+		})
+	}
 }
 
 func (db *DB) candidates(ctx context.Context, query, provider string, args ...any) ([]auth.Candidate, error) {

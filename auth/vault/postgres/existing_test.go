@@ -70,8 +70,8 @@ func TestARoleThatLacksAPrivilegeIsNotReady(t *testing.T) {
 	if err := db.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, right := range []string{"UPDATE ON grants", "DELETE ON used_tokens", "INSERT ON renewals", "SELECT ON sessions"} {
-		if _, err := db.pool.Exec(t.Context(), "REVOKE "+right+" FROM current_user"); err != nil {
+	for _, right := range []string{"UPDATE ON grants", "DELETE ON used_tokens", "INSERT ON renewals", "SELECT ON sessions", "EXECUTE ON FUNCTION keyturn_now()"} {
+		if _, err := db.pool.Exec(t.Context(), "REVOKE "+right+" FROM current_user, PUBLIC"); err != nil {
 			t.Fatal(err)
 		}
 		if err := db.Ready(t.Context()); err == nil {
@@ -83,5 +83,20 @@ func TestARoleThatLacksAPrivilegeIsNotReady(t *testing.T) {
 	}
 	if err := db.Ready(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Where the schema is another role's, the one that was given nothing of it learns what it needs.
+func TestARoleThatWasGivenNothingLearnsWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	database := pgtest.Database(t)
+	connect(t, database, vaulttest.Keyset(t))
+	role := ofRole(t, database, "CREATE ROLE $role LOGIN")
+	_, err := Open(t.Context(), Options{URL: auth.Secret(role), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES") {
+		t.Errorf("opened: %v", err)
+	}
+	if _, err := HoldsGrants(t.Context(), auth.Secret(role)); err == nil || !strings.Contains(err.Error(), "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES") {
+		t.Errorf("looked into: %v", err)
 	}
 }

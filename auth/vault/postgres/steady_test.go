@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"strings"
 	"sync"
@@ -13,7 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"keyturn/auth"
+	"keyturn/auth/authtest"
 	"keyturn/auth/session"
+	"keyturn/auth/vault"
 	"keyturn/auth/vault/postgres/pgtest"
 	"keyturn/auth/vault/vaulttest"
 )
@@ -218,4 +221,31 @@ func operatorOf(t *testing.T, url string) *pgx.Conn {
 	}
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
 	return conn
+}
+
+// An operator learns that a replica's clock is not the database's, and once.
+func TestClocksThatAreApartAreToldOnce(t *testing.T) {
+	t.Parallel()
+	database, keys := pgtest.Database(t), vaulttest.Keyset(t)
+	for ahead, told := range map[time.Duration]bool{time.Second: false, -time.Second: false, time.Hour: true, -3 * time.Second: true} {
+		log := &authtest.Buffer{}
+		db, err := Open(t.Context(), Options{
+			URL: auth.Secret(database), Sealer: vault.Sealer{Keys: keys}, Log: slog.New(slog.NewTextHandler(log, nil)),
+			Now: func() time.Time { return time.Now().Add(ahead) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := db.heed(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if times := strings.Count(log.String(), "the database's are apart"); (times == 1) != told || times > 1 {
+			t.Errorf("%v: told %d times: %s", ahead, times, log)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
