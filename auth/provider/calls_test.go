@@ -1,9 +1,12 @@
 package provider
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -11,9 +14,11 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/time/rate"
 )
 
 // An unsigned token with a key id, as anybody can make it.
@@ -50,7 +55,7 @@ func TestAPauseCostsNoFetch(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	k := newKeys("http://127.0.0.1:1", http.DefaultClient, func() time.Time { return now })
-	k.found, k.failed, k.failedAt = keySet{at: now}, errors.New("down"), now
+	k.found, k.failed, k.failedAt = &keySet{at: now}, errors.New("down"), now
 	for range 2 * keysAgainBurst {
 		if _, err := k.VerifySignature(t.Context(), forged); !errors.Is(err, k.failed) {
 			t.Errorf("in the pause: %v", err)
@@ -61,27 +66,123 @@ func TestAPauseCostsNoFetch(t *testing.T) {
 	}
 }
 
-// Keys cost time, and anybody may name none in a token.
-func TestSoManyKeysAreTriedForASignature(t *testing.T) {
+// published answers each question for a key set with one of the key, once it is let.
+type published struct {
+	key   jose.JSONWebKey
+	asked atomic.Int32
+	let   chan struct{}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (p *published) RoundTrip(*http.Request) (*http.Response, error) {
+	p.asked.Add(1)
+	<-p.let
+	body, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{p.key}})
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(body))}, err
+}
+
+// rotated are keys of which another is published by now, and a token that is signed with that one.
+func rotated(t *testing.T) (*keys, *published, string) {
+	t.Helper()
+	token, public := signedWithNewKey(t)
+	provider := &published{key: public, let: make(chan struct{})}
+	k := newKeys("https://op.example/keys", &http.Client{Transport: provider}, time.Now)
+	k.found = &keySet{at: time.Now()}
+	return k, provider, token
+}
+
+// Many come at once when a provider has taken a new key. What one of them fetches does for all, who pay for no more; and who goes
+// meanwhile neither waits nor takes it from the others.
+func TestOneFetchServesAllWhoNeedANewKey(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k, provider, token := rotated(t)
+		leaving, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() {
+			_, err := k.VerifySignature(leaving, token)
+			left <- err
+		}()
+		synctest.Wait()
+		verified := make(chan error, 10)
+		for n := range cap(verified) {
+			use := &keyUse{stranger: n%2 == 0}
+			go func() {
+				_, err := k.VerifySignature(use.in(t.Context()), token)
+				verified <- err
+			}()
+		}
+		synctest.Wait()
+		leave()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("who goes: %v", err)
+		}
+		close(provider.let)
+		for range cap(verified) {
+			if err := <-verified; err != nil {
+				t.Error(err)
+			}
+		}
+		if n := provider.asked.Load(); n != 1 {
+			t.Errorf("the keys were fetched %d times", n)
+		}
+		if own, strangers := k.again.Tokens(), k.strangers.Tokens(); own != keysAgainBurst-1 || strangers != keysAgainBurst {
+			t.Errorf("%v fetches are left, and %v for strangers", own, strangers)
+		}
+	})
+}
+
+// Who looked before a fetch ended needs none of their own, also where no more may be made.
+func TestKeysThatCameMeanwhileCostNoFetch(t *testing.T) {
+	t.Parallel()
+	k, provider, token := rotated(t)
+	close(provider.let)
+	before := k.found
+	if _, err := k.VerifySignature(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	none := rate.NewLimiter(0, 0)
+	if set, err := k.newer(t.Context(), before, none); err != nil || set != k.found {
+		t.Errorf("with what was known before: %v, %v", set, err)
+	}
+	if _, err := k.newer(t.Context(), k.found, none); !errors.Is(err, errKeysResting) {
+		t.Errorf("with what is known now: %v", err)
+	}
+	if n := provider.asked.Load(); n != 1 {
+		t.Errorf("the keys were fetched %d times", n)
+	}
+}
+
+// signedWithNewKey is a token, and the key that proves it.
+func signedWithNewKey(t *testing.T) (token string, public jose.JSONWebKey) {
+	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	other, otherErr := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	signer, signerErr := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: private}, nil)
-	if err := errors.Join(err, otherErr, signerErr); err != nil {
+	if err := errors.Join(err, signerErr); err != nil {
 		t.Fatal(err)
 	}
 	signed, err := signer.Sign([]byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, _ := signed.CompactSerialize()
+	token, err = signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token, jose.JSONWebKey{Key: &private.PublicKey}
+}
+
+// Keys cost time, and anybody may name none in a token.
+func TestSoManyKeysAreTriedForASignature(t *testing.T) {
+	t.Parallel()
+	text, public := signedWithNewKey(t)
+	_, other := signedWithNewKey(t)
 	jws, err := jose.ParseSignedCompact(text, signingAlgs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for before, want := range map[int]error{0: nil, maxTried - 1: nil, maxTried: errNoKeyFits} {
-		set := keySet{keys: slices.Repeat([]jose.JSONWebKey{{Key: &other.PublicKey}}, before)}
-		set.keys = append(set.keys, jose.JSONWebKey{Key: &private.PublicKey})
+		set := keySet{keys: append(slices.Repeat([]jose.JSONWebKey{other}, before), public)}
 		if _, err := set.verify(jws); !errors.Is(err, want) {
 			t.Errorf("after %d others: %v", before, err)
 		}

@@ -173,6 +173,42 @@ func TestKeysOutOfReachAtSignIn(t *testing.T) {
 	}
 }
 
+// Where keys are not fetched again so soon, nobody knows whether a token is forged, and it is not said to be.
+func TestATokenIsNotCalledForgedForWantOfAFetch(t *testing.T) {
+	t.Parallel()
+	idp := scripted.New(t)
+	now := time.Now()
+	p := newOIDCAt(t, idp, func() time.Time { return now }, nil)
+	if _, err := signIn(t, p, nil); err != nil {
+		t.Fatal(err)
+	}
+	next, _ := scripted.Key(newECKey(), jose.ES256, "k2")
+	_, published := scripted.Key(ecKey(), jose.ES256, "k1")
+	idp.Rotate(next, published)
+	var failed *provider.SignInError
+	code := "invalid_id_token"
+	for n := range 5 {
+		before := idp.Calls("/keys")
+		_, err := signIn(t, p, nil)
+		if idp.Calls("/keys") == before {
+			code = auth.CodeKeysUnavailable
+		}
+		if !errors.As(err, &failed) || failed.Code != code || failed.Unused.Refresh == "" {
+			t.Errorf("sign-in %d: %v, want %s and tokens to revoke", n, err, code)
+		}
+	}
+	if code != auth.CodeKeysUnavailable {
+		t.Error("the keys were fetched each time")
+	}
+	var err error
+	for range 5 {
+		_, err = p.VerifyLogout(t.Context(), idp.SignAs("logout+jwt", idp.LogoutClaims("s1", "alice")))
+	}
+	if !errors.Is(err, auth.ErrKeysUnavailable) {
+		t.Errorf("logout token: %v", err)
+	}
+}
+
 // hs256WithPublicKey signs with what everybody knows: the provider's public key, as a secret.
 func hs256WithPublicKey(idp *scripted.Provider) {
 	idp.Document = func(d map[string]any) { d["id_token_signing_alg_values_supported"] = []string{"HS256", "RS256"} }

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
 	"keyturn/auth/tokenendpoint"
@@ -41,7 +40,7 @@ var signingAlgs = []jose.SignatureAlgorithm{
 
 var (
 	errNoKeyFits   = errors.New("none of the provider's keys made the signature")
-	errKeysResting = errors.New("keys were fetched a moment ago")
+	errKeysResting = errors.New("none of those fetched lately made the signature, and they are not fetched again yet")
 	errKeysUnasked = errors.New("the keys that are here may be old")
 )
 
@@ -54,10 +53,10 @@ type keys struct {
 	now       func() time.Time
 	again     *rate.Limiter // for what came from the provider itself
 	strangers *rate.Limiter // for what anybody may have sent, as often as they like
-	calls     singleflight.Group
 
 	mu       sync.Mutex
-	found    keySet
+	found    *keySet   // nil: nothing yet
+	running  *keyFetch // nil: none
 	failed   error     // why the latest fetch brought nothing
 	failedAt time.Time // when
 }
@@ -65,7 +64,14 @@ type keys struct {
 // keySet is what one fetch brought.
 type keySet struct {
 	keys []jose.JSONWebKey
-	at   time.Time // zero: nothing yet
+	at   time.Time
+}
+
+// keyFetch is a fetch, for all who wait for it. What it brought is there when it is done.
+type keyFetch struct {
+	done chan struct{}
+	set  *keySet
+	err  error
 }
 
 func newKeys(url string, client *http.Client, now func() time.Time) *keys {
@@ -110,46 +116,37 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 
 func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, use *keyUse) ([]byte, error) {
 	k.mu.Lock()
-	known, failed := k.found, k.failed
+	known := k.found
 	k.mu.Unlock()
+	old := known == nil || k.now().Sub(known.at) > keysStay
 	if use.known {
-		payload, err := known.verify(jws)
-		if err != nil || k.now().Sub(known.at) > keysStay {
-			return nil, errKeysUnasked
+		if !old {
+			if payload, err := known.verify(jws); err == nil {
+				return payload, nil
+			}
 		}
-		return payload, nil
+		return nil, errKeysUnasked
 	}
-	if known.at.IsZero() {
-		fetched, err := k.fetched(ctx)
-		if err != nil {
+	if old {
+		fetched, err := k.newer(ctx, known, nil)
+		if err == nil {
+			return fetched.verify(jws)
+		}
+		if known == nil {
 			return nil, err
 		}
-		return fetched.verify(jws)
-	}
-	if k.now().Sub(known.at) > keysStay {
-		if fetched, err := k.fetched(ctx); err == nil { // else the ones that we have go on
-			known = fetched
-		}
+		// The ones that are here go on.
 	}
 	payload, err := known.verify(jws)
 	if err == nil {
 		return payload, nil
 	}
 	// A new key, perhaps (OpenID Connect Core section 10.1.1).
-	if err := k.resting(); err != nil {
-		return nil, err
-	}
 	again := k.again
 	if use.stranger {
 		again = k.strangers
 	}
-	if !again.AllowN(k.now(), 1) {
-		if failed != nil {
-			return nil, failed
-		}
-		return nil, errKeysResting
-	}
-	fetched, err := k.fetched(ctx)
+	fetched, err := k.newer(ctx, known, again)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +154,7 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, use *keyU
 }
 
 // verify tries the keys that could have made the signature. The error is errNoKeyFits, and what is wrong with the key that the token names.
-func (s keySet) verify(jws *jose.JSONWebSignature) ([]byte, error) {
+func (s *keySet) verify(jws *jose.JSONWebSignature) ([]byte, error) {
 	header, tried, passedOver := jws.Signatures[0].Header, 0, ""
 	for i := range s.keys {
 		key := &s.keys[i]
@@ -210,59 +207,78 @@ func unfit(key *jose.JSONWebKey, alg string) (why string) {
 	return ""
 }
 
-// resting is why the latest fetch brought nothing, if that was just now.
-func (k *keys) resting() error {
+// newer is a set that came since the caller found the known one here.
+func (k *keys) newer(ctx context.Context, known *keySet, again *rate.Limiter) (*keySet, error) {
+	found, running, err := k.ask(known, again)
+	if running == nil {
+		return found, err
+	}
+	select {
+	case <-running.done:
+		return running.set, running.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// ask returns a set that is newer than the known one, or the fetch that brings it. One fetch serves all who wait, and outlives them; one
+// that failed, those who come just after it. The limiter, if there is one, is asked only for a fetch that would be one more.
+func (k *keys) ask(known *keySet, again *rate.Limiter) (newer *keySet, running *keyFetch, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if since := k.now().Sub(k.failedAt); since >= 0 && since < keysPause {
-		return k.failed
-	}
-	return nil
-}
-
-// fetched fetches the set. One call serves all who wait, and outlives them; one that failed, those who come just after it.
-func (k *keys) fetched(ctx context.Context) (keySet, error) {
-	if err := k.resting(); err != nil {
-		return keySet{}, err
-	}
-	call := k.calls.DoChan("", func() (any, error) {
-		set, err := k.fetch()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if k.failed, k.failedAt = err, k.now(); err == nil {
-			k.found = set
+	now := k.now()
+	since := now.Sub(k.failedAt)
+	switch {
+	case k.found != known:
+		return k.found, nil, nil
+	case k.running != nil:
+		return nil, k.running, nil
+	case k.failed != nil && since >= 0 && since < keysPause:
+		return nil, nil, k.failed
+	case again != nil && !again.AllowN(now, 1):
+		if k.failed != nil {
+			return nil, nil, k.failed
 		}
-		return set, err
-	})
-	select {
-	case result := <-call:
-		return result.Val.(keySet), result.Err
-	case <-ctx.Done():
-		return keySet{}, ctx.Err()
+		return nil, nil, errKeysResting
+	}
+	running = &keyFetch{done: make(chan struct{})}
+	k.running = running
+	go k.run(running)
+	return nil, running, nil
+}
+
+func (k *keys) run(running *keyFetch) {
+	defer close(running.done)
+	running.set, running.err = k.fetch()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.running = nil
+	if k.failed, k.failedAt = running.err, k.now(); running.err == nil {
+		k.found = running.set
 	}
 }
 
-func (k *keys) fetch() (_ keySet, err error) {
+func (k *keys) fetch() (_ *keySet, err error) {
 	defer calm(&err)
 	response, err := k.client.Get(k.url)
 	if err != nil {
-		return keySet{}, fmt.Errorf("keys: %s", reason(err))
+		return nil, fmt.Errorf("keys: %s", reason(err))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil || response.StatusCode != http.StatusOK {
-		return keySet{}, fmt.Errorf("keys: the answer has status %d, or broke off", response.StatusCode)
+		return nil, fmt.Errorf("keys: the answer has status %d, or broke off", response.StatusCode)
 	}
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(body, &set); err != nil || set.Keys == nil {
-		return keySet{}, errors.New("keys: the answer is no key set")
+		return nil, errors.New("keys: the answer is no key set")
 	}
 	if len(set.Keys) > maxKeys {
-		return keySet{}, fmt.Errorf("keys: the set has %d; more than %d are not read", len(set.Keys), maxKeys)
+		return nil, fmt.Errorf("keys: the set has %d; more than %d are not read", len(set.Keys), maxKeys)
 	}
-	return keySet{keys: understood(set.Keys), at: k.now()}, nil
+	return &keySet{keys: understood(set.Keys), at: k.now()}, nil
 }
 
 // understood are the keys that can be read: others are passed over (RFC 7517 section 5).

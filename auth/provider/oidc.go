@@ -206,7 +206,7 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 		v, err = m.verify(waiting, p.config, answer.ID, answer.Access, p.options.Now(), use)
 		return err
 	})
-	if errors.Is(err, auth.ErrKeysUnavailable) && !errors.Is(err, errKeysResting) {
+	if errors.Is(err, auth.ErrKeysUnavailable) {
 		return auth.Identity{}, signInError(auth.CodeKeysUnavailable, "%v", err)
 	}
 	if err == nil {
