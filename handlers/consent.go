@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -117,12 +118,21 @@ func (c *consent) many() bool {
 	return inARow >= manyInVain
 }
 
-// roundDone learns from a sign-in, and says whether the person is to be asked for consent in a second round.
+// secondRound is the sign-in that asks a person for consent. It names them to the provider, which may know several in that browser: the
+// one who answers takes the place of the one who was asked.
+func secondRound(first session.Pending, whose auth.Identity) session.Pending {
+	return session.Pending{
+		ReturnTo: first.ReturnTo, Prompt: promptConsent, Hint: loginHint(cmp.Or(first.Hint, whose.Email)), Asked: whose.Subject,
+	}
+}
+
+// roundDone learns from a sign-in, and says whether the person is to be asked for consent in a second round. Who chose another account
+// in that one is signed in with it, and tells nothing of the first.
 func (a *app) roundDone(ctx context.Context, p provider.Provider, pending session.Pending, signedIn auth.SignedIn) (again bool) {
 	whose, refreshed := signedIn.Identity.Subject, signedIn.Answer.Refresh != ""
 	switch {
 	case refreshed && pending.Prompt == promptConsent:
-		a.consents.brought(p.Name(), whose, pending.Asked != "", a.Now())
+		a.consents.brought(p.Name(), whose, pending.Asked == whose, a.Now())
 	case refreshed || !p.WantsConsent(ctx):
 	case pending.Prompt == promptConsent:
 		a.askedInVain(ctx, p, whose, nil)

@@ -98,7 +98,9 @@ func (a *app) beginSignIn(c echo.Context) error {
 	if prompt == "" && a.consents.insists(p.Name(), a.Now()) {
 		prompt = promptConsent
 	}
-	return a.goToProvider(c, p, session.Pending{ReturnTo: a.returnPath(c.QueryParam("return_to")), Prompt: prompt})
+	return a.goToProvider(c, p, session.Pending{
+		ReturnTo: a.returnPath(c.QueryParam("return_to")), Prompt: prompt, Hint: loginHint(c.QueryParam("login_hint")),
+	})
 }
 
 // sentHome marks a request for a sign-in that was sent to the base URL's host already. A proxy that writes Keyturn's own address into
@@ -121,7 +123,7 @@ func (a *app) atHome(r *http.Request) string {
 func (a *app) goToProvider(c echo.Context, p provider.Provider, pending session.Pending) error {
 	ctx := c.Request().Context()
 	state := rand.Text()
-	s, err := p.Begin(ctx, state, pending.Prompt, loginHint(c.QueryParam("login_hint")))
+	s, err := p.Begin(ctx, state, pending.Prompt, pending.Hint)
 	if err != nil {
 		return a.roundFailed(c, p, pending, err)
 	}
@@ -210,7 +212,7 @@ func (a *app) finishSignIn(c echo.Context) error {
 	case err != nil:
 		return err
 	case a.roundDone(ctx, p, pending, signedIn):
-		return a.goToProvider(c, p, session.Pending{ReturnTo: pending.ReturnTo, Prompt: promptConsent, Asked: signedIn.Identity.Subject})
+		return a.goToProvider(c, p, secondRound(pending, signedIn.Identity))
 	}
 	return a.arrive(c, pending.ReturnTo)
 }

@@ -25,6 +25,7 @@ type Pending struct {
 	Session  string    `json:"session"` // goth.Session.Marshal: nonce and code verifier among others
 	ReturnTo string    `json:"return_to,omitempty"`
 	Prompt   string    `json:"prompt,omitempty"`
+	Hint     string    `json:"login_hint,omitempty"`  // whose sign-in it is to be (OpenID Connect Core 3.1.2.1)
 	Asked    string    `json:"asked_again,omitempty"` // subject whose first answer had no refresh token
 	Began    time.Time `json:"began"`
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -197,6 +198,73 @@ func TestWhatConsentBringsIsLearnedFrom(t *testing.T) {
 			}
 			if n := strings.Count(p.log.String(), many); n != c.many {
 				t.Errorf("the log says %d times: %s", n, many)
+			}
+		})
+	}
+}
+
+// A provider that knows several people in one browser is told whom it is to ask for consent.
+func TestWhoIsAskedForConsentIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		query string
+		email any
+		want  []string
+	}{
+		"as in the first round": {"?login_hint=bob", "alice@example.com", []string{"bob", "bob"}},
+		"by e-mail":             {"", "alice@example.com", []string{"", "alice@example.com"}},
+		"unless there is none":  {"", nil, []string{"", ""}},
+		"or none of a length":   {"", strings.Repeat("a", 400) + "@example.com", []string{"", ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var hints []string
+			idp, _, signsIn := asksForConsent(t, func(idp *scripted.Provider) {
+				idp.Claims = func(claims map[string]any, _ bool) { claims["email"] = c.email }
+				idp.Authorization = func(_, request url.Values) { hints = append(hints, request.Get("login_hint")) }
+			})
+			signsIn("alice", c.query)
+			idp.Change(func() {
+				if !slices.Equal(hints, c.want) {
+					t.Errorf("named %q, want %q", hints, c.want)
+				}
+			})
+		})
+	}
+}
+
+// Who chooses another account when asked for consent is signed in with that. It says neither that consent brings the first one a refresh
+// token, nor that it brings none.
+func TestWhoChoosesAnotherAccountForConsentIsSignedInWithIt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		gives bool
+		came  []string // how the next ones come: alice, carol
+	}{
+		"a refresh token":  {true, []string{"plain consent", "consent"}},
+		"no refresh token": {false, []string{"plain consent", "plain consent"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp, _, signsIn := asksForConsent(t, func(idp *scripted.Provider) {
+				idp.NoRefreshToken = !c.gives
+				idp.Authorization = func(_, request url.Values) {
+					if request.Get("prompt") == "consent" {
+						idp.Subject = "bob"
+					}
+				}
+			})
+			b, _ := signsIn("alice", "")
+			whole := b.do(t, "GET", "/api/session", nil).json(t)
+			user, token := whole["user"].(map[string]any), whole["token"].(map[string]any)
+			if user["sub"] != "bob" || token["renewable"] != c.gives {
+				t.Errorf("signed in: %v, renewable: %v", user, token["renewable"])
+			}
+			idp.Change(func() { idp.Authorization = nil })
+			for i, who := range []string{"alice", "carol"} {
+				if _, came := signsIn(who, ""); came != c.came[i] {
+					t.Errorf("%s came with %q, want %q", who, came, c.came[i])
+				}
 			}
 		})
 	}
