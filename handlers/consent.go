@@ -38,7 +38,7 @@ type consent struct {
 // inVain is a wish for consent that brought no refresh token.
 type inVain struct {
 	at     time.Time
-	theirs bool // they declined, or were struck by chance: it tells nothing of others
+	theirs bool // they declined, were not fit to be asked, or were struck by chance: it tells nothing of others
 }
 
 // brought remembers that consent brought a person a refresh token. insists says that they had just got none without.
@@ -168,9 +168,15 @@ func saysNo(failure *provider.SignInError) bool {
 	return failure.Code != codeInternal && !slices.Contains(ofProvider, failure.Code)
 }
 
-// askedInVain is for a person whom consent brought no refresh token. instead is what it brought, if that was no sign-in.
+// refusesRequest says whether a failure speaks of the request or of the client, as it would to anybody (RFC 6749 section 4.1.2.1).
+func refusesRequest(failure *provider.SignInError) bool {
+	return settingsRefused(failure.Code) || failure.Code == "invalid_request" || failure.Code == provider.CodePushRefused
+}
+
+// askedInVain is for a person whom consent brought no refresh token. instead is what it brought, if that was no sign-in: of such, what does
+// not refuse the request is the person's own.
 func (a *app) askedInVain(ctx context.Context, p provider.Provider, subject string, instead *provider.SignInError) {
-	theirs := instead != nil && (instead.Code == "access_denied" || instead.Code == "code_exchange_failed")
+	theirs := instead != nil && !refusesRequest(instead)
 	only, many := a.consents.broughtNone(p.Name(), subject, theirs, a.Now())
 	switch {
 	case instead != nil:

@@ -131,7 +131,11 @@ func TestConsentIsNotAskedForInVain(t *testing.T) {
 	}{
 		"no refresh token":  {nobody, "is the client registered there for the grant type refresh_token?", 1, "plain", "plain"},
 		"declined":          {answersConsent("access_denied"), "code=access_denied", 4, "plain consent", "plain"},
+		"not there":         {answersConsent("login_required"), "code=login_required", 4, "plain consent", "plain"},
+		"in its own words":  {answersConsent("user_cancelled_authorize"), "code=user_cancelled_authorize", 4, "plain consent", "plain"},
 		"not known":         {answersConsent("invalid_request"), "code=invalid_request", 3, "plain", "plain"},
+		"not for the scope": {answersConsent("invalid_scope"), "code=invalid_scope", 3, "plain", "plain"},
+		"not this client":   {answersConsent("unauthorized_client"), "code=unauthorized_client", 3, "plain", "plain"},
 		"not taken":         {takesNoConsent(t), "code=authorization_request_refused", 3, "plain", "plain"},
 		"for want of power": {answersConsent("temporarily_unavailable"), "this time", 6, "plain consent", "plain consent"},
 	} {
@@ -286,14 +290,17 @@ func TestWhoDeclinesConsentAtOnceSignsInWithout(t *testing.T) {
 	}
 }
 
-// Who has cancelled may think better of it: the way back that their dashboard shows asks again.
+// Who has cancelled, or could not be asked, may think better of it: the way back that their dashboard shows asks again.
 func TestWhoCancelledConsentMayThinkBetter(t *testing.T) {
 	t.Parallel()
 	idp, _, signsIn := asksForConsent(t, answersConsent("access_denied"))
-	b, _ := signsIn("alice", "")
-	page := b.do(t, "GET", "/dashboard", nil)
-	if !strings.Contains(page.body, `id="sign-in-again" href="/auth/oidc?prompt=consent&amp;return_to=%2Fdashboard"`) {
-		t.Errorf("no way to consent in %s", page.body)
+	for who, code := range map[string]string{"alice": "access_denied", "carol": "account_selection_required", "dave": "user_cancelled_login"} {
+		idp.Change(func() { answersConsent(code)(idp) })
+		b, _ := signsIn(who, "")
+		page := b.do(t, "GET", "/dashboard", nil)
+		if !strings.Contains(page.body, `id="sign-in-again" href="/auth/oidc?prompt=consent&amp;return_to=%2Fdashboard"`) {
+			t.Errorf("%s: no way to consent in %s", code, page.body)
+		}
 	}
 	idp.Change(func() { idp.Authorization = nil })
 	if _, came := signsIn("bob", ""); came != "plain consent" {
