@@ -225,6 +225,10 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 			`fragment; allowed: an absolute URL such as https://id.example.com`},
 		{"--base-url=https://x.example/app", `--base-url (KEYTURN_BASE_URL): "https://x.example/app" has a path, but ` +
 			`Keyturn lives at the root of its host; allowed: a URL without a path such as https://keyturn.example.com`},
+		{"--base-url=https://bü_cher.example", `--base-url (KEYTURN_BASE_URL): "https://bü_cher.example" has a host that is no domain ` +
+			`name; allowed: one of letters, digits and hyphens such as bücher.example`},
+		{"--base-url=https://%C2%AD", `--base-url (KEYTURN_BASE_URL): "https://%C2%AD" has a host that is no domain name; allowed: one of ` +
+			`letters, digits and hyphens such as bücher.example`},
 		{"--data-dir=main.go/x", `--data-dir (KEYTURN_DATA_DIR): "main.go/x" is no directory; allowed: a directory, or a path where ` +
 			"Keyturn can make one"},
 		{"--data-dir=main.go", `--data-dir (KEYTURN_DATA_DIR): "main.go" is no directory; allowed: a directory, or a path where Keyturn can ` +
@@ -339,6 +343,9 @@ func TestAcceptedForms(t *testing.T) {
 		{"--admin-addr=off", "admin-addr", ""},
 		{"--base-url=https://X.example:443/", "base-url", "https://x.example"},
 		{"--base-url=http://[::1]:8080", "base-url", "http://[::1]:8080"},
+		{"--base-url=https://BÜcher.example:8443", "base-url", "https://xn--bcher-kva.example:8443"},
+		{"--base-url=https://b%C3%BCcher.example", "base-url", "https://xn--bcher-kva.example"},
+		{"--base-url=https://My_App.example", "base-url", "https://my_app.example"},
 		{"--leeway=0s", "leeway", "0s"},
 		{"--leeway=0", "leeway", "0s"},
 		{"--dev-reuse-interval=0s", "dev-reuse-interval", "0s"},

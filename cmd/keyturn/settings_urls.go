@@ -8,6 +8,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
@@ -66,7 +69,23 @@ func baseURL(text string) (string, error) {
 		return "", errors.New("has a path, but Keyturn lives at the root of its host; " +
 			"allowed: a URL without a path such as https://keyturn.example.com")
 	}
-	return origin(u.Scheme, strings.ToLower(u.Hostname()), u.Port()), nil
+	host, err := asBrowsersWrite(u.Hostname())
+	if err != nil {
+		return "", err
+	}
+	return origin(u.Scheme, host, u.Port()), nil
+}
+
+// asBrowsersWrite is a host in small letters, and in those of ASCII (RFC 5891). One that has no others may have underscores, too.
+func asBrowsersWrite(host string) (string, error) {
+	if !strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return strings.ToLower(host), nil
+	}
+	ascii, err := idna.Lookup.ToASCII(host)
+	if err != nil || ascii == "" {
+		return "", errors.New("has a host that is no domain name; allowed: one of letters, digits and hyphens such as bücher.example")
+	}
+	return ascii, nil
 }
 
 // origin writes scheme://host:port without a port that the scheme implies.
