@@ -64,6 +64,7 @@ func (r *Report) mind(format string, args ...any) {
 // announced is what of the metadata only a check reads (OpenID Connect Discovery section 3, RFC 8414 section 2).
 type announced struct {
 	ResponseTypes     []string `json:"response_types_supported"`
+	ResponseModes     []string `json:"response_modes_supported"`
 	PKCE              []string `json:"code_challenge_methods_supported"`
 	BackChannelLogout bool     `json:"backchannel_logout_supported"`
 }
@@ -147,6 +148,14 @@ func (p *OIDC) checkGrants(r *Report, m *metadata) {
 	r.fact("grant types", orNotAnnounced(m.GrantTypes))
 	if leftOut(m.ResponseTypes, "code") {
 		r.wrong("It does not announce the response type code, the only one that Keyturn uses.")
+	}
+	switch {
+	case !leftOut(m.ResponseModes, "query"):
+	case leftOut(m.ResponseModes, "form_post"):
+		r.wrong("It announces neither the response mode query nor form_post, only %s.", strings.Join(m.ResponseModes, ", "))
+	case p.config.authParams()["response_mode"] != "form_post":
+		r.mind("It does not announce the response mode query, the default, which Keyturn asks for; " +
+			"auth_params: {response_mode: form_post} in the file asks for one that it announces.")
 	}
 	if leftOut(m.GrantTypes, grant) {
 		r.mind("It may not renew: it does not announce the grant type %s.", grant) // some that do leave it out

@@ -157,6 +157,36 @@ func TestWhatAProviderMayDoWithoutAnnouncingItStandsAgainstNothing(t *testing.T)
 	}
 }
 
+func TestCheckSaysHowAnswersCome(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		modes []string
+		set   string
+		says  string
+	}{
+		"by default":      {nil, "", ""},
+		"by query":        {[]string{"query", "fragment"}, "", ""},
+		"by a form":       {[]string{"fragment", "form_post"}, "", "- It does not announce the response mode query, the default, which Keyturn asks for;"},
+		"as it is set to": {[]string{"form_post"}, ", auth_params: {response_mode: form_post}", ""},
+		"by none of them": {[]string{"fragment"}, "", "- It announces neither the response mode query nor form_post, only fragment.\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			idp.Document = func(document map[string]any) {
+				if c.modes != nil {
+					document["response_modes_supported"] = c.modes
+				}
+			}
+			output, code := runCheck(t, entryFor(idp, "work", c.set))
+			says(t, output, c.says)
+			if wrong := strings.Contains(c.says, "neither"); strings.Contains(output, "response mode") != (c.says != "") || (code != 0) != wrong {
+				t.Errorf("exit code %d:\n%s", code, output)
+			}
+		})
+	}
+}
+
 // Backstage makes its first key when it signs its first token.
 func TestAProviderThatHasNoKeyYetMayBeWell(t *testing.T) {
 	t.Parallel()
