@@ -20,16 +20,6 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// statusLine is a line of a /proc status file.
-func statusLine(text, name string) string {
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, name) {
-			return strings.Join(strings.Fields(line), " ")
-		}
-	}
-	return ""
-}
-
 func parsedURL(t testing.TB, text string) *url.URL {
 	t.Helper()
 	u, err := url.Parse(text)
