@@ -311,7 +311,7 @@ func (l *lane) rests(grant string, left time.Duration) bool {
 func (l *lane) doubted() (until time.Time, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.restsTo, l.resting() && (l.only != "" || l.probes())
+	return l.restsTo, l.resting() && (l.only != "" || l.probes() && l.unasked == 0)
 }
 
 // report learns how the provider is from the call for a grant whose turn came at turnAt, and which somebody asked for, or nobody did.

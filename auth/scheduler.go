@@ -13,6 +13,7 @@ import (
 const (
 	lookEvery  = 250 * time.Millisecond // how often the Scheduler looks for due grants
 	lookBatch  = 100                    // grants read at a time
+	lookDoubts = 10                     // batches looked through for those whom a provider that rests lets through
 	idleFor    = 5 * time.Second        // a grant for which nothing could be tried is left alone
 	brokenFor  = time.Minute            // one that does not open, or is another issuer's, for longer
 	storageLog = time.Minute            // between two complaints about the database
@@ -80,10 +81,14 @@ func (t *tender) look(ctx context.Context) error {
 		t.beginAll(ctx, t.Rotator.undecided.due(t.provider, t.Now(), lookBatch), TriggerBackground)
 		return nil
 	}
-	for after := (Candidate{}); ; {
+	after := Candidate{}
+	for batches := 1; ; batches++ {
 		due, err := t.Vault.Due(ctx, t.provider, t.Now(), after, lookBatch)
 		if err != nil || !t.beginAll(ctx, due, TriggerBackground) || len(due) < lookBatch {
 			return err
+		}
+		if _, doubted := t.lane.doubted(); doubted && batches >= lookDoubts {
+			return nil
 		}
 		after = due[len(due)-1]
 	}
