@@ -112,6 +112,9 @@ func TestARestOfManyLetsThroughWhoMayKnowBetter(t *testing.T) {
 			t.Error("let through at once")
 		}
 		time.Sleep(probeGap)
+		if _, doubted := l.doubted(); !doubted {
+			t.Error("the scheduler looks for nobody to let through")
+		}
 		if !rests("0") {
 			t.Error("who has met it is let through")
 		}
@@ -119,7 +122,7 @@ func TestARestOfManyLetsThroughWhoMayKnowBetter(t *testing.T) {
 		if err != nil {
 			t.Fatal("after 5 s:", err)
 		}
-		if !rests("another") {
+		if _, doubted := l.doubted(); doubted || !rests("another") {
 			t.Error("two at a time")
 		}
 		l.report("well", time.Now(), false, down)
