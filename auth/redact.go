@@ -3,6 +3,7 @@ package auth
 import (
 	"cmp"
 	"encoding/hex"
+	"html"
 	"iter"
 	"regexp"
 	"slices"
@@ -22,32 +23,19 @@ const (
 )
 
 // Redact replaces every occurrence of the secrets in text that came from elsewhere, such as an error description, also where they are
-// percent-encoded, as in a form, escaped, as in JSON, or have characters in them that nobody sees. What is shorter than 4 bytes is left. It takes
-// time linear in the text, which may be long, and made to be slow.
+// percent-encoded, as in a form, escaped, as in JSON or in HTML, in all of these ways one upon the other, or have characters in them that
+// nobody sees. What is shorter than 4 bytes is left. It takes time linear in the text, which may be long, and made to be slow.
 func Redact(text string, secrets ...Secret) string {
 	var found []span
-	var plain string
-	var at []int
-	spaced := func(s Secret) bool { return strings.Contains(string(s), "+") } // it may be a space in the text
-	if strings.ContainsAny(text, `%+\`) || strings.ContainsFunc(text, hidden) || slices.ContainsFunc(secrets, spaced) {
-		plain, at = decoded(text)
-	}
-	for _, s := range secrets {
-		if len(s) < shortest {
-			continue
-		}
-		for i := range occurrences(text, string(s)) {
-			found = append(found, span{i, i + len(s)})
-		}
-		if at == nil { // nothing in the text is encoded
-			continue
-		}
-		within := bare(s)
-		if len(within) < shortest {
-			continue
-		}
-		for i := range occurrences(plain, within) {
-			found = append(found, span{at[i], at[i+len(within)]})
+	for l := range layers(text, secrets) {
+		for _, s := range secrets {
+			part := l.form(s)
+			if len(part) < shortest {
+				continue
+			}
+			for i := range occurrences(l.text, part) {
+				found = append(found, span{l.origin(i), l.origin(i + len(part))})
+			}
 		}
 	}
 	slices.SortFunc(found, func(a, b span) int { return cmp.Or(a.from-b.from, a.to-b.to) })
@@ -75,11 +63,15 @@ func Holds(text string, secrets ...Secret) bool {
 // RedactCut is Redact of a text that breaks off, perhaps within a secret: what its end has of the beginning of one goes, too.
 func RedactCut(text string, secrets ...Secret) string {
 	text = Redact(text, secrets...)
-	text = halfEncoded.ReplaceAllString(text, "$1")
-	plain, at := decoded(text)
 	end := len(text)
-	for _, s := range secrets {
-		end = min(end, len(text)-unfinished(text, string(s)), at[len(plain)-unfinished(plain, bare(s))])
+	for l := range layers(text, secrets) {
+		for ending := range endings(l.text) {
+			for _, s := range secrets {
+				if n := unfinished(ending, l.form(s)); n > 0 {
+					end = min(end, l.origin(len(ending)-n))
+				}
+			}
+		}
 	}
 	if end == len(text) {
 		return text
@@ -87,9 +79,30 @@ func RedactCut(text string, secrets ...Secret) string {
 	return text[:end] + redacted
 }
 
-// halfEncoded is a part of a byte that is percent-encoded, or escaped as in JSON, at the end of a text that breaks off there. A backslash
-// may itself be what is escaped.
-var halfEncoded = regexp.MustCompile(`%[0-9A-Fa-f]?$|((?:^|[^\\])(?:\\\\)*)\\(?:u[0-9A-Fa-f]{0,3})?$`)
+// halfEncoded is a part of a character that is percent-encoded, or escaped as in JSON or in HTML, at the end of a text that breaks off there.
+// A backslash may itself be what is escaped.
+var halfEncoded = regexp.MustCompile(`%[0-9A-Fa-f]?$|&#?[0-9A-Za-z]*$|((?:^|[^\\])(?:\\\\)*)\\(?:u[0-9A-Fa-f]{0,3})?$`)
+
+// longestHalf is how long such a part is looked for, in bytes.
+const longestHalf = 32
+
+// endings are a text that breaks off, and what is left of it without the part of an encoded character at its end, in which there may be
+// another.
+func endings(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for range mostLayers {
+			if !yield(text) {
+				return
+			}
+			end := text[max(0, len(text)-longestHalf):]
+			whole := halfEncoded.ReplaceAllString(end, "$1")
+			if whole == end {
+				return
+			}
+			text = text[:len(text)-len(end)+len(whole)]
+		}
+	}
+}
 
 // unfinished is how much of the beginning of a secret ends a text, in bytes. It takes time linear in the secret, as Knuth, Morris and Pratt
 // do: within[n] is what of a match of n+1 bytes is one itself.
@@ -157,9 +170,53 @@ func bare(s Secret) string {
 	}, string(s))
 }
 
-// decoded is a text without percent-encoding, the escapes of JSON and hidden characters, and where each of its bytes, and its end, is in
-// text. A plus sign, which may be either, is a space.
-func decoded(text string) (plain string, at []int) {
+// layer is a text that came from elsewhere, or what is below it when it is decoded.
+type layer struct {
+	text string
+	at   []int // where each of its bytes, and its end, is in the text that came; nil of that itself
+}
+
+// mostLayers bounds what is decoded one after the other: a URL within a URL, in JSON, on a page, and one more.
+const mostLayers = 5
+
+// layers are a text as it is and as it is when it is decoded, again and again, until that changes nothing more.
+func layers(text string, secrets []Secret) iter.Seq[layer] {
+	return func(yield func(layer) bool) {
+		l := layer{text: text}
+		spaced := func(s Secret) bool { return strings.Contains(string(s), "+") } // it may be a space in the text
+		if !yield(l) || !strings.ContainsAny(text, `%+\&`) && !strings.ContainsFunc(text, hidden) && !slices.ContainsFunc(secrets, spaced) {
+			return
+		}
+		for n := range mostLayers {
+			below := l.decoded()
+			if n > 0 && len(below.text) == len(l.text) || !yield(below) {
+				return
+			}
+			l = below
+		}
+	}
+}
+
+// origin is where a byte of the layer is in the text that came.
+func (l layer) origin(i int) int {
+	if l.at == nil {
+		return i
+	}
+	return l.at[i]
+}
+
+// form is a secret as it stands in the layer.
+func (l layer) form(s Secret) string {
+	if l.at == nil {
+		return string(s)
+	}
+	return bare(s)
+}
+
+// decoded is what is below a layer: the text without one percent-encoding, escape of JSON or character reference of HTML around each
+// character, and without those that are hidden. A plus sign, which may be a space or itself, is a space.
+func (l layer) decoded() layer {
+	text := l.text
 	bytes, at := make([]byte, 0, len(text)), make([]int, 0, len(text)+1)
 	for i := 0; i < len(text); {
 		size, from := 1, len(bytes)
@@ -174,6 +231,10 @@ func decoded(text string) (plain string, at []int) {
 				}
 				bytes = utf8.AppendRune(bytes, c)
 			}
+		case text[i] == '&':
+			if c, n := referred(text[i:]); n > 0 {
+				bytes, size = append(bytes, c...), n
+			}
 		case text[i] == '%' && i+2 < len(text):
 			var one [1]byte
 			if _, err := hex.Decode(one[:], []byte(text[i+1:i+3])); err == nil {
@@ -184,12 +245,25 @@ func decoded(text string) (plain string, at []int) {
 			bytes = append(bytes, text[i])
 		}
 		for range bytes[from:] {
-			at = append(at, i)
+			at = append(at, l.origin(i))
 		}
 		i += size
 	}
-	plain, at = seen(bytes, at)
-	return plain, append(at, len(text))
+	plain, at := seen(bytes, at)
+	return layer{plain, append(at, l.origin(len(text)))}
+}
+
+// referred is the character that a text begins with in a character reference of HTML, and how long that is; 0 if it begins with none.
+func referred(text string) (c string, size int) {
+	n := strings.IndexAny(text[1:], "&;") + 1
+	if n == 0 || text[n] != ';' {
+		return "", 0
+	}
+	reference := text[:n+1]
+	if c = html.UnescapeString(reference); c == reference || utf8.RuneCountInString(c) != 1 {
+		return "", 0
+	}
+	return c, len(reference)
 }
 
 // escaped is the code unit that a text begins with, escaped as in JSON (RFC 8259 section 7).
