@@ -315,14 +315,14 @@ func (p *OIDC) Revoke(ctx context.Context, tokens auth.TokenSet) error {
 func revoke(ctx context.Context, client *tokenendpoint.Client, endpoint string, tokens auth.TokenSet) error {
 	var kept error
 	if tokens.Refresh != "" {
-		kept = client.Revoke(ctx, endpoint, tokens.Refresh, "refresh_token")
+		kept = client.Revoke(ctx, endpoint, tokens.Refresh, "refresh_token", tokens.Secrets()...)
 		var refusal *auth.ProviderError
 		if !errors.As(kept, &refusal) || refusal.Failure.Code != tokenendpoint.CodeUnsupportedTokenType {
 			return kept
 		}
 	}
 	if tokens.Access != "" {
-		if err := client.Revoke(ctx, endpoint, tokens.Access, "access_token"); err != nil {
+		if err := client.Revoke(ctx, endpoint, tokens.Access, "access_token", tokens.Secrets()...); err != nil {
 			return err
 		}
 	}

@@ -126,8 +126,9 @@ func (c *Client) Push(ctx context.Context, endpoint string, form url.Values) (re
 const CodeUnsupportedTokenType = "unsupported_token_type"
 
 // Revoke posts one revocation request (RFC 7009 section 2.1) to endpoint. The error is an *auth.ProviderError. There is none when the
-// token is not valid: then nothing is left to revoke (section 2.2), though Google answers that with an error.
-func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret, hint string) error {
+// token is not valid: then nothing is left to revoke (section 2.2), though Google answers that with an error. As of Exchange, it holds none
+// of others.
+func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret, hint string, others ...auth.Secret) error {
 	response, err := c.post(ctx, endpoint, url.Values{"token": {token.Reveal()}, "token_type_hint": {hint}})
 	if err != nil {
 		return err
@@ -135,6 +136,7 @@ func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret,
 	if response.status/100 == 2 {
 		return nil
 	}
+	response.secrets = append(response.secrets, others...)
 	params, _ := parse(response)
 	refusal := response.refusal(params, "revocation_refused", "status "+strconv.Itoa(response.status))
 	refusal.RetryAfter = retryAfter(response.header, c.Now())
