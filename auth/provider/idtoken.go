@@ -29,12 +29,13 @@ type verified struct {
 	claims auth.Claims
 }
 
-// verify checks an id token as far as that needs no knowledge of a particular sign-in (OpenID Connect Core 3.1.3.7).
+// verify checks the id token of an answer as far as that needs no knowledge of a particular sign-in (OpenID Connect Core 3.1.3.7).
 // The issuer is left to the caller, to whom a wrong one means different things.
 func (m *metadata) verify(
-	ctx context.Context, config Config, idToken, accessToken auth.Secret, now time.Time, use *keyUse,
+	ctx context.Context, config Config, answer auth.Answer, now time.Time, use *keyUse,
 ) (_ verified, err error) {
 	defer calm(&err)
+	idToken := answer.ID
 	token, err := m.verifier.Verify(use.in(ctx), idToken.Reveal())
 	if use.unavailable != nil {
 		return verified{}, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, use.unavailable)
@@ -53,7 +54,7 @@ func (m *metadata) verify(
 	token.Issuer = auth.CanonicalIssuer(token.Issuer)
 	v := verified{token: token}
 	var raw json.RawMessage
-	if err := errors.Join(token.Claims(&raw), token.Claims(&v.claims), exactMembers(raw)); err != nil {
+	if err := errors.Join(token.Claims(&raw), token.Claims(&v.claims), exactMembers(raw, answer.Secrets()...)); err != nil {
 		return verified{}, err
 	}
 	azp, hasAZP := v.claims["azp"]
@@ -76,7 +77,7 @@ func (m *metadata) verify(
 		return verified{}, errors.New("id token's azp is not this client")
 	case !hasAZP && len(token.Audience) > 1:
 		return verified{}, errors.New("id token has several audiences and no azp")
-	case names(v.claims, "at_hash") && (token.AccessTokenHash == "" || token.VerifyAccessToken(accessToken.Reveal()) != nil):
+	case names(v.claims, "at_hash") && (token.AccessTokenHash == "" || token.VerifyAccessToken(answer.Access.Reveal()) != nil):
 		return verified{}, errors.New("id token's at_hash is not of the access token")
 	}
 	return v, nil
@@ -99,8 +100,8 @@ func typeOf(header map[string]any) (typ string, present bool) {
 }
 
 // exactMembers refuses claims that say one thing twice, or a protocol's claim in other letters: who reads which of them is
-// then a matter of the library (RFC 7519 section 4), and encoding/json takes SUB for sub.
-func exactMembers(object []byte) error {
+// then a matter of the library (RFC 7519 section 4), and encoding/json takes SUB for sub. The error holds none of the secrets.
+func exactMembers(object []byte, secrets ...auth.Secret) error {
 	decoder := json.NewDecoder(bytes.NewReader(object))
 	if first, err := decoder.Token(); err != nil || first != json.Delim('{') {
 		return errors.New("the claims are no JSON object")
@@ -112,14 +113,15 @@ func exactMembers(object []byte) error {
 		if err != nil || !ok {
 			return errors.New("the claims are no JSON object")
 		}
+		said := func() string { return short(auth.Redact(name, secrets...)) }
 		exact := func(claim string) bool { return name == claim || !strings.EqualFold(name, claim) }
 		for _, claim := range []string{"iss", "sub", "aud", "exp", "iat", "nbf", "nonce", "azp", "at_hash", "auth_time", "events", "jti", "sid"} {
 			if !exact(claim) {
-				return fmt.Errorf("the claim %s is spelled %q", claim, short(name))
+				return fmt.Errorf("the claim %s is spelled %q", claim, said())
 			}
 		}
 		if seen[name] {
-			return fmt.Errorf("the claims say %q twice", short(name))
+			return fmt.Errorf("the claims say %q twice", said())
 		}
 		seen[name] = true
 		var value json.RawMessage
@@ -157,9 +159,10 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, err)
 	}
+	answer := auth.Answer{ID: idToken, Access: g.PendingAccess(), Refresh: g.Tokens.Refresh}
 	var v verified
 	if _, err = p.proven(ctx, m, keyUse{known: !fetch}, func(m *metadata, use *keyUse) (err error) {
-		v, err = m.verify(ctx, p.config, idToken, g.PendingAccess(), p.options.Now(), use)
+		v, err = m.verify(ctx, p.config, answer, p.options.Now(), use)
 		return err
 	}); err != nil {
 		return nil, err

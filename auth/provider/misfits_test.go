@@ -17,8 +17,15 @@ import (
 // announcing is a provider that says something of itself, and what Keyturn says of that.
 func announcing(t *testing.T, name string, value any) (*provider.OIDC, *authtest.Buffer) {
 	t.Helper()
-	idp, log := scripted.New(t), &authtest.Buffer{}
+	idp := scripted.New(t)
 	idp.Document = func(document map[string]any) { document[name] = value }
+	return logged(t, idp)
+}
+
+// logged is a provider, and what Keyturn says of it.
+func logged(t *testing.T, idp *scripted.Provider) (*provider.OIDC, *authtest.Buffer) {
+	t.Helper()
+	log := &authtest.Buffer{}
 	p, err := provider.NewOIDC(provider.Config{
 		Name: "work", Type: "oidc", Issuer: idp.URL, ClientID: scripted.ClientID, ClientSecret: scripted.ClientSecret,
 		Scopes: []string{"openid"}, CallbackURL: scripted.CallbackURL,

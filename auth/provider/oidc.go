@@ -203,7 +203,7 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	defer cancel()
 	var v verified
 	m, err := p.proven(waiting, m, keyUse{}, func(m *metadata, use *keyUse) (err error) {
-		v, err = m.verify(waiting, p.config, answer.ID, answer.Access, p.options.Now(), use)
+		v, err = m.verify(waiting, p.config, answer, p.options.Now(), use)
 		return err
 	})
 	if errors.Is(err, auth.ErrKeysUnavailable) {
@@ -215,7 +215,7 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	if err != nil {
 		return auth.Identity{}, signInError("invalid_id_token", "%v", err)
 	}
-	claims, err := p.withUserInfo(ctx, m, v, answer.Access)
+	claims, err := p.withUserInfo(ctx, m, v, answer)
 	if err != nil {
 		return auth.Identity{}, err
 	}

@@ -1,7 +1,9 @@
 package provider_test
 
 import (
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"keyturn/auth"
@@ -30,5 +32,31 @@ func TestNoTokenOfTheGrantIsInTheErrorOfItsRevocation(t *testing.T) {
 		if err := p.Revoke(t.Context(), tokens); err == nil || err.Error() != want {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// A member's name may be a token, too, which is longer than what is kept of it.
+func TestNoTokenIsInWhatIsSaidOfClaimsAtASignIn(t *testing.T) {
+	t.Parallel()
+	const part = "0123456789abcdef"
+	refresh := "the-refresh-token-" + strings.Repeat(part, 20)
+	twice := fmt.Sprintf(`,%q:1,%q:2}`, refresh, refresh)
+	idp := scripted.New(t)
+	idp.Tokens = func(tokens map[string]any, _ bool) { tokens["refresh_token"] = refresh }
+	idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"sub":"alice"`+twice) }
+	p, log := logged(t, idp)
+	if _, err := signIn(t, p, nil); err != nil {
+		t.Fatal(err)
+	}
+	if said := log.String(); strings.Contains(said, part) || !strings.Contains(said, `the claims say \"[redacted]\" twice`) {
+		t.Errorf("of userinfo: %s", said)
+	}
+	idp.Change(func() {
+		idp.IDToken = func(signed string) string {
+			return idp.SignPayload("", []byte(strings.TrimSuffix(string(payloadOf(signed)), "}")+twice))
+		}
+	})
+	if _, err := signIn(t, p, nil); err == nil || !strings.HasSuffix(err.Error(), `the claims say "[redacted]" twice`) {
+		t.Errorf("of the id token: %v", err)
 	}
 }

@@ -15,10 +15,10 @@ import (
 
 // withUserInfo adds the userinfo claims (OpenID Connect Core 5.3) to the id token's, which win. An endpoint that does not answer, or
 // names no sub as it must (mockoidc's does not), costs only its claims; one that names anything but the id token's costs the sign-in.
-func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access auth.Secret) (map[string]any, error) {
+func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, answer auth.Answer) (map[string]any, error) {
 	claims := map[string]any{}
 	if m.UserInfoURL != "" {
-		info, err := p.askUserInfo(ctx, m, access)
+		info, err := p.askUserInfo(ctx, m, answer)
 		switch {
 		case info != nil && !names(info, "sub"):
 			p.options.Log.WarnContext(ctx, "userinfo names no sub; its claims are not used", "provider", p.config.Name)
@@ -26,7 +26,7 @@ func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, access
 			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
 		case err != nil:
 			p.options.Log.WarnContext(ctx, "userinfo could not be read; the id token's claims serve", "provider", p.config.Name,
-				"error", auth.Redact(err.Error(), access))
+				"error", auth.Redact(err.Error(), answer.Secrets()...))
 		default:
 			claims = info
 			delete(claims, "sid") // a session is the id token's to name
@@ -39,17 +39,17 @@ func names(claims map[string]any, claim string) bool { _, ok := claims[claim]; r
 
 // askUserInfo calls userinfo and reads its claims, plain or signed (OpenID Connect Core 5.3.2). With an error the claims may
 // say whom they are about, and are good for nothing else; nil: there was no object of claims.
-func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, access auth.Secret) (claims map[string]any, err error) {
+func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, answer auth.Answer) (claims map[string]any, err error) {
 	defer calm(&err)
 	ctx, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
 	defer cancel()
-	request, err := userInfoRequest(ctx, m, access)
+	request, err := userInfoRequest(ctx, m, answer.Access)
 	if err != nil {
 		return nil, err
 	}
 	response, err := p.documents.Do(request)
 	if err != nil {
-		return nil, errors.New(reason(err, access))
+		return nil, errors.New(reason(err, answer.Secrets()...))
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
@@ -67,7 +67,7 @@ func (p *OIDC) askUserInfo(ctx context.Context, m *metadata, access auth.Secret)
 	if json.Unmarshal(body, &object) != nil || object == nil {
 		return nil, errors.New("the answer is no JSON object")
 	}
-	if err := exactMembers(body); err != nil || !signed {
+	if err := exactMembers(body, answer.Secrets()...); err != nil || !signed {
 		return object, err
 	}
 	return object, p.isForUs(object, m.Issuer)
