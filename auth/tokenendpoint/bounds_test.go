@@ -91,14 +91,18 @@ func TestATimeOutBeforeAnythingIsSent(t *testing.T) {
 // Whatever a request has in it that is secret may come back in its refusal.
 func TestAnEchoOfAnyParameterIsRedacted(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"refresh_token", "code", "code_verifier", "token"} {
+	for _, name := range []string{"refresh_token", "code", "code_verifier", "token", "state", "nonce", "code_challenge", "id_token_hint"} {
 		client := clientOf(t, NoAuthentication, func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusBadRequest)
 			fmt.Fprintf(w, `{"error":"invalid_grant","error_description":"what is %s?"}`, r.PostFormValue(name))
 		})
-		_, err := client.Exchange(t.Context(), url.Values{name: {"the-secret-in-it"}})
-		if text := fmt.Sprint(err); !strings.Contains(text, "what is [redacted]?") {
-			t.Errorf("%s: %s", name, text)
+		form := url.Values{name: {"the-secret-in-it"}}
+		_, exchange := client.Exchange(t.Context(), form)
+		_, push := client.Push(t.Context(), client.TokenURL, form)
+		for _, err := range []error{exchange, push} {
+			if text := fmt.Sprint(err); !strings.Contains(text, "what is [redacted]?") {
+				t.Errorf("%s: %s", name, text)
+			}
 		}
 	}
 }

@@ -220,7 +220,9 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 	request.Header.Set("Accept-Encoding", "identity") // without it any coding would do (RFC 9110 section 12.5.3)
 	request.Header.Set("User-Agent", "Keyturn")
 	sent := []auth.Secret{c.ClientSecret}
-	for _, name := range []string{"refresh_token", "code", "code_verifier", "token", "client_assertion"} {
+	for _, name := range []string{
+		"refresh_token", "code", "code_verifier", "token", "client_assertion", "state", "nonce", "code_challenge", "id_token_hint",
+	} {
 		sent = append(sent, auth.Secret(form.Get(name)))
 	}
 	if c.AuthMethod == ClientSecretBasic {
