@@ -154,7 +154,7 @@ func (p *OIDC) UserInfo(ctx context.Context, tokens auth.TokenSet) (answer HTTPA
 		redact = auth.RedactCut
 	}
 	answer.Size = min(len(body), maxInspected)
-	answer.Status, answer.Type = response.StatusCode, short(response.Header.Get("Content-Type"))
+	answer.Status, answer.Type = response.StatusCode, short(auth.Redact(response.Header.Get("Content-Type"), secrets...))
 	answer.Challenge = auth.Redact(response.Header.Get("WWW-Authenticate"), secrets...)
 	answer.Body = redact(string(body[:answer.Size]), secrets...)
 	return answer, nil

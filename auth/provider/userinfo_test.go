@@ -83,12 +83,14 @@ func TestNoPartOfATokenIsInWhatIsShownOfUserInfo(t *testing.T) {
 	for _, before := range []int{0, 64<<10 - 20} {
 		idp.Change(func() {
 			idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/plain; of="+token)
+				w.Header().Set("WWW-Authenticate", "Bearer of="+token)
 				_, _ = w.Write([]byte(strings.Repeat(" ", before) + token))
 			}
 		})
 		shown, err := p.UserInfo(t.Context(), auth.TokenSet{Access: token})
-		if err != nil || strings.Contains(shown.Body, token[:4]) || shown.Cut != (before > 0) {
-			t.Errorf("after %d bytes: %q, %v", before, strings.TrimSpace(shown.Body), err)
+		if all := shown.Body + shown.Type + shown.Challenge; err != nil || strings.Contains(all, token[:4]) || shown.Cut != (before > 0) {
+			t.Errorf("after %d bytes: %q, %v", before, strings.TrimSpace(all), err)
 		}
 	}
 }
