@@ -155,9 +155,10 @@ func (p parameters) description() string {
 
 var (
 	pageTitle = regexp.MustCompile(`(?is)<title[^>]*>([^<]*)`)
-	// tokenMember and tokenRun are what gives a token away that was not read as one, such as in an answer that breaks off.
+	// tokenMember and tokenRun are what gives a token away that was not read as one, such as in an answer that breaks off. A run is without
+	// spaces, quotes, brackets and commas.
 	tokenMember = regexp.MustCompile(`(?is)((?:access|refresh|id)[_-]?token(?:\\*["']\s*:\s*(?:\\*["']|\d)|\s*[:=>]|%3d)).*`)
-	tokenRun    = regexp.MustCompile(`[A-Za-z0-9_~+/=.-]{20,}`)
+	tokenRun    = regexp.MustCompile(`[!#-&*+\--;=?-Z\\^_a-z|~]{20,}`)
 	// tokenAlike is what is hardly anything else: no word, no address, and no identifier, which has no capitals among small letters.
 	tokenAlike = regexp.MustCompile(`[A-Za-z0-9_~+=.-]{32,}`)
 )
