@@ -21,6 +21,7 @@ import (
 
 const (
 	maxDetail    = 200      // characters that are kept of a provider's own words
+	longestCode  = 60       // bytes of an error code; longer than any that there is
 	maxBeginning = 16 << 10 // bytes of an answer without an error code that are looked through for them
 )
 
@@ -160,7 +161,7 @@ var (
 	tokenMember = regexp.MustCompile(`(?is)((?:access|refresh|id)[_-]?token(?:\\*["']\s*:\s*(?:\\*["']|\d)|\s*[:=>]|%3d)).*`)
 	tokenRun    = regexp.MustCompile(`[!#-&*+\--;=?-Z\\^_a-z|~]{20,}`)
 	// tokenAlike is what is hardly anything else: no word, no address, and no identifier, which has no capitals among small letters.
-	tokenAlike = regexp.MustCompile(`[A-Za-z0-9_~+=.-]{32,}`)
+	tokenAlike = regexp.MustCompile(`[A-Za-z0-9_~+=.!$*|-]{32,}`)
 )
 
 // withoutTokens cuts off a text before a token that nobody knows, and leaves out what may be one: a long run of letters and digits.
@@ -171,6 +172,14 @@ func withoutTokens(text string) string {
 // withoutTokensAlike leaves out of a description, whose every word may be what helps, only what has the shape of a token.
 func withoutTokensAlike(text string) string {
 	return without(tokenAlike, text, unicode.IsDigit, unicode.IsUpper, unicode.IsLower)
+}
+
+// codeWithoutTokens leaves out of an error code what has the shape of a token, and, of what is too long for a code, what may be one.
+func codeWithoutTokens(code string) string {
+	if len(code) > longestCode {
+		return withoutTokens(code)
+	}
+	return withoutTokensAlike(code)
 }
 
 // without leaves out the runs of a text that have characters of each kind.

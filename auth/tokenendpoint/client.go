@@ -187,7 +187,7 @@ func (r *response) redact(refusal *auth.ProviderError) {
 		secrets = r.secrets
 	}
 	// Not the other way round: of a secret that is cut nobody can tell any more that it is one.
-	refusal.Failure.Code = clean(auth.Redact(refusal.Failure.Code, secrets...))
+	refusal.Failure.Code = clean(codeWithoutTokens(auth.Redact(refusal.Failure.Code, secrets...)))
 	refusal.Failure.Detail = clean(withoutTokensAlike(auth.Redact(refusal.Failure.Detail, secrets...)))
 	refusal.Failure.Said = clean(withoutTokens(auth.RedactCut(refusal.Failure.Said, secrets...)))
 }

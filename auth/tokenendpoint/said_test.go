@@ -80,6 +80,33 @@ func TestWhatAnErrorWithoutACodeSays(t *testing.T) {
 	}
 }
 
+// A code goes wherever a description does, and further.
+func TestACodeOrATypeThatIsAToken(t *testing.T) {
+	t.Parallel()
+	for _, token := range []string{
+		"eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.c2ln", "1.AXoA7f2kLq-Zr0W9_of-nobody-knows-8xQ", "M.C5of!nobody*Knows$1m-and-as-long-as-this",
+		"1234567890|AXoA7f2kLqZr0W9ofnobody|knows8xQ",
+	} {
+		if f := refusalOf(t, http.StatusBadRequest, `{"error":"`+token+`"}`).Failure; f.Code != "…" {
+			t.Errorf("the code is %q", f.Code)
+		}
+		f := refusalOf(t, http.StatusOK, `{"access_token":"a","token_type":"`+token+`"}`).Failure
+		if f.Code != auth.CodeTokenType || f.Detail != "token_type …" {
+			t.Errorf("%s: %q", f.Code, f.Detail)
+		}
+	}
+	for code, want := range map[string]string{
+		"0123456789abcdef:0f1e2d3c4b5a6978:fedcba9876543210:0123456789abcdef":              "…",
+		"refresh_token_already_used":                                                       "refresh_token_already_used",
+		"urn:example:oauth2:refresh-token-is-of-another-application":                       "urn:example:oauth2:refresh-token-is-of-another-application",
+		"invalid_grant: The refresh token is of another application, or it was used twice": "invalid_grant: The refresh token is of another application, or it was used twice",
+	} {
+		if f := refusalOf(t, http.StatusBadRequest, `{"error":"`+code+`"}`).Failure; f.Code != want {
+			t.Errorf("the code is %q, want %q", f.Code, want)
+		}
+	}
+}
+
 // A description is for people, and whole, but for what has the shape of a token, which may be one that nobody here knows.
 func TestADescriptionWithATokenThatNobodyKnows(t *testing.T) {
 	t.Parallel()
