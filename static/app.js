@@ -203,7 +203,8 @@
   document.addEventListener("htmx:error", (event) => {
     const { ctx } = event.detail;
     if (click && ctx === click) sayProblem(lost + " The page goes on by itself when it can; if your token was renewed all the same, that will show then.");
-    else if (ctx && event.target.closest?.(".card") && !event.target.closest("#token-card")) notify(unreached);
+    else if (ctx && event.target.closest?.(".card") && !event.target.closest("#token-card")) notifyUnreached();
+    if (ctx) document.dispatchEvent(new Event("lost"));
   });
 
   const lost = "Keyturn cannot be reached. Your network's matter, or the operator's.";
@@ -215,6 +216,10 @@
   }
 
   document.addEventListener("htmx:sse:after:connection", reached);
+
+  function notifyUnreached() {
+    if (!byId("result")?.textContent.startsWith(lost)) notify(unreached); // it stands there already
+  }
 
   // What came of what was asked for elsewhere on the page
   function notify(text) {
@@ -354,7 +359,10 @@
     } catch (error) {
       button.textContent = "Not copied";
       const byHand = error instanceof DOMException && "The token could not be copied. Reveal it and copy it by hand.";
-      notify(byHand || (error instanceof TypeError ? unreached : error.message));
+      if (error instanceof TypeError) {
+        notifyUnreached();
+        document.dispatchEvent(new Event("lost"));
+      } else notify(byHand || error.message);
     }
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });

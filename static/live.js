@@ -69,10 +69,17 @@
   // Unless its answer is lost, or so late that more was told meanwhile: then all that the card lacks is told again.
   document.addEventListener("htmx:finally:request", () => {
     const card = byId("token-card");
-    if (!connection || !card || !newer(told, card.dataset.version)) return;
+    if (!card || !newer(told, card.dataset.version)) return;
+    openAgain();
+  });
+  // A stream says nothing of a network that is gone, and may stay silent when it is back: it is opened again, so that the page knows.
+  document.addEventListener("lost", openAgain);
+  window.addEventListener("online", openAgain);
+  function openAgain() {
+    if (!connection) return;
     goOn(connection);
     connection.reader?.cancel();
-  });
+  }
   function goOn(connection) { connection.lastEventId = byId("token-card")?.dataset.version ?? ""; }
 
   // What the page swaps in by itself moves nothing that one is about to click: what is under the pointer stays where it is; on a page

@@ -166,6 +166,17 @@ func TestAnUnreachableKeyturnIsSaidBesideTheButton(t *testing.T) {
 	b.becomes(t, "it is over", isLive+` && document.getElementById("result").textContent === ""`)
 	b.do(t, click(`#refresh-token`))
 	b.becomes(t, "generation 2", `document.getElementById("generation").textContent === "2"`)
+
+	// The network alone is gone, and a stream that is open says nothing of it.
+	b.becomes(t, "it is live", isLive)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.near = window.fetch; window.fetch = () => Promise.reject(new TypeError("Failed to fetch"))`))
+	b.do(t, click(`#refresh-token`))
+	b.becomes(t, "it says so, and that it does not hear", `document.getElementById("result").textContent.startsWith("Keyturn cannot be reached.") &&
+		document.getElementById("live-state").dataset.state === "off"`)
+	b.do(t, click(`#call-userinfo`))
+	b.becomes(t, "it is not said twice", `document.getElementById("call-userinfo").getAttribute("aria-busy") === "false" && !document.querySelector("#notice .problem")`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.fetch = window.near`))
+	b.becomes(t, "it is over", isLive+` && document.getElementById("result").textContent === ""`)
 	b.silence()
 }
 
