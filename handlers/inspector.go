@@ -130,17 +130,17 @@ func (a *app) signature(c echo.Context, g *auth.Grant, kind string) views.Signat
 	text := func(name string) string { s, _ := jwt.Header[name].(string); return cut(s, 60) }
 	switch err := inspector.CheckSignature(c.Request().Context(), token); {
 	case err == nil && text("kid") != "":
-		return views.Signature{State: "good", Text: "verified with " + a.label(g) + "'s key " + text("kid")}
+		return views.Signature{State: "good", Text: "verified with " + a.named(g) + "'s key " + text("kid")}
 	case err == nil:
-		return views.Signature{State: "good", Text: "verified with " + a.label(g) + "'s key"}
+		return views.Signature{State: "good", Text: "verified with " + a.named(g) + "'s key"}
 	case errors.Is(err, provider.ErrNotSigned) && strings.HasPrefix(text("alg"), "HS"):
 		return views.Signature{State: "unknown", Text: "not checked: it is signed with a secret (" + text("alg") + "), not with a published key"}
 	case errors.Is(err, provider.ErrNotSigned):
 		return views.Signature{State: "bad", Text: "not signed"}
 	case errors.Is(err, provider.ErrNoKeyFits):
-		return views.Signature{State: "bad", Text: "not verified: none of " + a.label(g) + "'s published keys fits"}
+		return views.Signature{State: "bad", Text: "not verified: none of " + a.named(g) + "'s published keys fits"}
 	default:
-		return views.Signature{State: "unknown", Text: "not checked: " + a.label(g) + "'s keys cannot be reached"}
+		return views.Signature{State: "unknown", Text: "not checked: " + a.named(g) + "'s keys cannot be reached"}
 	}
 }
 
@@ -204,12 +204,12 @@ func (a *app) unanswered(c echo.Context, g *auth.Grant, what string, err error) 
 	if !errors.As(err, &refusal) {
 		refusal = &auth.ProviderError{}
 	}
-	words, whose = callWords(a.label(g), refusal.Failure), auth.PartyProvider
+	words, whose = callWords(a.named(g), refusal.Failure), auth.PartyProvider
 	if code := refusal.Failure.Code; settingsRefused(code) || code == auth.CodeMetadata {
 		whose = auth.PartyOperator
 	}
 	if words == "" {
-		words = a.label(g) + " answered with something that Keyturn cannot use."
+		words = a.named(g) + " answered with something that Keyturn cannot use."
 	}
 	return words, whose
 }

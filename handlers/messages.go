@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
@@ -15,7 +16,7 @@ import (
 // failureWords says in one sentence why a renewal failed and whose matter that is. All of what people read about failed
 // renewals is here.
 func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
-	name := a.label(g)
+	name := a.named(g)
 	struck := ""
 	switch f.Replay {
 	case auth.CodeReplayedAfterCrash:
@@ -51,7 +52,7 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 		switch {
 		case g.Standing.Refused:
 		case f.Detail != "":
-			return name + " did not accept the request: “" + strings.TrimSuffix(f.Detail, ".") + "”."
+			return name + " did not accept the request: “" + isolated(strings.TrimSuffix(f.Detail, ".")) + "”."
 		default:
 			return name + " did not understand the request, or had two at once."
 		}
@@ -65,14 +66,14 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 // refusedWith is what the provider refused a refresh token with: its words, where the code elsewhere means another thing, else the code.
 func refusedWith(code, detail string) string {
 	if auth.RefusesClient(code) || code == "invalid_request" {
-		return cmp.Or(strings.TrimSuffix(detail, "."), code)
+		return cmp.Or(isolated(strings.TrimSuffix(detail, ".")), code)
 	}
 	return code
 }
 
 // errorWords says an error code that nothing more is known of.
 func errorWords(name, code string) string {
-	return fmt.Sprintf("%s answered with the error %s.", name, strings.TrimSuffix(code, "."))
+	return fmt.Sprintf("%s answered with the error %s.", name, isolated(strings.TrimSuffix(code, ".")))
 }
 
 // callWords says in one sentence what went wrong with a call of the provider, whatever it was for; "" for errors that mean
@@ -133,7 +134,7 @@ func (a *app) meaning(g *auth.Grant, r auth.Renewal) string {
 	if r.Outcome == auth.OutcomeRefused {
 		return ""
 	}
-	return callWords(a.label(g), auth.Failure{Code: r.Code})
+	return callWords(a.named(g), auth.Failure{Code: r.Code})
 }
 
 // warningWords says what was odd about a renewal, as the end of a sentence; "" when nothing was.
@@ -232,6 +233,7 @@ const codeInternal = "sign_in_failed"
 // signInWords says why a sign-in did not succeed, in sentences of our own and at most the provider's; what a library says is
 // in the log. The failure's texts are short and of one line.
 func signInWords(label string, failure *provider.SignInError) views.Problem {
+	label = isolated(label)
 	p := views.Problem{Title: "The sign-in did not succeed.", Next: "You can try again."}
 	untrusted := func(detail string) {
 		p.Title, p.Detail = "The answer of "+label+" could not be trusted.", detail
@@ -277,10 +279,10 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 	case codeInternal:
 		p.Detail = "Something went wrong inside Keyturn; its log says what."
 	case "login_required", "interaction_required", "consent_required", "account_selection_required":
-		p.Title, p.Detail = label+" could not sign you in without asking you something.", failure.Said
+		p.Title, p.Detail = label+" could not sign you in without asking you something.", isolated(failure.Said)
 		p.Next = "Sign in again, and answer what it asks."
 	case "server_error", "temporarily_unavailable":
-		p.Title, p.Detail, p.Next = label+" has a problem of its own.", failure.Said, "Try again in a moment."
+		p.Title, p.Detail, p.Next = label+" has a problem of its own.", isolated(failure.Said), "Try again in a moment."
 	default:
 		p.Detail = callWords(label, auth.Failure{Code: failure.Code})
 		if p.Detail == "" {
@@ -311,7 +313,20 @@ func itSays(words string) string {
 	if words == "" {
 		return ""
 	}
-	return " It says: “" + words + "”"
+	return " It says: “" + isolated(words) + "”"
+}
+
+// named is a grant's provider as a sentence names it.
+func (a *app) named(g *auth.Grant) string { return isolated(a.label(g)) }
+
+// isolated keeps what somebody else wrote, from right to left, from turning the sentence around that it is in (Unicode's UAX 9).
+func isolated(words string) string {
+	if strings.ContainsFunc(words, func(c rune) bool {
+		return unicode.In(c, unicode.Hebrew, unicode.Arabic, unicode.Syriac, unicode.Thaana, unicode.Nko, unicode.Adlam)
+	}) {
+		return "\u2068" + words + "\u2069"
+	}
+	return words
 }
 
 // brief writes a duration with the one unit that matters; minutes only where half of one is little.

@@ -35,3 +35,20 @@ func TestWordsOfARequestThatWasNotTaken(t *testing.T) {
 		}
 	}
 }
+
+// What is written from right to left stands in a sentence of Keyturn's, and does not turn it around.
+func TestAProviderWhoseNameIsWrittenFromRightToLeft(t *testing.T) {
+	t.Parallel()
+	for label, want := range map[string]string{
+		"Example Corp": "Example Corp cannot be reached.", "Ünïversität 東京": "Ünïversität 東京 cannot be reached.",
+		"مزود الهوية": "\u2068مزود الهوية\u2069 cannot be reached.", "ספק": "\u2068ספק\u2069 cannot be reached.",
+	} {
+		if said := signInWords(label, &provider.SignInError{Code: auth.CodeUnreachable}); said.Title != want {
+			t.Errorf("%q, want %q", said.Title, want)
+		}
+	}
+	said := signInWords("P", &provider.SignInError{Code: "odd", Said: "تعذر"})
+	if want := "P answered with the error odd. It says: “\u2068تعذر\u2069”"; said.Detail != want {
+		t.Errorf("%q, want %q", said.Detail, want)
+	}
+}

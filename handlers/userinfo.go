@@ -34,7 +34,7 @@ func (a *app) callUserInfo(c echo.Context) error {
 	shown := views.Exchange{Method: answer.Method, URL: cmp.Or(answer.URL, "userinfo"), Took: answer.Took}
 	switch {
 	case errors.Is(err, provider.ErrNotOffered):
-		shown.Took, shown.Failed, shown.Error = 0, "Not sent", a.label(view.Grant)+" has no userinfo endpoint."
+		shown.Took, shown.Failed, shown.Error = 0, "Not sent", a.named(view.Grant)+" has no userinfo endpoint."
 	case err != nil:
 		shown.Failed = "No answer"
 		words, whose := a.unanswered(c, view.Grant, "userinfo", err)

@@ -72,6 +72,29 @@ func TestForeignTextIsShownSafely(t *testing.T) {
 	}
 }
 
+// A sentence of Keyturn's goes from left to right, also if it begins with the name of a provider that does not.
+func TestSentencesGoFromLeftToRight(t *testing.T) {
+	t.Parallel()
+	const said = "\u2068مزود\u2069 cannot be reached."
+	problem := Problem{Title: said, Detail: said}
+	for name, c := range map[string]struct {
+		view  templ.Component
+		times int
+	}{
+		"failed":   {Token(TokenCard{State: "fresh", Result: &Result{Text: said, Whose: "provider"}}), 1},
+		"said":     {Token(TokenCard{State: "fresh", Result: &Result{Text: said}}), 1},
+		"no token": {Token(TokenCard{State: "fresh", NoToken: said}), 1},
+		"notice":   {Notice(problem), 2},
+		"error":    {Error(ErrorPage{Problem: problem, Action: "/"}), 2},
+		"try it":   {ExchangeAnswer(Exchange{Error: said}), 1},
+		"asked":    {IntrospectionAnswer(Introspection{Error: said}, begin), 1},
+	} {
+		if html := render(t, c.view); strings.Count(html, `<bdi dir="ltr">`+said+"</bdi>") != c.times {
+			t.Errorf("%s: %s", name, html)
+		}
+	}
+}
+
 func TestEachStateHasAWordAndAShape(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[string][]string{
