@@ -208,8 +208,8 @@ func (a *app) grantFacts(c echo.Context, view auth.View, list []auth.Renewal) vi
 	g := view.Grant
 	facts := views.GrantFacts{
 		SignedInAt: g.CreatedAt, SessionEndsAt: a.Sessions.EndsAt(c.Request().Context()), SessionIdle: a.SessionIdle,
-		Provider: a.label(g), Scope: strings.Fields(g.Tokens.Scope), NextRenewalAt: view.PlanAt,
-		RefreshExpiresAt: g.Tokens.RefreshExpiresAt, RefreshNeverExpires: g.Tokens.RefreshNeverExpires, Renewable: view.Renewable,
+		Provider: a.label(g), Scope: strings.Fields(g.Tokens.Scope), RefreshGiven: g.Tokens.Refresh != "",
+		RefreshExpiresAt: g.Tokens.RefreshExpiresAt, RefreshNeverExpires: g.Tokens.RefreshNeverExpires,
 	}
 	if g.Identity.OpenID() {
 		facts.Issuer = g.Identity.Issuer

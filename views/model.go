@@ -135,13 +135,14 @@ type Result struct {
 
 // GrantFacts is what is known about the sign-in.
 type GrantFacts struct {
-	SignedInAt, SessionEndsAt       time.Time
-	SessionIdle                     time.Duration // the session ends when it is unused for so long; zero: only at its end
-	Provider, Issuer                string
-	Scope                           []string
-	FormerScope                     []string // nil: as the scope is
-	NextRenewalAt, RefreshExpiresAt time.Time
-	RefreshNeverExpires, Renewable  bool
+	SignedInAt, SessionEndsAt time.Time
+	SessionIdle               time.Duration // the session ends when it is unused for so long; zero: only at its end
+	Provider, Issuer          string
+	Scope                     []string
+	FormerScope               []string // nil: as the scope is
+	RefreshExpiresAt          time.Time
+	RefreshGiven              bool // there is a refresh token
+	RefreshNeverExpires       bool
 }
 
 // History is the renewals that a page shows.

@@ -164,6 +164,22 @@ func TestAFirstVisitIsExplained(t *testing.T) {
 	if html := render(t, Dashboard(page)); !strings.Contains(html, "Each renewal adds a row") {
 		t.Error("the empty history explains nothing")
 	}
+	page.Token.Renewable = false
+	if html := render(t, Dashboard(page)); !strings.Contains(html, "Nothing renews this sign-in") || strings.Contains(html, "Refresh Token</strong>") {
+		t.Error("what cannot be renewed is to be clicked")
+	}
+}
+
+func TestTheGrantSaysUntilWhenARefreshTokenIsGood(t *testing.T) {
+	t.Parallel()
+	for want, g := range map[string]GrantFacts{
+		"none given": {}, "not said": {RefreshGiven: true}, "no end": {RefreshGiven: true, RefreshNeverExpires: true},
+		"1 Mar 2026 12:00:00 UTC": {RefreshGiven: true, RefreshExpiresAt: begin},
+	} {
+		if html := render(t, refreshUntil(g, false)); !strings.Contains(html, want) {
+			t.Errorf("no %q in %s", want, html)
+		}
+	}
 }
 
 // A day alone does not say of which year it is.
