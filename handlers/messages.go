@@ -13,6 +13,12 @@ import (
 	"keyturn/views"
 )
 
+// What some sentences end with, where nothing beside them says it.
+const (
+	signInAgain   = " Sign in again."
+	toTheOperator = " The operator has to mend that; it is not your doing."
+)
+
 // failureWords says in one sentence why a renewal failed and whose matter that is. All of what people read about failed
 // renewals is here.
 func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
@@ -47,7 +53,7 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 	case auth.CodeStorage:
 		return "Keyturn's database cannot be written to at the moment. Nothing is lost: without it no refresh token is used, and what has come is stored as soon as that is possible."
 	case "interaction_required", "login_required", "consent_required":
-		return name + " wants to see you again before it gives new tokens. Sign in again."
+		return name + " wants to see you again before it gives new tokens." + signInAgain
 	case "invalid_request":
 		switch {
 		case g.Standing.Refused:
@@ -58,7 +64,7 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 		}
 	}
 	if g.Standing.Refused {
-		return name + " has refused the refresh token (" + refusedWith(f.Code, f.Detail) + ")." + struck + " Sign in again."
+		return name + " has refused the refresh token (" + refusedWith(f.Code, f.Detail) + ")." + struck + signInAgain
 	}
 	return errorWords(name, f.Code)
 }
@@ -80,13 +86,13 @@ func errorWords(name, code string) string {
 // different things at different times.
 func callWords(name string, f auth.Failure) string {
 	if settingsRefused(f.Code) {
-		return fmt.Sprintf("%s does not accept Keyturn's settings (%s). The operator has to mend that; it is not your doing.", name, f.Code)
+		return fmt.Sprintf("%s does not accept Keyturn's settings (%s).%s", name, f.Code, toTheOperator)
 	}
 	switch f.Code {
 	case auth.CodeUnreachable, auth.CodeDiscovery:
 		return name + " cannot be reached."
 	case auth.CodeMetadata:
-		return name + " says things about itself that Keyturn cannot use. The operator has to mend that; it is not your doing."
+		return name + " says things about itself that Keyturn cannot use." + toTheOperator
 	case auth.CodeTimeout:
 		return name + " does not answer in time."
 	case auth.CodeCutOff:
@@ -187,8 +193,9 @@ func (a *app) resultWords(result auth.Result) views.Result {
 
 // notRenewed is what there is to say of a failure, beside the button as long as it stands.
 func (a *app) notRenewed(view auth.View, f auth.Failure) views.Result {
+	words, again := strings.CutSuffix(a.failureWords(view.Grant, f), signInAgain)
 	return views.Result{
-		Text: a.failureWords(view.Grant, f), Whose: string(f.Party), NextTryAt: a.nextTry(view),
+		Text: strings.TrimSuffix(words, toTheOperator), SignIn: again, Whose: string(f.Party), NextTryAt: a.nextTry(view),
 		Kept: view.Grant.Tokens.ValidAt(a.Now()) && !view.Grant.Tokens.None(), OnRequest: view.OnRequest,
 	}
 }

@@ -3,9 +3,11 @@ package handlers
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
+	"keyturn/views"
 )
 
 // Nobody is asked to try again what only the operator can mend.
@@ -50,5 +52,21 @@ func TestAProviderWhoseNameIsWrittenFromRightToLeft(t *testing.T) {
 	said := signInWords("P", &provider.SignInError{Code: "odd", Said: "تعذر"})
 	if want := "P answered with the error odd. It says: “\u2068تعذر\u2069”"; said.Detail != want {
 		t.Errorf("%q, want %q", said.Detail, want)
+	}
+}
+
+// Beside the button it is said whose matter a failure is, and what to do comes last.
+func TestWhatIsSaidBesideTheButton(t *testing.T) {
+	t.Parallel()
+	a := &app{Config: Config{Providers: &provider.Set{}, Now: time.Now}}
+	for code, want := range map[string]views.Result{
+		"invalid_client": {Text: "P does not accept Keyturn's settings (invalid_client).", Whose: "operator"},
+		"invalid_grant":  {Text: "P has refused the refresh token (invalid_grant).", Whose: "you", SignIn: true},
+	} {
+		failure := auth.Failure{Code: code, Party: auth.Party(want.Whose)}
+		g := &auth.Grant{Identity: auth.Identity{Provider: "P"}, Standing: auth.Standing{Refused: want.SignIn, Failure: failure}}
+		if said := a.notRenewed(auth.View{Grant: g}, failure); said != want {
+			t.Errorf("%+v, want %+v", said, want)
+		}
 	}
 }

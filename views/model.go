@@ -129,8 +129,17 @@ type Result struct {
 	// Of a failure:
 	Whose     string    `json:"whose,omitempty"`      // matter it is: provider, operator, you or keyturn
 	Kept      bool      `json:"kept,omitempty"`       // the token before stays in use
+	SignIn    bool      `json:"sign_in,omitempty"`    // a new sign-in helps
 	NextTryAt time.Time `json:"next,omitzero"`        // zero: never
 	OnRequest bool      `json:"on_request,omitempty"` // nobody tries before a request comes
+}
+
+// but ends the sentence with what was odd, if anything was.
+func (r Result) but() string {
+	if r.But == "" {
+		return ""
+	}
+	return "; " + r.But + "."
 }
 
 // GrantFacts is what is known about the sign-in.
@@ -226,7 +235,7 @@ func whoseWords(whose string) string {
 	case "provider":
 		return "The provider's matter"
 	case "operator":
-		return "The operator's matter"
+		return "The operator's matter, not your doing"
 	case "keyturn":
 		return "Keyturn's matter"
 	default:

@@ -2,6 +2,7 @@ package views
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -106,6 +107,26 @@ func TestEachStateHasAWordAndAShape(t *testing.T) {
 			if !strings.Contains(html, text) {
 				t.Errorf("%s: no %q", state, text)
 			}
+		}
+	}
+}
+
+// How long the token lasts is said where nothing is tried before its end; what to do comes last.
+func TestAFailureSaysWhatComesNext(t *testing.T) {
+	t.Parallel()
+	soon, end, late := begin.Add(30*time.Second), begin.Add(time.Minute), begin.Add(5*time.Minute)
+	for want, r := range map[string]Result{
+		"X. The token stays in use. Keyturn tries again in 30 s.":                      {Kept: true, NextTryAt: soon},
+		"X. The token stays in use. Keyturn tries again in 1 min.":                     {Kept: true, NextTryAt: end},
+		"X. The token stays in use until it expires. Keyturn tries again in 5 min.":    {Kept: true, NextTryAt: late},
+		"X. The token stays in use until it expires. Sign in again.":                   {Kept: true, SignIn: true},
+		"X. Keyturn tries again at the first request from 1 Mar 2016 12:00:30 UTC on.": {NextTryAt: soon.AddDate(-10, 0, 0), OnRequest: true},
+		"X. Sign in again.": {SignIn: true},
+	} {
+		r.Text, r.Whose = "X.", "operator"
+		said := regexp.MustCompile(`<[^>]*>`).ReplaceAllString(render(t, failure(r, TokenCard{Now: begin, ExpiresAt: end})), "")
+		if strings.TrimSpace(said) != "Not renewed. The operator&#39;s matter, not your doing: "+want {
+			t.Errorf("%q, want %q", said, want)
 		}
 	}
 }

@@ -101,9 +101,10 @@ func TestAWarningIsSaidInWords(t *testing.T) {
 	idp.Change(func() { idp.IDToken = func(signed string) string { return signed + "x" } })
 	b.do(t, click(`#refresh-token`), visible(`.result.good`))
 	const words = "its id token did not stand up to the checks, so the old one stays"
-	if said := b.text(t, "#result"); !strings.HasPrefix(said, "Rotated in ") || !strings.HasSuffix(said, "; "+words+".") {
+	if said := b.text(t, "#result"); !regexp.MustCompile(`^Rotated in \S+ m?s: generation 2, expires [\d:]+; ` + words + `\.$`).MatchString(said) {
 		t.Errorf("beside the button it says %q", said)
 	}
+	b.becomes(t, "it does not look like a success", `((said) => getComputedStyle(said).color !== getComputedStyle(said.parentElement).color)(document.querySelector("#result .but"))`)
 	b.becomes(t, "so does the history, where the code begins a line of its own", fmt.Sprintf(`(([code, outcome]) => code.title === %q && code.textContent === "id_token_rejected" &&
 		code.getBoundingClientRect().top > outcome.getBoundingClientRect().top + 9 && code.getBoundingClientRect().left === outcome.getBoundingClientRect().left
 	)([".code", ".outcome"].map((part) => document.querySelector("#history-recent " + part)))`, words))
