@@ -184,7 +184,8 @@ func (a *app) introspectToken(c echo.Context) error {
 	said := views.Introspection{}
 	claims, err := inspector.Introspect(c.Request().Context(), view.Grant.Tokens, token)
 	if err != nil {
-		said.Error, _ = a.unanswered(c, view.Grant, "introspection", err)
+		words, whose := a.unanswered(c, view.Grant, "introspection", err)
+		said.Error, said.Whose = words, string(whose)
 	} else {
 		said.Claims = views.ClaimsOf(auth.WithoutSecrets(claims, view.Grant.Tokens.Secrets()...), nil)
 	}
@@ -204,12 +205,17 @@ func (a *app) unanswered(c echo.Context, g *auth.Grant, what string, err error) 
 	if !errors.As(err, &refusal) {
 		refusal = &auth.ProviderError{}
 	}
-	words, whose = callWords(a.named(g), refusal.Failure), auth.PartyProvider
-	if code := refusal.Failure.Code; settingsRefused(code) || code == auth.CodeMetadata {
+	name, code := a.named(g), refusal.Failure.Code
+	words, whose = strings.TrimSuffix(callWords(name, refusal.Failure), toTheOperator), auth.PartyProvider
+	if settingsRefused(code) || code == auth.CodeMetadata {
 		whose = auth.PartyOperator
 	}
-	if words == "" {
-		words = a.named(g) + " answered with something that Keyturn cannot use."
+	switch {
+	case words != "":
+	case code != "":
+		words = errorWords(name, code) + itSays(refusal.Failure.Detail)
+	default:
+		words = name + " answered with something that Keyturn cannot use."
 	}
 	return words, whose
 }

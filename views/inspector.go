@@ -45,12 +45,13 @@ type Signature struct {
 type Introspection struct {
 	Claims []Claim
 	Error  string
+	Whose  string // whose matter that is
 }
 
 // said is the answer in a sentence, for those who hear it: its times count on, and would be read out each second.
 func (i Introspection) said() string {
 	if i.Error != "" {
-		return i.Error
+		return whoseWords(i.Whose) + ". " + i.Error
 	}
 	for _, c := range i.Claims {
 		if c.Name == "active" && c.Value == "true" {

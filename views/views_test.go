@@ -244,9 +244,9 @@ func TestValuesAreShownAsTheyAre(t *testing.T) {
 func TestWhatTheProviderSaysOfATokenInASentence(t *testing.T) {
 	t.Parallel()
 	for want, said := range map[string]Introspection{
-		"The provider says: active":     {Claims: ClaimsOf(map[string]any{"active": true, "sub": "alice"}, nil)},
-		"The provider says: not active": {Claims: ClaimsOf(map[string]any{"active": false}, nil)},
-		"It cannot be reached.":         {Error: "It cannot be reached."},
+		"The provider says: active":                    {Claims: ClaimsOf(map[string]any{"active": true, "sub": "alice"}, nil)},
+		"The provider says: not active":                {Claims: ClaimsOf(map[string]any{"active": false}, nil)},
+		"The provider's matter. It cannot be reached.": {Error: "It cannot be reached.", Whose: "provider"},
 	} {
 		if got := said.said(); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -146,7 +145,8 @@ func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret,
 	return refusal
 }
 
-// Introspect asks endpoint what a token is (RFC 7662 section 2). Numbers in the answer are json.Number.
+// Introspect asks endpoint what a token is (RFC 7662 section 2). Numbers in the answer are json.Number; the
+// error is an *auth.ProviderError.
 func (c *Client) Introspect(ctx context.Context, endpoint string, token auth.Secret) (map[string]any, error) {
 	response, err := c.post(ctx, endpoint, url.Values{"token": {token.Reveal()}})
 	if err != nil {
@@ -154,7 +154,8 @@ func (c *Client) Introspect(ctx context.Context, endpoint string, token auth.Sec
 	}
 	claims, ok := auth.ParseClaims(string(response.body))
 	if response.status != http.StatusOK || response.err != nil || !ok {
-		return nil, fmt.Errorf("the introspection endpoint answered with status %d", response.status)
+		params, _ := parse(response)
+		return nil, response.refusal(params, auth.CodeHTTPStatus, "HTTP status "+strconv.Itoa(response.status)+", without an answer about the token")
 	}
 	return claims, nil
 }

@@ -191,7 +191,7 @@ func TestAnEncryptedTokenIsSaidToBeEncrypted(t *testing.T) {
 func TestAnOpaqueTokenIsSaidToBeOpaque(t *testing.T) {
 	t.Parallel()
 	var asked string
-	_, p := atScripted(t, func(idp *scripted.Provider) {
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
 		idp.Introspect = func(w http.ResponseWriter, r *http.Request) {
 			asked = r.PostFormValue("token")
 			writeJSON(w, map[string]any{"active": true, "scope": "openid", "username": "<b>alice</b>", "exp": 4102444800})
@@ -210,6 +210,19 @@ func TestAnOpaqueTokenIsSaidToBeOpaque(t *testing.T) {
 	}
 	if access := tokensOf(t, alice)["access"]; asked != access {
 		t.Errorf("asked about %q", asked)
+	}
+	for refusal, want := range map[string]string{
+		`{"error":"access_denied","error_description":"not for you"}`: "The provider&#39;s matter.</strong> <bdi dir=\"ltr\">P answered with the error access_denied. It says: “not for you”</bdi>",
+		`{"error":"invalid_client"}`:                                  "The operator&#39;s matter, not your doing.</strong> <bdi dir=\"ltr\">P does not accept Keyturn&#39;s settings (invalid_client).</bdi>",
+		`{}`:                                                          "The provider&#39;s matter.</strong> <bdi dir=\"ltr\">P answered with status 403 and without an error code",
+	} {
+		idp.Change(func() {
+			idp.Introspect = func(w http.ResponseWriter, r *http.Request) { answers(403, refusal)(w, r, nil) }
+		})
+		a := alice.do(t, "POST", "/dashboard/tokens/access/introspect", nil, "HX-Request", "true")
+		if said := strings.ReplaceAll(a.body, parsedURL(t, idp.URL).Host, "P"); !strings.Contains(said, want) {
+			t.Errorf("no %s in %s", want, said)
+		}
 	}
 	_, without := atScripted(t, nil)
 	bob := without.person()
