@@ -86,8 +86,12 @@
     const gone = expires > issued ? 1 - (expires - now()) / (expires - issued) : 1;
     card.querySelector(".ring .left").setAttribute("stroke-dashoffset", (100 * Math.min(1, Math.max(0, gone))).toFixed(2));
     const renewable = "renewable" in card.dataset;
-    if (now() >= expires) show(card, renewable ? "expired" : "needs_sign_in");
-    else if (renewable && now() >= due && card.dataset.state === "fresh") show(card, "due");
+    if (now() >= expires) {
+      show(card, renewable ? "expired" : "needs_sign_in");
+      byId("expiry").previousElementSibling.textContent = "Expired";
+    } else if (renewable && now() >= due && card.dataset.state === "fresh") show(card, "due");
+    const next = byId("renews-next").querySelector("time");
+    if (next && now() >= Date.parse(next.dateTime)) next.replaceWith("now");
     moment();
     for (const shown of document.querySelectorAll("[data-relative]")) {
       const away = Date.parse(shown.dataset.relative) - now();

@@ -111,6 +111,15 @@ func TestEachStateHasAWordAndAShape(t *testing.T) {
 	}
 }
 
+func TestAnExpiryIsNotAheadForever(t *testing.T) {
+	t.Parallel()
+	for away, want := range map[time.Duration]string{time.Second: "<dt>Expires</dt>", 0: "<dt>Expired</dt>"} {
+		if html := render(t, Token(TokenCard{State: "due", Now: begin, ExpiresAt: begin.Add(away)})); !strings.Contains(html, want) {
+			t.Errorf("%v before: no %s in %s", away, want, html)
+		}
+	}
+}
+
 // How long the token lasts is said where nothing is tried before its end; what to do comes last.
 func TestAFailureSaysWhatComesNext(t *testing.T) {
 	t.Parallel()

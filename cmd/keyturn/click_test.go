@@ -59,6 +59,8 @@ func TestClickingRefreshTokenSwapsTheNewExpiryIn(t *testing.T) {
 			t.Errorf("not so: %s: %v", what, err)
 		}
 	}
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.querySelector("#renews-next time").dateTime = new Date().toISOString()`))
+	b.becomes(t, "the next renewal is not in the past", `document.getElementById("renews-next").textContent === "now"`)
 }
 
 func TestWithoutJavaScriptTheButtonIsAForm(t *testing.T) {
@@ -227,7 +229,8 @@ func TestTheCountdownReachesItsEnd(t *testing.T) {
 	b.do(t, chromedp.Navigate(p.base), click(`a[data-provider="oidc"]`), visible(`#token-card`))
 	b.becomes(t, "the card needs a sign-in", `document.getElementById("token-card").dataset.state === "needs_sign_in"`)
 	b.becomes(t, "nothing is left, and it says so", `document.getElementById("countdown").textContent === "0:00" &&
-		document.querySelector("#state-badge .word").textContent === "Needs sign-in" && !!document.getElementById("sign-in-again")`)
+		document.querySelector("#state-badge .word").textContent === "Needs sign-in" && !!document.getElementById("sign-in-again") &&
+		document.querySelector("#token-card .facts dt").textContent === "Expired"`)
 	b.becomes(t, "so it does beside the button", `document.getElementById("result").textContent.trim().startsWith("The token has expired")`)
 }
 
