@@ -106,7 +106,11 @@ func (a *app) timeline(view auth.View, list []auth.Renewal) views.Timeline {
 	for i := len(list) - 1; i >= 0; i-- {
 		r := list[i]
 		if len(t.Bars) == 0 && r.From() == 1 && r.Generation <= 2 {
-			t.Bars = append(t.Bars, views.Bar{Generation: 1, Trigger: "sign-in", IssuedAt: g.CreatedAt, ExpiresAt: r.OldExpiry})
+			first := views.Bar{Generation: 1, Trigger: "sign-in", IssuedAt: g.CreatedAt, ExpiresAt: r.OldExpiry}
+			if g.Generation == 1 { // as the token card has it
+				first.IssuedAt = g.Tokens.IssuedAt
+			}
+			t.Bars = append(t.Bars, first)
 		}
 		if !r.Outcome.Succeeded() {
 			t.Marks = append(t.Marks, views.Mark{At: r.At, Trigger: string(r.Trigger), Code: codeOf(r), Means: a.meaning(g, r)})
