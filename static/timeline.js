@@ -7,12 +7,23 @@
   function detail(bar) {
     const time = (iso) => clock.format(new Date(iso));
     const until = bar.dataset.until ? " to " + time(bar.dataset.until) : "";
-    document.getElementById("timeline-detail").textContent = `${bar.getAttribute("aria-label")} · ${time(bar.dataset.from)}${until}`;
+    const shown = document.getElementById("timeline-detail");
+    shown.dataset.written ??= shown.textContent;
+    shown.textContent = `${bar.getAttribute("aria-label")} · ${time(bar.dataset.from)}${until}`;
   }
 
   const barOf = (event) => (event.target.closest ? event.target.closest(".bar, .mark") : null);
   for (const kind of ["pointerover", "focusin"]) {
     document.addEventListener(kind, (event) => { const bar = barOf(event); if (bar) detail(bar); });
+  }
+  // Then it says again what the server wrote, or what the bar is that has the focus; what a finger has tapped stays.
+  for (const kind of ["pointerout", "focusout"]) {
+    document.addEventListener(kind, (event) => {
+      const shown = document.getElementById("timeline-detail"), focused = document.querySelector(".timeline :is(.bar, .mark):focus");
+      if (!barOf(event) || event.pointerType === "touch" || !shown.dataset.written) return;
+      if (focused) detail(focused);
+      else shown.textContent = shown.dataset.written;
+    });
   }
   document.addEventListener("keydown", (event) => {
     const bar = barOf(event);

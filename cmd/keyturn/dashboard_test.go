@@ -216,6 +216,7 @@ func TestKeyboardOnly(t *testing.T) {
 	b.do(t, chromedp.KeyEvent(kb.ArrowLeft))
 	b.becomes(t, "the bar before is told of", `document.activeElement.id === "generation-1" && document.getElementById("timeline-detail").textContent.startsWith("Generation 1, from the sign-in")`)
 	b.tabTo(t, `#timeline summary`)
+	b.becomes(t, "and no more, when the keyboard has left it", `document.getElementById("timeline-detail").textContent.trim().startsWith("Generation 2, rotated (manual)")`)
 	b.press(t)
 	b.becomes(t, "the timeline is a table, too", `document.querySelector("#timeline details").open && document.querySelectorAll("#timeline-table tbody tr").length === 2`)
 	b.tabTo(t, `#inspect-id`)
