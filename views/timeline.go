@@ -210,46 +210,48 @@ func twoUnits(a int64, unitA string, b int64, unitB string) string {
 // rooms are the least widths of the picture, in rem, from which on more numbers are shown; app.css has them too.
 var rooms = [...]float64{0, 8, 12, 15.5, 20, 28, 40, 60}
 
-// placeNumbers says from which room on a bar's number is shown: that of the generation in use always, and one that 100, 50, 10, 5 or 1 divides
-// as soon as it has room up to the next such one.
+// placeNumbers says from which room on a bar's number is shown: that of the generation in use always, and those that the same step divides,
+// the smallest with which they all have room; but none that would run into the last.
 func placeNumbers(bars []Bar) {
 	for i := range bars {
 		bars[i].room = -1
 	}
-	last := len(bars) - 1
-	bars[last].room = 0
+	bars[len(bars)-1].room = 0
 	for room, width := range rooms {
-		for _, step := range []int{100, 50, 10, 5, 1} {
-			for i, b := range bars[:last] {
-				if b.room < 0 && b.Generation%int64(step) == 0 && b.clear(bars[min(i+step, last)], width) && alone(bars, i, width) {
-					bars[i].room = room
+		for _, step := range []int64{1, 5, 10, 50, 100} {
+			list, fits := numbered(bars, step, width)
+			if !fits {
+				continue
+			}
+			for _, b := range list {
+				if b.room < 0 {
+					b.room = room
 				}
 			}
+			break
 		}
 	}
+}
+
+// numbered are the bars whose numbers a step divides, but for those that would run into the last one's, and whether they all have room.
+func numbered(bars []Bar, step int64, width float64) (list []*Bar, fits bool) {
+	last := bars[len(bars)-1]
+	for i := range bars[:len(bars)-1] {
+		b := &bars[i]
+		if b.Generation%step != 0 || !b.clear(last, width) {
+			continue
+		}
+		if n := len(list); n > 0 && !list[n-1].clear(*b, width) {
+			return nil, false
+		}
+		list = append(list, b)
+	}
+	return list, true
 }
 
 // clear says whether a bar's number ends before that of a later one begins, in a picture of so many rem.
 func (b Bar) clear(later Bar, width float64) bool {
 	return (later.x-b.x)*width/100 >= 0.48*float64(len(number(b.Generation)))+0.25
-}
-
-// alone says whether a bar's number would run into none of those that are shown.
-func alone(bars []Bar, i int, width float64) bool {
-	for j := i - 1; j >= 0; j-- {
-		if bars[j].room >= 0 {
-			if !bars[j].clear(bars[i], width) {
-				return false
-			}
-			break
-		}
-	}
-	for j := i + 1; j < len(bars); j++ {
-		if bars[j].room >= 0 {
-			return bars[i].clear(bars[j], width)
-		}
-	}
-	return true
 }
 
 // full is the width of a bar's full part, less what it leaves free before the next.
@@ -263,14 +265,29 @@ func (b Bar) full() float64 {
 // early says that a generation was replaced well before its expiry.
 func (b Bar) early() bool { return !b.ReplacedAt.IsZero() && b.left > noticed }
 
-// key are the triggers that occur, in the order in which the key names them, and whether any generation was replaced early.
-func (d drawing) key() (triggers []string, early bool) {
+// crowded says whether the lines of what generations left unused would lie over one another, in the two lanes that they have.
+func (d drawing) crowded() bool {
+	var ends [2]float64
+	for i, b := range d.Bars {
+		if !b.early() {
+			continue
+		}
+		if b.x+b.used < ends[i%2]-noticed {
+			return true
+		}
+		ends[i%2] = b.x + b.used + b.left
+	}
+	return false
+}
+
+// key are the triggers that occur, in the order in which the key names them, and whether any generation was replaced early, or any try failed.
+func (d drawing) key() (triggers []string, early, failed bool) {
 	for _, trigger := range []string{"sign-in", "manual", "api", "automatic", "background", "recovery"} {
 		if slices.ContainsFunc(d.Bars, func(b Bar) bool { return b.Trigger == trigger }) {
 			triggers = append(triggers, trigger)
 		}
 	}
-	return triggers, slices.ContainsFunc(d.Bars, Bar.early)
+	return triggers, slices.ContainsFunc(d.Bars, Bar.early), len(d.Marks) > 0
 }
 
 // explanation explains the picture to whoever has one bar only.

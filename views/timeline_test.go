@@ -53,7 +53,7 @@ func TestTheTimelineNumbersWhatItHasRoomFor(t *testing.T) {
 			t.Errorf("%d generations, %v rem: %v", c.n, c.width, got)
 		}
 	}
-	// ten clicks after a night: each hour has its number, and of the clicks those that fit
+	// ten clicks after a night: in steps that the clicks have room for, and the same for the hours
 	night := generations(9, time.Hour)
 	night.Bars[8].ReplacedAt = begin.Add(9 * time.Hour)
 	for i := range 10 {
@@ -64,7 +64,7 @@ func TestTheTimelineNumbersWhatItHasRoomFor(t *testing.T) {
 		night.Now = issued
 	}
 	night.Bars[18].ReplacedAt = time.Time{}
-	if got := shown(night, 15.6); !slices.Equal(got, []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 19}) {
+	if got := shown(night, 15.6); !slices.Equal(got, []int64{5, 10, 15, 19}) {
 		t.Errorf("a night and ten clicks: %v", got)
 	}
 }
@@ -76,6 +76,8 @@ func TestTheTimelineSaysWhatIsInIt(t *testing.T) {
 		clicks.Bars[i].ExpiresAt = clicks.Bars[i].IssuedAt.Add(time.Hour)
 	}
 	clicks.Bars[0].Trigger, clicks.Bars[2].Trigger = "sign-in", "manual"
+	failing := generations(3, time.Minute)
+	failing.Marks = []Mark{{At: begin.Add(time.Second), Trigger: "manual", Code: "server_error"}}
 	whole := generations(2, time.Minute)
 	whole.Bars[0].ExpiresAt = whole.Bars[0].ReplacedAt
 	for name, c := range map[string]struct {
@@ -83,9 +85,10 @@ func TestTheTimelineSaysWhatIsInIt(t *testing.T) {
 		there, never []string
 	}{
 		"clicks": {clicks, []string{
-			">sign-in</li>", ">manual</li>", ">api</li>", ">left unused</li>", `class="uneven">not to scale`, "in use for 1 s of 1 h", `class="rest"`,
-		}, []string{">automatic</li>", ">background</li>", ">recovery</li>"}},
+			">sign-in</li>", ">manual</li>", ">api</li>", ">left unused</li>", `class="uneven">not to scale`, "in use for 1 s of 1 h", `class="rest"`, `class="timeline crowded"`,
+		}, []string{">failed try</li>", ">automatic</li>", ">background</li>", ">recovery</li>"}},
 		"nothing unused": {whole, []string{"in use for 1 min<", "in use now"}, []string{"left unused", `class="uneven">`, `class="rest"`}},
+		"a failed try":   {failing, []string{">failed try</li>", `class="rest"`, `class="timeline"`}, nil},
 		"the first":      {generations(1, time.Minute), []string{`class="valid"`}, []string{"left unused", `class="uneven">`, `class="rest"`}},
 	} {
 		page := render(t, timeline(c.timeline))
