@@ -90,7 +90,7 @@ func (p *Provider) refusingInPages(next http.Handler) http.Handler {
 		next.ServeHTTP(held, r)
 		if held.status != 0 {
 			p.errorPage(w, r, held.status, "The development provider refuses this request.",
-				"It says: “"+held.words()+"” Start again from the application; if it stays so, look at the application's settings.")
+				"It says: “"+held.words()+"”. Start again from the application; if it stays so, look at the application's settings.")
 		}
 	})
 }
