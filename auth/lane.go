@@ -36,8 +36,9 @@ var errResting = errors.New("the provider is ailing and rests")
 // holds for everybody. What several have met may still be theirs: those whose own latest call did not fail are let through, one in 5 s,
 // unless the provider has said how long to wait.
 //
-// A grant that fails again although others were served since its last failure is ill by itself. That tells nothing of the provider, and such
-// grants have a quarter of the calls together, or half where somebody asks: what hangs for them holds up nobody else.
+// A grant that fails although others were served meanwhile, since its last failure or while it was called for, is ill by itself. That tells
+// nothing of the provider. Until they are well, such grants have a quarter of the calls together that nobody asks for, so that what hangs for
+// them holds up nobody else.
 //
 // It is safe for concurrent use.
 type lane struct {
@@ -48,7 +49,7 @@ type lane struct {
 	allowed  int // automatic ones at once, at present
 	busy     int // calls now
 	unasked  int // automatic ones among them
-	ailments int // those for grants that are ill by themselves among them
+	ailments int // those for grants that are ill by themselves among the automatic ones
 	asking   []*turn
 	waiting  []*turn // automatic ones, for which a request waits
 	freed    chan struct{}
@@ -65,7 +66,7 @@ type lane struct {
 // failing is the latest failure of a grant.
 type failing struct {
 	at  time.Time
-	ill bool // others were served between it and the one before
+	ill bool // others were served meanwhile, or it was so already
 }
 
 // turn is somebody who waits in a lane, or is about to.
@@ -80,7 +81,7 @@ type turn struct {
 	err   error
 }
 
-// place is what a call takes of a lane.
+// place is what a call takes of a lane: one of those that nobody asks for, and of these one for an ill grant.
 type place struct{ unasked, ill bool }
 
 func newTurn(grant string, asked bool) *turn {
@@ -122,11 +123,11 @@ func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 	t.at.Store(l)
 	l.mu.Lock()
 	switch {
-	case l.crowded(t.grant, t.asked.Load()), !t.asked.Load() && l.restsFor(t.grant, 0):
-		l.mu.Unlock()
-		return nil, errResting
 	case t.asked.Load():
 		l.asking = append(l.asking, t)
+	case l.restsFor(t.grant, 0):
+		l.mu.Unlock()
+		return nil, errResting
 	default:
 		l.waiting = append(l.waiting, t)
 	}
@@ -155,7 +156,8 @@ func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 func (l *lane) try(grant string, left time.Duration) (leave func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.restsFor(grant, left) || l.crowded(grant, false) || len(l.asking)+len(l.waiting) > 0 || !l.free() {
+	others := len(l.asking) > 0 || slices.ContainsFunc(l.waiting, func(t *turn) bool { return !l.crowded(t.grant) })
+	if others || l.restsFor(grant, left) || l.crowded(grant) || !l.free() {
 		return nil, false
 	}
 	return l.leaving(l.begin(grant, true)), true
@@ -163,7 +165,7 @@ func (l *lane) try(grant string, left time.Duration) (leave func(), ok bool) {
 
 // begin takes a place for a call; l.mu is held.
 func (l *lane) begin(grant string, unasked bool) place {
-	p := place{unasked, l.failing[grant].ill}
+	p := place{unasked, unasked && l.ill(grant)}
 	l.count(p, 1)
 	return p
 }
@@ -191,30 +193,24 @@ func (l *lane) leaving(p place) func() {
 
 // admit gives turns to those who wait, as many as there are; l.mu is held.
 func (l *lane) admit() {
-	come := func(t *turn, unasked bool) {
-		if t.err == nil {
-			t.place = l.begin(t.grant, unasked)
-		}
-		close(t.come)
-	}
 	for len(l.asking) > 0 && l.busy < l.most {
 		t := l.asking[0]
-		if l.crowded(t.grant, true) {
-			t.err = errResting
-		}
-		come(t, false)
 		l.asking = l.asking[1:]
+		t.place = l.begin(t.grant, false)
+		close(t.come)
 	}
-	for len(l.waiting) > 0 {
-		t := l.waiting[0]
-		if l.restsFor(t.grant, 0) || l.crowded(t.grant, false) {
+	l.waiting = slices.DeleteFunc(l.waiting, func(t *turn) bool {
+		switch {
+		case l.restsFor(t.grant, 0):
 			t.err = errResting
-		} else if !l.free() {
-			return
+		case l.crowded(t.grant) || !l.free():
+			return false
+		default:
+			t.place = l.begin(t.grant, true)
 		}
-		come(t, true)
-		l.waiting = l.waiting[1:]
-	}
+		close(t.come)
+		return true
+	})
 }
 
 // withdraw takes a turn out of the queue; false when it has come already.
@@ -239,14 +235,18 @@ func (l *lane) signal() {
 	}
 }
 
-// free says whether there is a place for an automatic call. One that probes has no other beside it. l.mu is held.
+// free says whether there is a place for an automatic call. One that probes has no other beside it, but those for ill grants, of which it
+// learns nothing. l.mu is held.
 func (l *lane) free() bool {
 	room := l.allowed
 	if l.resting() {
 		room = 1
 	}
-	return l.busy < l.most && l.unasked < room
+	return l.busy < l.most && l.unasked < l.ceiling() && l.telling() < room
 }
+
+// telling is how many automatic calls are under way that will tell something of the provider; l.mu is held.
+func (l *lane) telling() int { return l.unasked - l.ailments }
 
 // resting says whether the provider is to be left alone; l.mu is held.
 func (l *lane) resting() bool { return l.now().Before(l.restsTo) }
@@ -261,7 +261,7 @@ func (l *lane) restsFor(grant string, left time.Duration) bool {
 	case l.only != "":
 		return l.only == grant
 	}
-	return !l.probes() || l.unasked > 0 || l.fails(grant)
+	return !l.probes() || l.telling() > 0 || l.fails(grant)
 }
 
 // probes says whether a rest that several have made necessary lets somebody through; l.mu is held.
@@ -273,14 +273,11 @@ func (l *lane) fails(grant string) bool {
 	return is && l.now().Sub(latest.at) <= failingFor
 }
 
-// crowded says whether calls for grants that are ill by themselves have all the places that there are for them; l.mu is held.
-func (l *lane) crowded(grant string, asked bool) bool {
-	room := max(1, l.most/4)
-	if asked {
-		room = max(1, l.most/2)
-	}
-	return l.failing[grant].ill && l.ailments >= room
-}
+// ill says whether a grant fails by itself; l.mu is held.
+func (l *lane) ill(grant string) bool { return l.fails(grant) && l.failing[grant].ill }
+
+// crowded says whether a grant is ill and automatic calls for such have all the places that there are for them; l.mu is held.
+func (l *lane) crowded(grant string) bool { return l.ailments >= max(1, l.most/4) && l.ill(grant) }
 
 // ailing tells what is wrong with the provider, and until when it rests for a grant whose access token lives for left: zero when it
 // does not. ok is false when it is well, as far as anybody but the one grant that has met a failure can know.
@@ -297,7 +294,7 @@ func (l *lane) ailing(grant string, left time.Duration) (why Failure, until time
 func (l *lane) waits(grant string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.crowded(grant, false)
+	return l.crowded(grant)
 }
 
 // rests says whether there are no turns now for automatic calls, for a grant whose access token lives for left.
@@ -311,7 +308,7 @@ func (l *lane) rests(grant string, left time.Duration) bool {
 func (l *lane) doubted() (until time.Time, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.restsTo, l.resting() && (l.only != "" || l.probes() && l.unasked == 0)
+	return l.restsTo, l.resting() && (l.only != "" || l.probes() && l.telling() == 0)
 }
 
 // report learns how the provider is from the call for a grant whose turn came at turnAt, and which somebody asked for, or nobody did.
@@ -330,9 +327,9 @@ func (l *lane) report(grant string, turnAt time.Time, asked bool, refusal *Provi
 	limit := refusal.RetryAfter > 0 &&
 		(refusal.Failure.Status == http.StatusTooManyRequests || refusal.Failure.Status == http.StatusServiceUnavailable)
 	before, again := l.failing[grant], l.fails(grant)
-	ill := again && (before.ill || l.servedAt.After(before.at))
-	l.noteFailing(grant, failing{now, ill})
-	if again && asked || ill && !limit {
+	alone := again && l.servedAt.After(before.at) || l.servedAt.After(turnAt)
+	l.noteFailing(grant, failing{now, alone || again && before.ill})
+	if again && asked || alone && !limit {
 		return
 	}
 	switch {

@@ -1,8 +1,11 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,53 +45,120 @@ func TestWhoFailsAgainAndAgainIsNoReasonToRest(t *testing.T) {
 	}
 }
 
+// people is a provider's grants as the scheduler sees them, whose tokens live for a while and are due some time before their end.
+type people struct {
+	lane             *lane
+	lifetime, leeway time.Duration
+	takes            time.Duration         // a call that fails
+	fails            func(grant int) bool  // at present
+	mu               sync.Mutex            // guards what follows
+	expires, next    map[int]time.Time     // next: of the next try
+	tries            map[int]int           // failures in a row
+	expired          map[int]time.Duration // how long without a token that serves
+	failed           int                   // calls
+}
+
+func newPeople(n int, fails func(grant int) bool) *people {
+	p := &people{
+		lane: newLane(16, time.Now), lifetime: 40 * time.Second, leeway: 10 * time.Second, fails: fails,
+		expires: map[int]time.Time{}, next: map[int]time.Time{}, tries: map[int]int{}, expired: map[int]time.Duration{},
+	}
+	for grant := range n {
+		p.expires[grant] = time.Now().Add(p.lifetime)
+		p.next[grant] = p.expires[grant].Add(-p.leeway)
+	}
+	return p
+}
+
+// live lets some time pass, in which the scheduler looks for who is due, in an order of its own each time.
+func (p *people) live(d time.Duration) {
+	for began := time.Now(); time.Since(began) < d; time.Sleep(lookEvery) {
+		p.mu.Lock()
+		for grant, at := range p.next {
+			now, id := time.Now(), strconv.Itoa(grant)
+			if now.After(p.expires[grant]) {
+				p.expired[grant] += lookEvery
+			}
+			if now.Before(at) {
+				continue
+			}
+			if leave, ok := p.lane.try(id, p.expires[grant].Sub(now)); ok {
+				p.next[grant] = now.Add(time.Hour) // not while it is called for
+				go p.call(grant, id, now, leave)
+			}
+		}
+		p.mu.Unlock()
+	}
+}
+
+// end waits for the calls that are under way.
+func (p *people) end() {
+	time.Sleep(p.takes)
+	synctest.Wait()
+}
+
+func (p *people) call(grant int, id string, turnAt time.Time, leave func()) {
+	defer leave()
+	if !p.fails(grant) {
+		p.lane.report(id, turnAt, false, nil)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.tries[grant], p.expires[grant] = 0, time.Now().Add(p.lifetime)
+		p.next[grant] = p.expires[grant].Add(-p.leeway)
+		return
+	}
+	time.Sleep(p.takes)
+	p.lane.report(id, turnAt, false, &ProviderError{Delivery: DeliveryUnknown, Failure: Failure{Code: CodeTimeout}})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed++
+	p.tries[grant]++
+	p.next[grant] = time.Now().Add(backoff(p.tries[grant], 0))
+}
+
 // Nor do grants that fail by themselves: they come again by back-off, in whatever order, beside those who are well.
 func TestGrantsThatAlwaysFailKeepNobodyElseFromTheirProvider(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ ill, well int }{"many": {30, 5}, "half of them": {12, 12}, "a few": {3, 1}} {
+	for name, c := range map[string]struct {
+		ill, well int
+		takes     time.Duration
+	}{"many": {30, 5, 0}, "half of them": {12, 12, 0}, "a few": {3, 1, 0}, "and hang": {20, 10, 20 * time.Second}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				const lifetime, leeway = 40 * time.Second, 10 * time.Second
-				l, expired := newLane(16, time.Now), 0
-				down := &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 500}}
-				expires, tries, next := map[int]time.Time{}, map[int]int{}, map[int]time.Time{}
-				for grant := range c.ill + c.well {
-					expires[grant] = time.Now().Add(lifetime)
-					next[grant] = expires[grant].Add(-leeway)
-				}
-				for began := time.Now(); time.Since(began) < 20*time.Minute; time.Sleep(lookEvery) {
-					for grant, at := range next { // in an order of its own each time
-						now := time.Now()
-						if grant >= c.ill && now.After(expires[grant]) {
-							expired++
-						}
-						if now.Before(at) {
-							continue
-						}
-						leave, ok := l.try(strconv.Itoa(grant), expires[grant].Sub(now))
-						if !ok {
-							continue
-						}
-						if grant < c.ill {
-							tries[grant]++
-							l.report(strconv.Itoa(grant), now, false, down)
-							next[grant] = now.Add(backoff(tries[grant], 0))
-						} else {
-							l.report(strconv.Itoa(grant), now, false, nil)
-							expires[grant] = now.Add(lifetime)
-							next[grant] = expires[grant].Add(-leeway)
-						}
-						leave()
-					}
-				}
+				p := newPeople(c.ill+c.well, func(grant int) bool { return grant < c.ill })
+				p.takes = c.takes
+				p.live(20 * time.Minute)
+				p.end()
 				// Until those who fail have become known, some of the others come late.
-				if each := time.Duration(expired) * lookEvery / time.Duration(c.well); each > 30*time.Second {
-					t.Errorf("who is well has an expired token for %v in 20 minutes", each)
+				for grant := c.ill; grant < c.ill+c.well; grant++ {
+					if p.expired[grant] > time.Minute {
+						t.Errorf("who is well has an expired token for %v in 20 minutes", p.expired[grant])
+					}
 				}
 			})
 		})
 	}
+}
+
+// Who has failed alone is let alone like everybody, once the provider serves nobody.
+func TestWhoWasIllIsSparedInAnOutageOfAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		p := newPeople(200, func(grant int) bool { return down.Load() || grant%2 == 0 })
+		p.live(3 * time.Minute)
+		down.Store(true)
+		p.live(2 * time.Minute)
+		p.mu.Lock()
+		before := p.failed
+		p.mu.Unlock()
+		p.live(10 * time.Minute)
+		p.end()
+		if n := p.failed - before; n < 10 || n > 130 {
+			t.Errorf("%d calls in ten minutes, want one in 5 to 30 s", n)
+		}
+	})
 }
 
 // While a provider rests because it failed for several, those for whom somebody waits may ask, one in 5 s, unless they have met it, too.
@@ -158,33 +228,38 @@ func TestCallsForGrantsThatAreIllLeaveRoomForOthers(t *testing.T) {
 				l.report("well", time.Now(), false, nil)
 			}
 		}
-		busy := 0
+		busy, waiting := 0, make(chan error, 1)
 		for i := range 40 {
 			if _, ok := l.try(strconv.Itoa(i), time.Minute); ok {
 				busy++
 			}
 		}
-		for i := range 40 {
-			if _, err := l.enter(t.Context(), newTurn(strconv.Itoa(i), true)); err == nil {
-				busy++
-			} else if !errors.Is(err, errResting) {
-				t.Error(err)
-			}
+		if busy != 4 {
+			t.Errorf("%d of 16 automatic calls are for grants that are ill", busy)
 		}
-		if busy != 8 {
-			t.Errorf("%d of 16 calls are for grants that are ill", busy)
+		ctx, leave := context.WithCancel(t.Context())
+		go func() {
+			_, err := l.enter(ctx, newTurn("0", false))
+			waiting <- err
+		}()
+		synctest.Wait()
+		if len(waiting) != 0 || !l.waits("0") || l.waits("well") {
+			t.Error("one more of them")
 		}
-		if _, err := l.enter(t.Context(), newTurn("0", false)); !errors.Is(err, errResting) || !l.waits("0") || l.waits("well") {
-			t.Errorf("one more of them: %v", err)
+		if _, err := l.enter(t.Context(), newTurn("0", true)); err != nil {
+			t.Errorf("one that is asked for: %v", err)
 		}
 		for i := range 4 {
 			if _, ok := l.try("well"+strconv.Itoa(i), time.Minute); !ok {
 				t.Errorf("%d others have a place", i)
 			}
 		}
-		l.report("0", time.Now(), true, nil)
-		if _, err := l.enter(t.Context(), newTurn("0", true)); err != nil {
-			t.Errorf("who is well again: %v", err)
+		leave()
+		if err := <-waiting; !errors.Is(err, context.Canceled) {
+			t.Errorf("who waited: %v", err)
+		}
+		if l.report("0", time.Now(), true, nil); l.waits("0") {
+			t.Error("who is well again has to wait")
 		}
 	})
 }

@@ -101,10 +101,13 @@ func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger
 	list = slices.Clone(list)
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) //nolint:gosec // nothing secret depends on it
 	for _, c := range list {
-		if _, is := t.begun[c.ID]; is || t.lane.waits(c.ID) {
+		if _, is := t.begun[c.ID]; is {
 			continue
 		}
 		leave, ok := t.turn(ctx, c.ID)
+		if !ok && t.lane.waits(c.ID) {
+			continue
+		}
 		if !ok {
 			until, doubted := t.lane.doubted()
 			if !doubted {
@@ -159,14 +162,14 @@ func (f *flight) rest() time.Duration {
 	return 0
 }
 
-// turn waits for a turn at the provider for a grant; false when it rests for that, or ctx is done.
+// turn waits for a turn at the provider for a grant; false when it rests for that, others like it have all their places, or ctx is done.
 func (t *tender) turn(ctx context.Context, id string) (leave func(), ok bool) {
 	for ctx.Err() == nil {
 		left := t.left(ctx, id)
 		if leave, ok := t.lane.try(id, left); ok {
 			return leave, true
 		}
-		if t.lane.rests(id, left) {
+		if t.lane.rests(id, left) || t.lane.waits(id) {
 			return nil, false
 		}
 		select {
