@@ -132,6 +132,33 @@ func TestOneFetchServesAllWhoNeedANewKey(t *testing.T) {
 	})
 }
 
+// A set that was asked for before a token was there does not prove it forged: its key may have been taken since.
+func TestAnEarlierFetchProvesNoTokenForged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		k, provider, first := rotated(t)
+		second, later := signedWithNewKey(t)
+		verified := make(chan error, 2)
+		go func() { _, err := k.VerifySignature(t.Context(), first); verified <- err }()
+		synctest.Wait()
+		time.Sleep(time.Millisecond)
+		go func() { _, err := k.VerifySignature(t.Context(), second); verified <- err }()
+		synctest.Wait()
+		provider.let <- struct{}{}
+		synctest.Wait()
+		provider.key = later
+		close(provider.let)
+		for range cap(verified) {
+			if err := <-verified; err != nil {
+				t.Error(err)
+			}
+		}
+		if n := provider.asked.Load(); n != 2 {
+			t.Errorf("the keys were fetched %d times", n)
+		}
+	})
+}
+
 // Who looked before a fetch ended needs none of their own, also where no more may be made.
 func TestKeysThatCameMeanwhileCostNoFetch(t *testing.T) {
 	t.Parallel()

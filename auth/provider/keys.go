@@ -63,8 +63,9 @@ type keys struct {
 
 // keySet is what one fetch brought.
 type keySet struct {
-	keys []jose.JSONWebKey
-	at   time.Time
+	keys  []jose.JSONWebKey
+	at    time.Time
+	asked time.Time // when the fetch began, with a monotonic reading
 }
 
 // keyFetch is a fetch, for all who wait for it. What it brought is there when it is done.
@@ -118,7 +119,7 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, use *keyU
 	k.mu.Lock()
 	known := k.found
 	k.mu.Unlock()
-	old := known == nil || k.now().Sub(known.at) > keysStay
+	began, old := time.Now(), known == nil || k.now().Sub(known.at) > keysStay
 	if use.known {
 		if !old {
 			if payload, err := known.verify(jws); err == nil {
@@ -129,28 +130,27 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, use *keyU
 	}
 	if old {
 		fetched, err := k.newer(ctx, known, nil)
-		if err == nil {
-			return fetched.verify(jws)
-		}
-		if known == nil {
+		if err != nil && known == nil {
 			return nil, err
 		}
-		// The ones that are here go on.
+		if err == nil {
+			known = fetched
+		} // else the ones that are here go on
 	}
-	payload, err := known.verify(jws)
-	if err == nil {
-		return payload, nil
-	}
-	// A new key, perhaps (OpenID Connect Core section 10.1.1).
 	again := k.again
 	if use.stranger {
 		again = k.strangers
 	}
-	fetched, err := k.newer(ctx, known, again)
-	if err != nil {
-		return nil, err
+	for {
+		payload, err := known.verify(jws)
+		if err == nil || !known.asked.Before(began) {
+			return payload, err
+		}
+		// A new key, perhaps (OpenID Connect Core section 10.1.1). A set that was asked for before tells nothing of it.
+		if known, err = k.newer(ctx, known, again); err != nil {
+			return nil, err
+		}
 	}
-	return fetched.verify(jws)
 }
 
 // verify tries the keys that could have made the signature. The error is errNoKeyFits, and what is wrong with the key that the token names.
@@ -260,6 +260,7 @@ func (k *keys) run(running *keyFetch) {
 
 func (k *keys) fetch() (_ *keySet, err error) {
 	defer calm(&err)
+	asked := time.Now()
 	response, err := k.client.Get(k.url)
 	if err != nil {
 		return nil, fmt.Errorf("keys: %s", reason(err))
@@ -278,7 +279,7 @@ func (k *keys) fetch() (_ *keySet, err error) {
 	if len(set.Keys) > maxKeys {
 		return nil, fmt.Errorf("keys: the set has %d; more than %d are not read", len(set.Keys), maxKeys)
 	}
-	return &keySet{keys: understood(set.Keys), at: k.now()}, nil
+	return &keySet{keys: understood(set.Keys), at: k.now(), asked: asked}, nil
 }
 
 // understood are the keys that can be read: others are passed over (RFC 7517 section 5).
