@@ -90,7 +90,7 @@ const longestHalf = 32
 // another.
 func endings(text string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for range mostLayers {
+		for range mostLayers + 1 {
 			if !yield(text) {
 				return
 			}
