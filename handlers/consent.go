@@ -122,7 +122,7 @@ func (c *consent) many() bool {
 // one who answers takes the place of the one who was asked.
 func secondRound(first session.Pending, whose auth.Identity) session.Pending {
 	return session.Pending{
-		ReturnTo: first.ReturnTo, Prompt: promptConsent, Hint: loginHint(cmp.Or(first.Hint, whose.Email)), Asked: whose.Subject,
+		ReturnTo: first.ReturnTo, Prompt: promptConsent, Hint: loginHint(cmp.Or(whose.Email, first.Hint)), Asked: whose.Subject,
 	}
 }
 

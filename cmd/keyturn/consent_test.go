@@ -215,8 +215,9 @@ func TestWhoIsAskedForConsentIsNamed(t *testing.T) {
 		email any
 		want  []string
 	}{
-		"as in the first round": {"?login_hint=bob", "alice@example.com", []string{"bob", "bob"}},
 		"by e-mail":             {"", "alice@example.com", []string{"", "alice@example.com"}},
+		"whoever was asked for": {"?login_hint=bob", "alice@example.com", []string{"bob", "alice@example.com"}},
+		"as in the first round": {"?login_hint=alice", nil, []string{"alice", "alice"}},
 		"unless there is none":  {"", nil, []string{"", ""}},
 		"or none of a length":   {"", strings.Repeat("a", 400) + "@example.com", []string{"", ""}},
 	} {
