@@ -124,7 +124,7 @@ func TestAnswersOfTheTokenEndpoint(t *testing.T) {
 		{name: "cut off behind the new tokens", script: func(w http.ResponseWriter, _ *http.Request, grant func() map[string]any) {
 			tokens := grant()
 			w.Header().Set("Content-Length", "5000")
-			fmt.Fprintf(w, `{"access_token":%q,"refresh_token":%q,"id_tok`, tokens["access_token"], tokens["refresh_token"])
+			fmt.Fprintf(w, `{"expires_in":60,"access_token":%q,"refresh_token":%q,"id_tok`, tokens["access_token"], tokens["refresh_token"])
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		}, outcome: rotated, calls: 1, heals: true, used: true},

@@ -85,7 +85,8 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 // parameters are the members of a token answer, decoded from JSON or from a form.
 type parameters map[string]any
 
-// parse reads a body by what it is, not by what its label says: JSON comes as text/plain, GitHub answers with a form.
+// parse reads a body by what it is, not by what its label says: JSON comes as text/plain, GitHub answers with a form. Of JSON that broke off
+// comes what came whole, and an error code is the provider's word also where its description is not readable any more.
 func parse(r *response) (params parameters, readable bool) {
 	body := bytes.TrimFunc(r.body, unicode.IsSpace)
 	if bytes.HasPrefix(body, []byte("{")) {
@@ -95,6 +96,9 @@ func parse(r *response) (params parameters, readable bool) {
 			return params, true
 		}
 		found, ended := members(body)
+		if _, timed := found["expires_in"]; !ended && !timed {
+			delete(found, "access_token") // nobody knows how long it lives
+		}
 		return found, ended && found.tell() || found.token("refresh_token") != ""
 	}
 	if r.err != nil || r.status/100 == 3 || r.status/100 == 5 || !isForm(body) {
@@ -161,6 +165,7 @@ var (
 	tokenMember = regexp.MustCompile(`(?is)((?:access|refresh|id)[_-]?token(?:\\*["']\s*:\s*(?:\\*["']|\d)|\s*[:=>]|%3d)).*`)
 	tokenRun    = regexp.MustCompile(`[!#-&*+\--;=?-Z\\^_a-z|~]{20,}`)
 	// tokenAlike is what is hardly anything else: no word, no address, and no identifier, which has no capitals among small letters.
+	longHex    = regexp.MustCompile(`[0-9A-Fa-f]{40,}`) // longer than identifiers are
 	tokenAlike = regexp.MustCompile(`[A-Za-z0-9_~+=.!$*|-]{32,}`)
 )
 
@@ -171,7 +176,7 @@ func withoutTokens(text string) string {
 
 // withoutTokensAlike leaves out of a description, whose every word may be what helps, only what has the shape of a token.
 func withoutTokensAlike(text string) string {
-	return without(tokenAlike, text, unicode.IsDigit, unicode.IsUpper, unicode.IsLower)
+	return without(tokenAlike, without(longHex, text, unicode.IsDigit, unicode.IsLetter), unicode.IsDigit, unicode.IsUpper, unicode.IsLower)
 }
 
 // codeWithoutTokens leaves out of an error code what has the shape of a token, and, of what is too long for a code, what may be one.

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 )
 
+// mostMembers bounds what is read of an object that is no JSON: a token answer has a dozen.
+const mostMembers = 1000
+
 // members are those of an object that is no JSON as a whole, each as far as it came whole: for the sake of one number that is none, such as
 // NaN, or of an end that got lost, no new refresh token is to be. ended says that the object has its end.
 func members(object []byte) (found parameters, ended bool) {
 	found = parameters{}
 	rest := object[1:]
-	for {
+	for range mostMembers {
 		rest = bytes.TrimLeft(rest, " \t\r\n,")
 		if bytes.HasPrefix(rest, []byte("}")) {
 			return found, true
@@ -29,6 +32,7 @@ func members(object []byte) (found parameters, ended bool) {
 		}
 		rest = behind
 	}
+	return found, false
 }
 
 // whole says of a value whether nothing of it is missing, or behind it. A number may go on where the text ends.
@@ -53,7 +57,7 @@ func leading(text []byte) (value any, behind []byte, ok bool) {
 // bare is what is behind a word that is no JSON value; nil where that is not plain, or the text ends in it.
 func bare(text []byte) []byte {
 	i := bytes.IndexAny(text, ",}\"[{")
-	if i <= 0 && !bytes.HasPrefix(text, []byte(",")) || text[i] != ',' && text[i] != '}' {
+	if i < 0 || text[i] != ',' && text[i] != '}' || bytes.Count(text[:i], []byte("'"))%2 != 0 {
 		return nil
 	}
 	return text[i:]

@@ -47,10 +47,20 @@ func TestAnAnswerThatBreaksOff(t *testing.T) {
 			t.Errorf("%s: %v, %v", whole[:cut], answer, err)
 		}
 	}
-	_, err := answered(t, `{"refresh_token":"the-refresh","access_token":"the-acc`, 500)
+	for _, body := range []string{
+		`{"refresh_token":"the-refresh","access_token":"the-acc`,
+		`{"access_token":"the-access","refresh_token":"the-refresh","expires_in":36`, // nobody knows how long it lives
+	} {
+		_, err := answered(t, body, 500)
+		var refusal *auth.ProviderError
+		if !errors.As(err, &refusal) || refusal.Failure.Code != auth.CodeCutOff || refusal.Salvage == nil || refusal.Salvage.Refresh != "the-refresh" {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+	_, err := answered(t, `{"error":"invalid_grant","error_descr`, 500)
 	var refusal *auth.ProviderError
-	if !errors.As(err, &refusal) || refusal.Failure.Code != auth.CodeCutOff || refusal.Salvage == nil || refusal.Salvage.Refresh != "the-refresh" {
-		t.Errorf("without an access token: %v", err)
+	if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryAnswered || refusal.Failure.Code != "invalid_grant" {
+		t.Errorf("an error: %v", err)
 	}
 }
 
@@ -58,7 +68,8 @@ func TestAnAnswerThatBreaksOff(t *testing.T) {
 func TestOddObjectsAreUnreadable(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
-		"{", "{{", `{"`, `{"a"`, `{"a":`, `{"a":x`, `{"a":x}`, `{x:1}`, `{"access_token":'a',"expires_in":60}`, `{"a":["access_token":"a"}`, `{"a":"b" "access_token":"a"}`,
+		"{", "{{", `{"`, `{"a"`, `{"a":`, `{"a":x`, `{"a":x}`, `{x:1}`, `{"access_token":'a',"expires_in":60}`, `{"a":["access_token":"a"}`, `{"a":"b" "access_token":"a"}`, `{"a":'b, "refresh_token":"r", "access_token":"a", 'c',"d":1}`,
+		"{" + strings.Repeat(`"":1,`, mostMembers) + `"access_token":"a",}`,
 		`{"access_token":"a","refresh_token":"r`, `{"access_token":"a","refresh_token":{"r":"r","access_token":"b"`,
 	} {
 		_, err := answered(t, body, 0)

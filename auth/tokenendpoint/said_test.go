@@ -112,6 +112,7 @@ func TestADescriptionWithATokenThatNobodyKnows(t *testing.T) {
 	t.Parallel()
 	for detail, want := range map[string]string{
 		"of eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.c2ln: gone":                                       "of …: gone",
+		"its successor " + strings.Repeat("0a1b2c3d", 5) + " is in use":                                "its successor … is in use",
 		"its successor 1.AXoA7f2kLq-Zr0W9_of-nobody-knows-8xQ is in use":                               "its successor … is in use",
 		"Invalid refresh_token: it was used before.":                                                   "Invalid refresh_token: it was used before.",
 		"AADSTS700082: expired. Trace ID: 0d1ae1b2-9c4f-4a57-8a39-3a1d6e2b0c00 at 2026-01-02T03:04:05": "AADSTS700082: expired. Trace ID: 0d1ae1b2-9c4f-4a57-8a39-3a1d6e2b0c00 at 2026-01-02T03:04:05",
