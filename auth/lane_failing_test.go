@@ -265,3 +265,35 @@ func TestCallsForGrantsThatAreIllLeaveRoomForOthers(t *testing.T) {
 		}
 	})
 }
+
+// endless is a vault in which more is due than anybody reads.
+type endless struct {
+	Vault
+	asked int
+}
+
+func (v *endless) Struck(context.Context, string, int) ([]Candidate, error) { return nil, nil }
+
+func (v *endless) Get(context.Context, string) (*Grant, error) { return nil, ErrNotFound }
+
+func (v *endless) Due(_ context.Context, _ string, _ time.Time, _ Candidate, limit int) ([]Candidate, error) {
+	if v.asked++; v.asked > 10*lookDoubts {
+		return nil, errors.New("asked again and again")
+	}
+	list := make([]Candidate, limit)
+	for i := range list {
+		list[i].ID = strconv.Itoa(v.asked*limit + i)
+	}
+	return list, nil
+}
+
+// While a provider rests, those whom it lets through are looked for in a bounded part of what is due.
+func TestNotAllThatIsDueIsReadWhileAProviderRests(t *testing.T) {
+	t.Parallel()
+	v, l := &endless{}, newLane(16, time.Now)
+	l.report("told", time.Now(), false, limited(time.Minute))
+	te := &tender{Scheduler: &Scheduler{Vault: v, Now: time.Now}, lane: l, begun: map[string]begun{}}
+	if err := te.look(t.Context()); err != nil || v.asked != lookDoubts {
+		t.Errorf("asked %d times: %v", v.asked, err)
+	}
+}
