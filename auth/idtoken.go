@@ -168,15 +168,10 @@ func (r *Rotator) verifyAtOnce(ctx context.Context, provider Provider, g *Grant)
 	return good
 }
 
-// verified says that the pending id token is good. The provider's session that the grant came from keeps the name that the sign-in gave
-// it: no browser was there that could have another by now, and a logout token may name it so.
+// verified says that the pending id token is good.
 func (g *Grant) verified(claims map[string]any) {
-	sid := g.SID()
 	g.Tokens.ID, g.Pending, g.PendingFor = g.Pending, "", ""
 	g.Identity = g.Identity.updated(WithoutSecrets(claims, g.Tokens.Secrets()...))
-	if sid != "" {
-		g.Identity.Claims["sid"] = sid
-	}
 }
 
 // checkPending repeats, beside the request, a verification for which the keys were out of reach.

@@ -3,12 +3,10 @@ package auth_test
 import (
 	"context"
 	"errors"
-	"slices"
 	"testing"
 	"time"
 
 	"keyturn/auth"
-	"keyturn/auth/provider/scripted"
 )
 
 // over is what a logout token says of all that alice has.
@@ -34,39 +32,6 @@ func TestALogoutTokenEndsNothingTwice(t *testing.T) {
 	h.stored(t)
 	if err := h.grants.Wait(t.Context()); err != nil {
 		t.Error(err)
-	}
-}
-
-// OpenID Connect Core section 12.2 does not say whether the id token of a renewal may name another session.
-func TestAGrantIsFoundByTheSessionThatItCameFrom(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		first, renewed any
-		found          string
-	}{
-		"the renewal names the same": {"s1", "s1", "s1"},
-		"the renewal names another":  {"s1", "s2", "s1"},
-		"the renewal names none":     {"s1", nil, "s1"},
-		"only the renewal names one": {nil, "s2", "s2"},
-		"the first is no identifier": {"s\x001", "s2", "s2"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := newHouse(t, options{idp: func(p *scripted.Provider) {
-				p.Claims = func(claims map[string]any, refresh bool) {
-					if claims["sid"] = c.first; refresh {
-						claims["sid"] = c.renewed
-					}
-				}
-			}})
-			h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
-			for _, sid := range []string{"s1", "s2"} {
-				list, err := h.db.Concerned(t.Context(), auth.ProviderSession{Provider: "work", SID: sid}, 10)
-				if found := slices.ContainsFunc(list, func(g *auth.Grant) bool { return g.ID == h.grant.ID }); err != nil || found != (sid == c.found) {
-					t.Errorf("found by %s: %v, %v", sid, found, err)
-				}
-			}
-		})
 	}
 }
 
