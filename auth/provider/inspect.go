@@ -111,7 +111,7 @@ func (p *OIDC) Introspect(ctx context.Context, tokens auth.TokenSet, token auth.
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
 	client := p.clientFor(m, tokens.ClientAuth, m.IntrospectionAuthMethods, m.IntrospectionAuthAlgs)
-	return client.Introspect(ctx, m.IntrospectionURL, token)
+	return client.Introspect(ctx, m.IntrospectionURL, token, tokens.Secrets()...)
 }
 
 // UserInfo implements Inspector.

@@ -12,7 +12,7 @@ import (
 )
 
 // A provider may repeat of a grant what it was not sent.
-func TestNoTokenOfTheGrantIsInTheErrorOfItsRevocation(t *testing.T) {
+func TestNoTokenOfTheGrantIsInTheErrorOfACall(t *testing.T) {
 	t.Parallel()
 	tokens := auth.TokenSet{Access: "the-access-token", Refresh: "the-refresh-token", ID: "the-id-token"}
 	refuse := func(w http.ResponseWriter) bool {
@@ -22,6 +22,7 @@ func TestNoTokenOfTheGrantIsInTheErrorOfItsRevocation(t *testing.T) {
 	}
 	idp := scripted.New(t)
 	idp.Revocation = refuse
+	idp.Introspect = func(w http.ResponseWriter, _ *http.Request) { refuse(w) }
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST discord.com/api/oauth2/token/revoke", func(w http.ResponseWriter, _ *http.Request) { refuse(w) })
 	for name, p := range map[string]auth.Provider{
@@ -31,6 +32,11 @@ func TestNoTokenOfTheGrantIsInTheErrorOfItsRevocation(t *testing.T) {
 		const want = "invalid_request: of [redacted], [redacted] and [redacted]"
 		if err := p.Revoke(t.Context(), tokens); err == nil || err.Error() != want {
 			t.Errorf("%s: %v", name, err)
+		}
+		if inspector, is := p.(provider.Inspector); is {
+			if _, err := inspector.Introspect(t.Context(), tokens, tokens.Access); err == nil || err.Error() != want {
+				t.Errorf("%s, introspection: %v", name, err)
+			}
 		}
 	}
 }

@@ -145,13 +145,14 @@ func (c *Client) Revoke(ctx context.Context, endpoint string, token auth.Secret,
 	return refusal
 }
 
-// Introspect asks endpoint what a token is (RFC 7662 section 2). Numbers in the answer are json.Number; the
-// error is an *auth.ProviderError.
-func (c *Client) Introspect(ctx context.Context, endpoint string, token auth.Secret) (map[string]any, error) {
+// Introspect asks endpoint what a token is (RFC 7662 section 2). Numbers in the answer are json.Number; the error is an
+// *auth.ProviderError. As of Exchange, it holds none of others.
+func (c *Client) Introspect(ctx context.Context, endpoint string, token auth.Secret, others ...auth.Secret) (map[string]any, error) {
 	response, err := c.post(ctx, endpoint, url.Values{"token": {token.Reveal()}})
 	if err != nil {
 		return nil, err
 	}
+	response.secrets = append(response.secrets, others...)
 	claims, ok := auth.ParseClaims(string(response.body))
 	if response.status != http.StatusOK || response.err != nil || !ok {
 		params, _ := parse(response)
