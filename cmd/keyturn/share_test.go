@@ -197,9 +197,11 @@ func TestClientsThatHangUp(t *testing.T) {
 				hangUp()
 			}
 			a := alice.do(t, "POST", "/api/renew-token", nil)
-			if got := a.json(t); got["error"] != nil || got["generation"] != float64(idp.TokenCalls()+1) {
+			if got := a.json(t); got["error"] != nil {
 				t.Errorf("after %d token calls: %s", idp.TokenCalls(), a.body)
 			}
+			// A request that was given up may be read, and renew, behind the last one.
+			eventually(t, "a generation for each token call", func() bool { return alice.generation(t) == float64(idp.TokenCalls()+1) })
 			onceEach(t, idp)
 		})
 	}
