@@ -215,7 +215,7 @@ func (a *app) unanswered(c echo.Context, g *auth.Grant, what string, err error) 
 	case code != "":
 		words = errorWords(name, code) + itSays(refusal.Failure.Detail)
 	default:
-		words = name + " answered with something that Keyturn cannot use."
+		words = unusableWords(name)
 	}
 	return words, whose
 }

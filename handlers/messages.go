@@ -82,6 +82,11 @@ func errorWords(name, code string) string {
 	return fmt.Sprintf("%s answered with the error %s.", name, isolated(strings.TrimSuffix(code, ".")))
 }
 
+// unusableWords says that an answer is none, and does not say why.
+func unusableWords(name string) string {
+	return name + " answered with something that Keyturn cannot use."
+}
+
 // callWords says in one sentence what went wrong with a call of the provider, whatever it was for; "" for errors that mean
 // different things at different times.
 func callWords(name string, f auth.Failure) string {
@@ -108,7 +113,7 @@ func callWords(name string, f auth.Failure) string {
 			return name + " has a problem of its own."
 		}
 		if f.Code == auth.CodeHTTPStatus && f.Status/100 == 2 {
-			return name + " answered with something that Keyturn cannot use."
+			return unusableWords(name)
 		}
 		if f.Code == auth.CodeHTTPStatus && f.Status/100 == 4 && f.Status != http.StatusRequestTimeout {
 			if f.Said != "" {
@@ -311,7 +316,7 @@ func exchangeWords(label string, f auth.Failure) string {
 	case f.Code != "":
 		return errorWords(label, f.Code) + itSays(f.Detail)
 	default:
-		return label + " answered with something that Keyturn cannot use."
+		return unusableWords(label)
 	}
 }
 
