@@ -26,7 +26,7 @@ type Sealer interface {
 // Options are what a Manager is made of.
 type Options struct {
 	Store    Store
-	Marks    auth.Uses
+	Uses     auth.Uses
 	Sealer   Sealer
 	Lifetime time.Duration // absolute
 	Secure   bool          // the site is served over https
@@ -39,7 +39,7 @@ type Options struct {
 type Manager struct {
 	scs    *scs.SessionManager
 	store  Store
-	marks  auth.Uses
+	uses   auth.Uses
 	sealer Sealer
 	now    func() time.Time
 	locks  locks
@@ -66,7 +66,7 @@ func New(options Options) *Manager {
 		sm.Cookie.Name, sm.Cookie.Secure = "__Host-keyturn_session", true
 	}
 	sm.ErrorFunc = options.OnError
-	return &Manager{scs: sm, store: store, marks: options.Marks, sealer: options.Sealer, now: options.Now}
+	return &Manager{scs: sm, store: store, uses: options.Uses, sealer: options.Sealer, now: options.Now}
 }
 
 // Handler loads the session for next and saves it when next changed it. The request's context is to be from NewContext.
@@ -125,7 +125,7 @@ func (m *Manager) SignIn(ctx context.Context, person Person) error {
 func (m *Manager) enter(ctx context.Context, known *Request) error {
 	former, first := known.Former, true
 	if former != "" {
-		leaving, err := m.marks.Used(ctx, leavingMark(former))
+		leaving, err := m.uses.Used(ctx, leavingMark(former))
 		switch {
 		case err != nil:
 			return err
@@ -133,7 +133,7 @@ func (m *Manager) enter(ctx context.Context, known *Request) error {
 			return ErrEnded
 		}
 		// Before it is stored: whoever comes with the former name finds either the session or the mark.
-		if first, err = m.marks.Use(ctx, formerMark(former), m.now().Add(renamedFor)); err != nil {
+		if first, err = m.uses.Use(ctx, formerMark(former), m.now().Add(renamedFor)); err != nil {
 			return err
 		}
 	}
@@ -163,7 +163,7 @@ func (m *Manager) Leave(ctx context.Context) (stay func(), err error) {
 		return func() {}, nil
 	}
 	// A browser that goes away has asked all the same.
-	_, err = m.marks.Use(context.WithoutCancel(ctx), leavingMark(hash), m.now().Add(leavingFor))
+	_, err = m.uses.Use(context.WithoutCancel(ctx), leavingMark(hash), m.now().Add(leavingFor))
 	return func() { m.giveUp(ctx, leavingMark(hash)) }, err
 }
 
@@ -178,7 +178,7 @@ func (m *Manager) End(ctx context.Context) error {
 	if err := m.scs.Destroy(ctx); err != nil || known.Deleted {
 		return err
 	}
-	renamed, err := m.marks.Used(ctx, formerMark(known.Loaded))
+	renamed, err := m.uses.Used(ctx, formerMark(known.Loaded))
 	known.Gone = renamed // else the browser is to forget it, kept or not
 	if err == nil && renamed {
 		err = ErrRenamed

@@ -248,7 +248,7 @@ func browser(t *testing.T, now func() time.Time, fails *atomic.Bool) func(use fu
 		fails = &atomic.Bool{}
 	}
 	return cookies(session.New(session.Options{
-		Store: moodyStore{db.Sessions(), fails}, Marks: db, Sealer: vault.Sealer{Keys: keys}, Lifetime: 24 * time.Hour, Now: now,
+		Store: moodyStore{db.Sessions(), fails}, Uses: db, Sealer: vault.Sealer{Keys: keys}, Lifetime: 24 * time.Hour, Now: now,
 	}))
 }
 

@@ -26,7 +26,7 @@ func (m *Manager) Renamed(r *http.Request) bool {
 	if err != nil || m.Has(r.Context()) {
 		return false
 	}
-	renamed, err := m.marks.Used(r.Context(), formerMark(Hash(cookie.Value)))
+	renamed, err := m.uses.Used(r.Context(), formerMark(Hash(cookie.Value)))
 	return err == nil && renamed
 }
 

@@ -31,7 +31,7 @@ func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
 	for began := time.Now(); ; {
 		asked := time.Now()
 		// Cut off in the middle, nobody would know whose the turn is.
-		first, err := m.marks.Use(context.WithoutCancel(ctx), mark, m.now().Add(turnHeld))
+		first, err := m.uses.Use(context.WithoutCancel(ctx), mark, m.now().Add(turnHeld))
 		if err != nil {
 			return nil, false, err
 		}
@@ -73,7 +73,7 @@ func (m *Manager) hold(ctx context.Context, mark string, asked time.Time) (end f
 		bounded, cancel := context.WithTimeout(ctx, turnEnds)
 		defer cancel()
 		now := time.Now()
-		if kept, err := m.marks.Keep(bounded, mark, m.now().Add(turnHeld)); err == nil && kept {
+		if kept, err := m.uses.Keep(bounded, mark, m.now().Add(turnHeld)); err == nil && kept {
 			asked = now
 		}
 		timer.Reset(turnExtend)
@@ -93,7 +93,7 @@ func (m *Manager) hold(ctx context.Context, mark string, asked time.Time) (end f
 func (m *Manager) giveUp(ctx context.Context, mark string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), turnEnds)
 	defer cancel()
-	_ = m.marks.Unuse(ctx, mark)
+	_ = m.uses.Unuse(ctx, mark)
 }
 
 // awaits says whether a sign-in is pending in the session.

@@ -121,7 +121,7 @@ func inMemory(t *testing.T) (s *memory, ask func(use func(*session.Manager, *htt
 	t.Helper()
 	s = &memory{sessions: map[string][]byte{}, marks: map[string]time.Time{}}
 	ask = cookies(session.New(session.Options{
-		Store: session.Complete(s), Marks: s, Sealer: unsealed{}, Lifetime: 24 * time.Hour, Now: time.Now,
+		Store: session.Complete(s), Uses: s, Sealer: unsealed{}, Lifetime: 24 * time.Hour, Now: time.Now,
 		OnError: func(http.ResponseWriter, *http.Request, error) {},
 	}))
 	ask(func(m *session.Manager, r *http.Request) {
@@ -138,7 +138,7 @@ func TestWhoHasGoneIsNotServedInTurn(t *testing.T) {
 	s := &memory{sessions: map[string][]byte{}, marks: map[string]time.Time{}}
 	failed := make(chan error, 1)
 	m := session.New(session.Options{
-		Store: session.Complete(s), Marks: s, Sealer: unsealed{}, Lifetime: 24 * time.Hour, Now: time.Now,
+		Store: session.Complete(s), Uses: s, Sealer: unsealed{}, Lifetime: 24 * time.Hour, Now: time.Now,
 		OnError: func(_ http.ResponseWriter, _ *http.Request, err error) { failed <- err },
 	})
 	served, goOn := make(chan string), make(chan bool)

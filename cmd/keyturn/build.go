@@ -107,7 +107,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 		config.DevPrefix, config.DevProvider = devPath, dev
 	}
 	config.Sessions = session.New(session.Options{
-		Store: db.Sessions(), Marks: db, Sealer: sealer, Lifetime: settings.SessionLifetime, Secure: isHTTPS(base), Now: now, Log: log,
+		Store: db.Sessions(), Uses: db, Sealer: sealer, Lifetime: settings.SessionLifetime, Secure: isHTTPS(base), Now: now, Log: log,
 		OnError: handlers.SessionFailed(config),
 	})
 	s.handler = handlers.New(config)
