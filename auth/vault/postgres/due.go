@@ -64,7 +64,7 @@ func (db *DB) heed(ctx context.Context) (shown time.Time, err error) {
 		return shown, err
 	}
 	db.steady.Heed(asked, vault.FromMicros(now))
-	db.compareClocks(shown, time.Since(asked))
+	db.compareClocks(shown, time.Since(asked.Round(0))) // by the clock that is compared, also if the machine slept
 	if readOnly {
 		db.steady.Wait(vault.AfterOutage)
 	}
