@@ -164,8 +164,9 @@ var (
 	// spaces, quotes, brackets and commas.
 	tokenMember = regexp.MustCompile(`(?is)((?:access|refresh|id)[_-]?token(?:\\*["']\s*:\s*(?:\\*["']|\d)|\s*[:=>]|%3d)).*`)
 	tokenRun    = regexp.MustCompile(`[!#-&*+\--;=?-Z\\^_a-z|~]{20,}`)
-	// tokenAlike is what is hardly anything else: no word, no address, and no identifier, which has no capitals among small letters.
-	longHex    = regexp.MustCompile(`[0-9A-Fa-f]{40,}`) // longer than identifiers are
+	// longHex and tokenAlike are what is hardly anything else: no word, no address, and no identifier, which is shorter, or has no capitals
+	// among small letters.
+	longHex    = regexp.MustCompile(`[0-9A-Fa-f]{40,}`)
 	tokenAlike = regexp.MustCompile(`[A-Za-z0-9_~+=.!$*|-]{32,}`)
 )
 
