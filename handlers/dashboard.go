@@ -151,7 +151,7 @@ func (a *app) tokenCard(view auth.View, said *views.Result, since string) views.
 	switch failure := view.Problem; failure.Code {
 	case "":
 	case auth.CodeNoToken:
-		card.NoToken = a.failureWords(g, failure)
+		card.NoToken = a.failureWords(g, failure).String()
 	default:
 		if said == nil {
 			stands := a.notRenewed(view, failure)

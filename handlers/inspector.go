@@ -206,18 +206,16 @@ func (a *app) unanswered(c echo.Context, g *auth.Grant, what string, err error) 
 		refusal = &auth.ProviderError{}
 	}
 	name, code := a.named(g), refusal.Failure.Code
-	words, whose = strings.TrimSuffix(callWords(name, refusal.Failure), toTheOperator), auth.PartyProvider
-	if settingsRefused(code) || code == auth.CodeMetadata {
-		whose = auth.PartyOperator
-	}
-	switch {
-	case words != "":
+	switch told := callWords(name, refusal.Failure); {
+	case told.next == toTheOperator:
+		return told.what, auth.PartyOperator
+	case told.what != "":
+		return told.what, auth.PartyProvider
 	case code != "":
-		words = errorWords(name, code) + itSays(refusal.Failure.Detail)
+		return errorWords(name, code) + itSays(refusal.Failure.Detail), auth.PartyProvider
 	default:
-		words = unusableWords(name)
+		return unusableWords(name), auth.PartyProvider
 	}
-	return words, whose
 }
 
 // part is a part of the dashboard: alone for htmx, as a page of its own for a browser without JavaScript.

@@ -13,15 +13,27 @@ import (
 	"keyturn/views"
 )
 
-// What some sentences end with, where nothing beside them says it.
+// told is what people are told of a failure.
+type told struct {
+	what string // happened; empty: nothing is known of it
+	next string // is to be done, signInAgain or toTheOperator: not for where something beside it says so. Empty: nothing, or it is in what
+}
+
 const (
-	signInAgain   = " Sign in again."
-	toTheOperator = " The operator has to mend that; it is not your doing."
+	signInAgain   = "Sign in again."
+	toTheOperator = "The operator has to mend that; it is not your doing."
 )
 
-// failureWords says in one sentence why a renewal failed and whose matter that is. All of what people read about failed
-// renewals is here.
-func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
+// String is for where nothing beside it says what to do.
+func (t told) String() string {
+	if t.next == "" {
+		return t.what
+	}
+	return t.what + " " + t.next
+}
+
+// failureWords says why a renewal failed and whose matter that is. All of what people read about failed renewals is here.
+func (a *app) failureWords(g *auth.Grant, f auth.Failure) told {
 	name := a.named(g)
 	struck := ""
 	switch f.Replay {
@@ -31,42 +43,42 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) string {
 		struck = " An answer was lost on the way, so Keyturn could not know whether the refresh token had been used and had to present it again."
 	}
 	refused := g.Standing.Refused && f.Code == g.Standing.Failure.Code // whatever else the code may mean
-	if words := callWords(name, f); words != "" && !refused {
+	if words := callWords(name, f); words.what != "" && !refused {
 		if f.Code == auth.CodeHTTPStatus && f.Status == http.StatusBadRequest { // some refuse so, and nothing tells
-			words += " If it goes on so, sign out and sign in again."
+			words.what += " If it goes on so, sign out and sign in again."
 		}
 		return words
 	}
 	switch f.Code {
 	case auth.CodeOutcomeUnknown:
-		return "It is not known whether " + name + " took the refresh token; Keyturn asks again when the access token has expired."
+		return told{what: "It is not known whether " + name + " took the refresh token; Keyturn asks again when the access token has expired."}
 	case auth.CodeNotRenewable:
-		return name + " gave no refresh token, so this token cannot be renewed."
+		return told{what: name + " gave no refresh token, so this token cannot be renewed."}
 	case auth.CodeNoToken:
-		return name + " signs people in and gives no access token: there is none here, and nothing to renew."
+		return told{what: name + " signs people in and gives no access token: there is none here, and nothing to renew."}
 	case auth.CodeProviderUnavailable:
-		return "This provider, or where it was, is not among Keyturn's settings any more; the operator has to bring it back."
+		return told{what: "This provider, or where it was, is not among Keyturn's settings any more; the operator has to bring it back."}
 	case auth.CodeBusy:
-		return "Another renewal comes first, and takes long."
+		return told{what: "Another renewal comes first, and takes long."}
 	case auth.CodeShuttingDown:
-		return "Keyturn is about to restart."
+		return told{what: "Keyturn is about to restart."}
 	case auth.CodeStorage:
-		return "Keyturn's database cannot be written to at the moment. Nothing is lost: without it no refresh token is used, and what has come is stored as soon as that is possible."
+		return told{what: "Keyturn's database cannot be written to at the moment. Nothing is lost: without it no refresh token is used, and what has come is stored as soon as that is possible."}
 	case "interaction_required", "login_required", "consent_required":
-		return name + " wants to see you again before it gives new tokens." + signInAgain
+		return told{name + " wants to see you again before it gives new tokens.", signInAgain}
 	case "invalid_request":
 		switch {
 		case g.Standing.Refused:
 		case f.Detail != "":
-			return name + " did not accept the request: “" + isolated(strings.TrimSuffix(f.Detail, ".")) + "”."
+			return told{what: name + " did not accept the request: “" + isolated(strings.TrimSuffix(f.Detail, ".")) + "”."}
 		default:
-			return name + " did not understand the request, or had two at once."
+			return told{what: name + " did not understand the request, or had two at once."}
 		}
 	}
 	if g.Standing.Refused {
-		return name + " has refused the refresh token (" + refusedWith(f.Code, f.Detail) + ")." + struck + signInAgain
+		return told{name + " has refused the refresh token (" + refusedWith(f.Code, f.Detail) + ")." + struck, signInAgain}
 	}
-	return errorWords(name, f.Code)
+	return told{what: errorWords(name, f.Code)}
 }
 
 // refusedWith is what the provider refused a refresh token with: its words, where the code elsewhere means another thing, else the code.
@@ -87,17 +99,24 @@ func unusableWords(name string) string {
 	return name + " answered with something that Keyturn cannot use."
 }
 
-// callWords says in one sentence what went wrong with a call of the provider, whatever it was for; "" for errors that mean
-// different things at different times.
-func callWords(name string, f auth.Failure) string {
-	if settingsRefused(f.Code) {
-		return fmt.Sprintf("%s does not accept Keyturn's settings (%s).%s", name, f.Code, toTheOperator)
+// callWords says what went wrong with a call of the provider, whatever it was for; nothing for errors that mean different things at
+// different times.
+func callWords(name string, f auth.Failure) told {
+	switch {
+	case settingsRefused(f.Code):
+		return told{fmt.Sprintf("%s does not accept Keyturn's settings (%s).", name, f.Code), toTheOperator}
+	case f.Code == auth.CodeMetadata:
+		return told{name + " says things about itself that Keyturn cannot use.", toTheOperator}
+	default:
+		return told{what: answerWords(name, f)}
 	}
+}
+
+// answerWords is what callWords says where that leaves nothing to do; "" for nothing.
+func answerWords(name string, f auth.Failure) string {
 	switch f.Code {
 	case auth.CodeUnreachable, auth.CodeDiscovery:
 		return name + " cannot be reached."
-	case auth.CodeMetadata:
-		return name + " says things about itself that Keyturn cannot use." + toTheOperator
 	case auth.CodeTimeout:
 		return name + " does not answer in time."
 	case auth.CodeCutOff:
@@ -145,7 +164,7 @@ func (a *app) meaning(g *auth.Grant, r auth.Renewal) string {
 	if r.Outcome == auth.OutcomeRefused {
 		return ""
 	}
-	return callWords(a.named(g), auth.Failure{Code: r.Code})
+	return callWords(a.named(g), auth.Failure{Code: r.Code}).String()
 }
 
 // warningWords says what was odd about a renewal, as the end of a sentence; "" when nothing was.
@@ -198,9 +217,9 @@ func (a *app) resultWords(result auth.Result) views.Result {
 
 // notRenewed is what there is to say of a failure, beside the button as long as it stands.
 func (a *app) notRenewed(view auth.View, f auth.Failure) views.Result {
-	words, again := strings.CutSuffix(a.failureWords(view.Grant, f), signInAgain)
+	words := a.failureWords(view.Grant, f)
 	return views.Result{
-		Text: strings.TrimSuffix(words, toTheOperator), SignIn: again, Whose: string(f.Party), NextTryAt: a.nextTry(view),
+		Text: words.what, SignIn: words.next == signInAgain, Whose: string(f.Party), NextTryAt: a.nextTry(view),
 		Kept: view.Grant.Tokens.ValidAt(a.Now()) && !view.Grant.Tokens.None(), OnRequest: view.OnRequest,
 	}
 }
@@ -219,7 +238,7 @@ func (a *app) resultError(result auth.Result, now time.Time) *apiError {
 	default:
 		return &apiError{"expired", "The access token has expired."}
 	}
-	return &apiError{why.Code, a.failureWords(result.Grant, why)}
+	return &apiError{why.Code, a.failureWords(result.Grant, why).String()}
 }
 
 // nextTry is when Keyturn next tries by itself after a failure, or, with view.OnRequest, from when on a request has it try; zero when it
@@ -296,7 +315,7 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 	case "server_error", "temporarily_unavailable":
 		p.Title, p.Detail, p.Next = label+" has a problem of its own.", isolated(failure.Said), "Try again in a moment."
 	default:
-		p.Detail = callWords(label, auth.Failure{Code: failure.Code})
+		p.Detail = callWords(label, auth.Failure{Code: failure.Code}).String()
 		if p.Detail == "" {
 			p.Detail = errorWords(label, failure.Code)
 		}
@@ -309,8 +328,8 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 // exchangeWords says why the token endpoint gave no tokens for a code.
 func exchangeWords(label string, f auth.Failure) string {
 	switch words := callWords(label, f); {
-	case words != "":
-		return words
+	case words.what != "":
+		return words.String()
 	case f.Code == "invalid_grant":
 		return label + " does not know the code that the browser brought: it is too old, or has been used."
 	case f.Code != "":

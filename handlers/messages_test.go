@@ -55,18 +55,23 @@ func TestAProviderWhoseNameIsWrittenFromRightToLeft(t *testing.T) {
 	}
 }
 
-// Beside the button it is said whose matter a failure is, and what to do comes last.
+// Beside the button it is said whose matter a failure is, and what to do comes last. Where nothing is beside it, it says so itself.
 func TestWhatIsSaidBesideTheButton(t *testing.T) {
 	t.Parallel()
 	a := &app{Config: Config{Providers: &provider.Set{}, Now: time.Now}}
-	for code, want := range map[string]views.Result{
-		"invalid_client": {Text: "P does not accept Keyturn's settings (invalid_client).", Whose: "operator"},
-		"invalid_grant":  {Text: "P has refused the refresh token (invalid_grant).", Whose: "you", SignIn: true},
+	for next, want := range map[string]views.Result{
+		" The operator has to mend that; it is not your doing.": {
+			Text: "P does not accept Keyturn's settings (invalid_client).", Whose: "operator"},
+		" Sign in again.": {Text: "P has refused the refresh token (invalid_grant).", Whose: "you", SignIn: true},
 	} {
+		code := map[bool]string{false: "invalid_client", true: "invalid_grant"}[want.SignIn]
 		failure := auth.Failure{Code: code, Party: auth.Party(want.Whose)}
 		g := &auth.Grant{Identity: auth.Identity{Provider: "P"}, Standing: auth.Standing{Refused: want.SignIn, Failure: failure}}
 		if said := a.notRenewed(auth.View{Grant: g}, failure); said != want {
 			t.Errorf("%+v, want %+v", said, want)
+		}
+		if said := a.failureWords(g, failure).String(); said != want.Text+next {
+			t.Errorf("%q, want %q", said, want.Text+next)
 		}
 	}
 }

@@ -78,7 +78,7 @@ func (a *app) tokenState(view auth.View) tokenState {
 	}
 	if failure := view.Problem; failure.Code != "" {
 		token.Error = &tokenError{
-			apiError: apiError{failure.Code, a.failureWords(g, failure)}, Party: failure.Party, NextTryAt: wholeOrNil(a.nextTry(view)),
+			apiError: apiError{failure.Code, a.failureWords(g, failure).String()}, Party: failure.Party, NextTryAt: wholeOrNil(a.nextTry(view)),
 		}
 	}
 	return token
