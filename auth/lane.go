@@ -90,6 +90,12 @@ func newTurn(grant string, asked bool) *turn {
 	return t
 }
 
+// comes ends the wait for a turn, with a place or with an error.
+func (t *turn) comes(p place, err error) {
+	t.place, t.err = p, err
+	close(t.come)
+}
+
 // hasten makes a turn that has not come yet one that somebody asks for.
 func (t *turn) hasten() {
 	if t.asked.Swap(true) {
@@ -196,21 +202,21 @@ func (l *lane) admit() {
 	for len(l.asking) > 0 && l.busy < l.most {
 		t := l.asking[0]
 		l.asking = l.asking[1:]
-		t.place = l.begin(t.grant, false)
-		close(t.come)
+		t.comes(l.begin(t.grant, false), nil)
 	}
-	l.waiting = slices.DeleteFunc(l.waiting, func(t *turn) bool {
+	still := l.waiting[:0]
+	for _, t := range l.waiting {
 		switch {
 		case l.restsFor(t.grant, 0):
-			t.err = errResting
+			t.comes(place{}, errResting)
 		case l.crowded(t.grant) || !l.free():
-			return false
+			still = append(still, t)
 		default:
-			t.place = l.begin(t.grant, true)
+			t.comes(l.begin(t.grant, true), nil)
 		}
-		close(t.come)
-		return true
-	})
+	}
+	clear(l.waiting[len(still):])
+	l.waiting = still
 }
 
 // withdraw takes a turn out of the queue; false when it has come already.
