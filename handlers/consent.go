@@ -43,9 +43,8 @@ type inVain struct {
 
 // brought remembers that consent brought a person a refresh token. insists says that they had just got none without.
 func (c *consents) brought(provider, subject string, insists bool, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	of := c.lately(provider, now)
+	of, unlock := c.lately(provider, now)
+	defer unlock()
 	of.insists, of.gave = of.insists || insists, now
 	delete(of.vain, subject)
 }
@@ -53,9 +52,8 @@ func (c *consents) brought(provider, subject string, insists bool, now time.Time
 // broughtNone remembers a person whom consent brought no refresh token. It says whether they are the only one of the provider's lately, and
 // whether it is the client's matter since them.
 func (c *consents) broughtNone(provider, subject string, theirs bool, now time.Time) (only, many bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	of := c.lately(provider, now)
+	of, unlock := c.lately(provider, now)
+	defer unlock()
 	before, again := len(of.vain), of.many()
 	of.vain[subject] = inVain{now, theirs}
 	return before == 0, !again && of.many()
@@ -63,38 +61,37 @@ func (c *consents) broughtNone(provider, subject string, theirs bool, now time.T
 
 // failed is for a sign-in that began with consent, and brought nobody. The next one begins without, for it may be why.
 func (c *consents) failed(provider string, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lately(provider, now).insists = false
+	of, unlock := c.lately(provider, now)
+	defer unlock()
+	of.insists = false
 }
 
 // insists says whether a sign-in is to begin with consent. It is not while anybody got no refresh token even so: who comes is not known
 // yet, and they would be asked each time.
 func (c *consents) insists(provider string, now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	of := c.lately(provider, now)
+	of, unlock := c.lately(provider, now)
+	defer unlock()
 	return of.insists && len(of.vain) == 0
 }
 
 // inVain says whether a person would be asked in vain: they were, or as many others as tell of the client.
 func (c *consents) inVain(provider, subject string, now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	of := c.lately(provider, now)
+	of, unlock := c.lately(provider, now)
+	defer unlock()
 	_, themselves := of.vain[subject]
 	return themselves || of.many()
 }
 
 // mayThinkBetter says whether a person was in vain for reasons of their own: to be asked again they have to want it.
 func (c *consents) mayThinkBetter(provider, subject string, now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lately(provider, now).vain[subject].theirs
+	of, unlock := c.lately(provider, now)
+	defer unlock()
+	return of.vain[subject].theirs
 }
 
-// lately is what counts still of a provider; c.mu is held.
-func (c *consents) lately(provider string, now time.Time) *consent {
+// lately is what counts still of a provider, for its caller alone until that calls unlock.
+func (c *consents) lately(provider string, now time.Time) (of *consent, unlock func()) {
+	c.mu.Lock()
 	if c.of == nil {
 		c.of = map[string]*consent{}
 	}
@@ -104,7 +101,7 @@ func (c *consents) lately(provider string, now time.Time) *consent {
 		c.of[provider] = of
 	}
 	maps.DeleteFunc(of.vain, func(_ string, v inVain) bool { return now.Sub(v.at) > insistAgain })
-	return of
+	return of, c.mu.Unlock
 }
 
 // many says whether so many got no refresh token since somebody did that it is the client's matter.
