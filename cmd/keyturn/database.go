@@ -16,6 +16,7 @@ import (
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/keyset"
 	"keyturn/auth/vault/postgres"
+	"keyturn/auth/vault/spool"
 	"keyturn/auth/vault/sqlite"
 )
 
@@ -117,8 +118,20 @@ func holdsGrants(ctx context.Context, settings Settings) (bool, error) {
 
 // unusable says which database cannot be used and why, without its password. A driver's words may take several lines.
 func unusable(settings Settings, err error) error {
+	if settings.Database.Engine == engineSQLite {
+		err = onFullDisk(filepath.Dir(settings.Database.Path), err)
+	}
 	why := strings.Join(strings.Fields(err.Error()), " ")
 	return oneLine(fmt.Errorf("%s: %s cannot be used: %s", settings.origin("database"), shown(settings.Database.String()), why))
+}
+
+// onFullDisk says of what kept SQLite from a file in a folder if it is that the disk is full: SQLite's own words are of an I/O error, or of
+// a table that is not there.
+func onFullDisk(folder string, err error) error {
+	if spool.Full(folder) {
+		return fmt.Errorf("the disk is full, there is no room left in %q: %w", folder, err)
+	}
+	return err
 }
 
 func newKeyset(settings Settings, sealedBefore bool) (*keyset.File, error) {

@@ -66,7 +66,7 @@ func (s *site) openDevProvider(ctx context.Context, settings Settings, client *p
 		Dir: settings.DataDir, Log: log, SignInPage: devSignInPage, ErrorPage: devErrorPage, SignedOutPage: devSignedOutPage,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("embedded provider: %w", err)
+		return nil, fmt.Errorf("embedded provider: %w", onFullDisk(settings.DataDir, err))
 	}
 	s.closers = append(s.closers, p.Close)
 	if host, _, _ := net.SplitHostPort(settings.Addr); !provider.Loopback(host) {

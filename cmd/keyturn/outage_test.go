@@ -228,6 +228,24 @@ func TestAFullDiskIsNotReady(t *testing.T) {
 	eventually(t, "ready again", func() bool { return probe().status == http.StatusOK })
 }
 
+// SQLite has other words for a disk that is full at a start, and a start writes enough to run into it at several places.
+func TestAStartOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	for what, args := range map[string][]string{
+		"--database": {"KEYTURN_ISSUER=http://localhost:1", "KEYTURN_CLIENT_ID=" + scripted.ClientID, "KEYTURN_CLIENT_SECRET=" + scripted.ClientSecret},
+		"embedded":   nil,
+	} {
+		for _, size := range []string{"12k", "32k", "64k", "96k"} {
+			p := &program{base: "http://localhost:0", dir: filepath.Join(authtest.SmallDisk(t, size), "data"), args: args}
+			said := p.fails(t)
+			_, why, _ := strings.Cut(said, "keyturn: ")
+			if !containsAll(why, what, fmt.Sprintf("the disk is full, there is no room left in %q: ", p.dir)) || strings.Count(why, "\n") != 1 {
+				t.Errorf("%s, with %s: %s", what, size, said)
+			}
+		}
+	}
+}
+
 // Tokens that the database does not take would be lost: the server does not start without a place for them, and says when it loses that.
 func TestASpoolThatCannotBeWrittenTo(t *testing.T) {
 	t.Parallel()

@@ -53,11 +53,7 @@ func Open(path string, sealer vault.Sealer) (*Dir, error) {
 // Check says why nothing could be put into the spool now. On a full disk the reserve does. It is safe for concurrent use, and waits for no
 // entry that is being written.
 func (d *Dir) Check() error {
-	probe, err := os.CreateTemp(d.path, unfinished)
-	if err == nil {
-		_, err = probe.Write(make([]byte, probeSize))
-		err = errors.Join(err, probe.Close(), os.Remove(probe.Name()))
-	}
+	err := probe(d.path, probeSize)
 	if _, none := os.Stat(d.reservePath()); noRoom(err) && none == nil {
 		err = nil
 	}
@@ -65,6 +61,19 @@ func (d *Dir) Check() error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil
+}
+
+// Full says whether a folder's disk has no room, not even for what a spool sets aside.
+func Full(folder string) bool { return noRoom(probe(folder, reserveSize)) }
+
+// probe says why a file of a size could not be written in a folder now.
+func probe(folder string, size int) error {
+	file, err := os.CreateTemp(folder, unfinished)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(make([]byte, size))
+	return errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
 func (d *Dir) reservePath() string { return filepath.Join(d.path, reserveName) }
