@@ -71,6 +71,7 @@ type Answer struct {
 	Scope       string        // empty: absent
 	Anew        bool          // granted for no earlier token, whose scope therefore says nothing of this one's
 	Lifetime    time.Duration // of the access token; 0: absent, unreadable or absurd
+	BrokeOff    bool          // what it lacks may have been in what did not come
 	RequestedAt time.Time     // when the request began, which is the safe side of "issued at"
 
 	RefreshLifetime     time.Duration // 0: the provider did not say

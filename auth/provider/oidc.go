@@ -196,7 +196,10 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 
 // identify says who signed in, once everything about the answer is right.
 func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer auth.Answer) (auth.Identity, error) {
-	if answer.ID == "" {
+	switch {
+	case answer.ID == "" && answer.BrokeOff:
+		return auth.Identity{}, exchangeError(&auth.ProviderError{Delivery: auth.DeliveryAnswered, Failure: auth.Failure{Code: auth.CodeCutOff}})
+	case answer.ID == "":
 		return auth.Identity{}, signInError("no_id_token", "the token endpoint gave no id token; is the scope openid asked for?")
 	}
 	waiting, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)

@@ -2,11 +2,15 @@ package provider_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"testing"
 
+	"keyturn/auth"
 	"keyturn/auth/provider"
+	"keyturn/auth/provider/scripted"
 )
 
 // What a brand has given for a sign-in that comes to nothing is to be revoked, but where the one who signs in may have a session that
@@ -45,5 +49,21 @@ func TestABrandsRefusedSignInLeavesTokens(t *testing.T) {
 				t.Errorf("%v leaves %v", err, failed.Unused.Refresh.Reveal())
 			}
 		})
+	}
+}
+
+// Of an answer that breaks off behind its tokens nobody knows whether an id token was to come, and nobody is signed in.
+func TestASignInWhoseAnswerBreaksOffLeavesTokens(t *testing.T) {
+	t.Parallel()
+	breaksOff := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"access_token":"a1","token_type":"Bearer","expires_in":600,"refresh_token":"r1","id_tok`)
+	}))
+	t.Cleanup(breaksOff.Close)
+	idp := scripted.New(t)
+	idp.Document = func(document map[string]any) { document["token_endpoint"] = breaksOff.URL }
+	var failed *provider.SignInError
+	_, err := signIn(t, newOIDC(t, idp, nil), nil)
+	if !errors.As(err, &failed) || failed.Code != "code_exchange_failed" || failed.Failure.Code != auth.CodeCutOff || failed.Unused.Refresh != "r1" {
+		t.Errorf("%v, %+v", err, failed)
 	}
 }

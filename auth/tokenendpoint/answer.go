@@ -32,7 +32,7 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 	answer := auth.Answer{
 		Access: params.token("access_token"), Refresh: params.token("refresh_token"),
 		ID: auth.Secret(params.text("id_token")), Type: params.text("token_type"), Scope: params.scope(),
-		Lifetime: params.seconds("expires_in"),
+		Lifetime: params.seconds("expires_in"), BrokeOff: r.brokeOff,
 	}
 	answer.RefreshLifetime, answer.RefreshNeverExpires = params.refreshLifetime()
 	r.secrets = append(r.secrets, answer.Secrets()...)
@@ -96,6 +96,7 @@ func parse(r *response) (params parameters, readable bool) {
 			return params, true
 		}
 		found, ended := members(body)
+		r.brokeOff = !ended
 		if _, timed := found["expires_in"]; !ended && !timed {
 			delete(found, "access_token") // nobody knows how long it lives
 		}

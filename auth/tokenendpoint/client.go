@@ -163,11 +163,12 @@ func (c *Client) Introspect(ctx context.Context, endpoint string, token auth.Sec
 
 // response is an answer read to its end, or as far as it came.
 type response struct {
-	status  int
-	header  http.Header
-	body    []byte
-	err     error         // the body was cut off or too long
-	secrets []auth.Secret // what went out, what came in, and others that may be in the provider's words
+	status   int
+	header   http.Header
+	body     []byte
+	err      error         // the body was cut off or too long
+	brokeOff bool          // parse found no end of it
+	secrets  []auth.Secret // what went out, what came in, and others that may be in the provider's words
 }
 
 // refusal is the error of an answer that brought nothing, in the provider's own words, or in these if it gives no code.
