@@ -49,6 +49,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	admin := newServer(s.adminHandler(), log)
 	servers := []*http.Server{public}
 	door := &parting{Listener: faultListener{listener}, closed: make(chan struct{})}
+	public.ConnState = door.follow
 	listeners := []net.Listener{door}
 	if settings.AdminAddr != "" {
 		listener, err := net.Listen("tcp", settings.AdminAddr)
@@ -111,11 +112,7 @@ const lastWords = 200 * time.Millisecond
 func (s *site) drain(ctx context.Context, public *http.Server, door *parting) error {
 	var draining sync.WaitGroup
 	var closing, renewing error
-	draining.Go(func() {
-		door.part()
-		time.Sleep(lastWords)
-		closing = public.Shutdown(ctx)
-	})
+	draining.Go(func() { closing = door.shut(ctx, public) })
 	draining.Go(func() { renewing = s.rotator.Drain(ctx) })
 	draining.Wait()
 	return errors.Join(closing, renewing, s.grants.Wait(ctx))
@@ -124,6 +121,7 @@ func (s *site) drain(ctx context.Context, public *http.Server, door *parting) er
 // parting is a listener that can stop to accept connections before its server shuts down.
 type parting struct {
 	net.Listener
+	silent sync.Map // connections on which nothing has come
 	parted atomic.Bool
 	once   sync.Once
 	closed chan struct{}
@@ -151,6 +149,24 @@ func (l *parting) Close() error {
 		return nil
 	}
 	return l.Listener.Close()
+}
+
+// follow is its server's ConnState.
+func (l *parting) follow(conn net.Conn, state http.ConnState) {
+	if state == http.StateNew {
+		l.silent.Store(conn, nil)
+	} else {
+		l.silent.Delete(conn)
+	}
+}
+
+// shut parts, and shuts its server down when last words have come. That would answer nobody any more who has said nothing, and yet wait 5 s
+// for them.
+func (l *parting) shut(ctx context.Context, server *http.Server) error {
+	l.part()
+	time.Sleep(lastWords)
+	l.silent.Range(func(conn, _ any) bool { _ = conn.(net.Conn).Close(); return true })
+	return server.Shutdown(ctx)
 }
 
 // partingFrom has clients take their next request elsewhere once the process is about to end: a connection that closes behind an answer

@@ -29,6 +29,26 @@ func (l oneConn) Accept() (net.Conn, error) {
 
 func (l oneConn) Close() error { close(l.closed); return nil }
 
+// Who has a connection and says nothing holds up no stop for long.
+func TestASilentConnectionIsClosedSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer near.Close()
+		listener := oneConn{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
+		listener.conns <- far
+		door := &parting{Listener: listener, closed: make(chan struct{})}
+		server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+		server.ConnState = door.follow
+		go func() { _ = server.Serve(door) }()
+		synctest.Wait()
+		began := time.Now()
+		if err := door.shut(t.Context(), server); err != nil || time.Since(began) > time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
 // A balancer keeps its connections for ten minutes, and must not be the second to learn that one is closed. A drain waits for none of them.
 func TestAnIdleConnectionOutlivesABalancers(t *testing.T) {
 	t.Parallel()
