@@ -196,3 +196,37 @@ func TestWhatIsSparedKeepsNobodyWaiting(t *testing.T) {
 		}
 	})
 }
+
+// A sign-in that comes to nothing, at the desk, ends no session at the telephone either. Whose tokens are of nobody knows may be anybody's.
+func TestARefusedSignInCostsNoOtherSession(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		subject  string
+		separate bool // each grant for itself
+		fault    error
+		revokes  bool
+	}{
+		"of somebody who is signed in":     {subject: "alice"},
+		"each grant for itself":            {subject: "alice", separate: true, revokes: true},
+		"of somebody who is not":           {subject: "bob", revokes: true},
+		"of nobody knows whom":             {},
+		"nobody knows of further sessions": {subject: "bob", fault: errors.New("the database is away")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var revoked atomic.Bool
+			providers := revokers{"work": {consents: !c.separate, revoke: func(context.Context, auth.TokenSet) error {
+				revoked.Store(true)
+				return nil
+			}}}
+			vault := &shared{left: []string{"1"}, fault: c.fault}
+			grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
+			grants.Discard(t.Context(), auth.SignedIn{
+				Identity: auth.Identity{Provider: "work", Subject: c.subject}, Answer: auth.Answer{Access: "a", Refresh: "r"},
+			})
+			if revoked.Load() != c.revokes {
+				t.Errorf("revoked: %t", revoked.Load())
+			}
+		})
+	}
+}

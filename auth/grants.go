@@ -79,7 +79,15 @@ func (s *Grants) Discard(ctx context.Context, in SignedIn) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
-	if err := provider.Revoke(ctx, in.Answer.TokenSet(TokenSet{}, 0)); err != nil {
+	err := spares(ctx, s.vault, provider, in.Identity)
+	if err == nil {
+		err = provider.Revoke(ctx, in.Answer.TokenSet(TokenSet{}, 0))
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, errSpared):
+		s.log.InfoContext(ctx, "the tokens of a refused sign-in are left to run out", "provider", in.Identity.Provider, "because", err)
+	default:
 		s.log.WarnContext(ctx, "the tokens of a refused sign-in could not be revoked", "provider", in.Identity.Provider, "error", err)
 	}
 }

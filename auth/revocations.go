@@ -105,18 +105,28 @@ func revoking(ctx context.Context, vault Vault, providers Providers, gone *Grant
 	if !ok {
 		return nil, errors.New("the provider is not configured")
 	}
-	if provider.RevokesConsent() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storageWait)
-		defer cancel()
-		others, err := vault.Person(ctx, gone.Identity.Provider, gone.Identity.Subject)
-		if err != nil {
-			return nil, fmt.Errorf("look for the person's other sessions: %w", err)
-		}
-		if len(others) > 0 {
-			return nil, errSpared
-		}
+	return provider, spares(ctx, vault, provider, gone.Identity)
+}
+
+// spares says why a person's tokens are not to be revoked at a provider: errSpared while it would cost them another session. Where nobody
+// knows whose they are, it may.
+func spares(ctx context.Context, vault Vault, provider Provider, whose Identity) error {
+	if !provider.RevokesConsent() {
+		return nil
 	}
-	return provider, nil
+	if whose.Subject == "" {
+		return errSpared
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storageWait)
+	defer cancel()
+	others, err := vault.Person(ctx, whose.Provider, whose.Subject)
+	if err != nil {
+		return fmt.Errorf("look for the person's other sessions: %w", err)
+	}
+	if len(others) > 0 {
+		return errSpared
+	}
+	return nil
 }
 
 func (r *Revocations) revoke(ctx context.Context, gone *Grant) error {
