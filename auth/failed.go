@@ -27,7 +27,7 @@ func (r *Rotator) failed(ctx context.Context, a attempt, refusal *ProviderError)
 		if g.Identity.differs(salvage.ID) {
 			g.Tokens = salvaged
 			record := a.record(&g, now)
-			return r.endOther(ctx, a, &g, &record)
+			return r.endOther(ctx, a, &g, &record, salvage.ID)
 		}
 		g.Tokens.Refresh, g.Tokens.RefreshExpiresAt = salvaged.Refresh, salvaged.RefreshExpiresAt
 		g.Tokens.RefreshNeverExpires = salvaged.RefreshNeverExpires

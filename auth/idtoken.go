@@ -59,7 +59,7 @@ func (r *Rotator) conclude(ctx context.Context, found finding, g *Grant, record 
 	}
 	for _, tokens := range foreign {
 		if tokens.Access != "" || tokens.Refresh != "" {
-			r.Grants.Revoke(ctx, g, tokens)
+			r.Grants.Revoke(ctx, g.ID, g.Identity.other(found.token), tokens)
 		}
 	}
 	return nil
@@ -131,8 +131,17 @@ func (i Identity) differs(idToken Secret) bool {
 	return hasIssuer && CanonicalIssuer(issuer) != i.Issuer || hasSubject && subject != i.Subject
 }
 
-// endOther ends the grant of a renewal that brought the tokens of somebody else. The grant never has them.
-func (r *Rotator) endOther(ctx context.Context, a attempt, g *Grant, record *Renewal) (Result, error) {
+// other is whom an id token names in place of i, which came from the same provider.
+func (i Identity) other(idToken Secret) Identity {
+	jwt, _ := ParseJWT(idToken)
+	if subject, is := jwt.Claims["sub"].(string); is {
+		i.Subject = subject
+	}
+	return Identity{Provider: i.Provider, Issuer: i.Issuer, Subject: i.Subject}
+}
+
+// endOther ends the grant of a renewal that brought the tokens of somebody else, whom the id token names. The grant never has them.
+func (r *Rotator) endOther(ctx context.Context, a attempt, g *Grant, record *Renewal, idToken Secret) (Result, error) {
 	r.sayEnded(ctx, g)
 	foreign := g.Tokens
 	g.Generation, record.Generation = a.before.Generation, a.before.Generation
@@ -142,7 +151,7 @@ func (r *Rotator) endOther(ctx context.Context, a attempt, g *Grant, record *Ren
 	revoked := make(chan struct{})
 	r.Grants.revoking.Go(func() {
 		defer close(revoked)
-		r.Grants.Revoke(ctx, g, foreign)
+		r.Grants.Revoke(ctx, g.ID, g.Identity.other(idToken), foreign)
 	})
 	select {
 	case <-revoked:

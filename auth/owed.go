@@ -189,12 +189,12 @@ func (s *Grants) revokeBeside(ctx context.Context, gone *Grant) <-chan struct{} 
 	return tried
 }
 
-// Revoke revokes tokens that came for a grant which is over, and which the vault does not hold. That is owed like any other revocation,
-// unless it cannot be stored: then there is one try.
-func (s *Grants) Revoke(ctx context.Context, over *Grant, tokens TokenSet) {
+// Revoke revokes tokens that came for a grant which is over, and which the vault does not hold; whose they are need not be who the grant
+// is of. That is owed like any other revocation, unless it cannot be stored: then there is one try.
+func (s *Grants) Revoke(ctx context.Context, over string, whose Identity, tokens TokenSet) {
 	ctx = context.WithoutCancel(ctx)
-	owed := Owed{Grant: &Grant{ID: NewGrantID(s.now()), Identity: over.Identity, Tokens: tokens}}
-	s.log.InfoContext(ctx, "tokens came for a grant that is over; they are revoked", "grant", over.ID, "as", owed.Grant.ID)
+	owed := Owed{Grant: &Grant{ID: NewGrantID(s.now()), Identity: whose, Tokens: tokens}}
+	s.log.InfoContext(ctx, "tokens came for a grant that is over; they are revoked", "grant", over, "as", owed.Grant.ID)
 	if err := s.vault.Owe(ctx, owed.Grant, owedHold); err != nil {
 		s.log.WarnContext(ctx, "an owed revocation could not be stored", "grant", owed.Grant.ID, "error", err)
 		owed.For = OwedFor

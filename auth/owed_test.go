@@ -249,7 +249,7 @@ func TestTokensThatComeTooLateAreOwed(t *testing.T) {
 		grants := auth.NewGrants(vault, providers, auth.Callbacks{}, &auth.Events{}, time.Now, slog.New(slog.DiscardHandler))
 		end := runs(t, grants)
 		late := auth.TokenSet{Refresh: "late"}
-		grants.Revoke(t.Context(), &auth.Grant{ID: "over", Identity: auth.Identity{Provider: "work"}}, late)
+		grants.Revoke(t.Context(), "over", auth.Identity{Provider: "work"}, late)
 		if vault.count() != 1 {
 			t.Errorf("%d are owed", vault.count())
 		}

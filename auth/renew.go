@@ -247,7 +247,7 @@ func (r *Rotator) succeeded(ctx context.Context, a attempt, answer Answer) (Resu
 	record := a.record(&g, now)
 	record.Warning = cmp.Or(a.replay, a.before.Standing.lost())
 	if !r.verifyAtOnce(ctx, a.provider, &g) && g.Identity.differs(answer.ID) {
-		return r.endOther(ctx, a, &g, &record)
+		return r.endOther(ctx, a, &g, &record, answer.ID)
 	}
 	return r.finish(ctx, &g, &record)
 }

@@ -169,6 +169,9 @@ func TestTokensOfSomebodyElseAreNeverServed(t *testing.T) {
 					t.Errorf("then it is %s, %v", view.State, err)
 				}
 				waitFor(t, "the tokens that came are revoked", func() bool { return len(h.idp.Revoked()) == 1 })
+				if whose := disk.owedBy.Load(); whose != "mallory" && name != "of another issuer" {
+					t.Errorf("they are owed as %s's", whose)
+				}
 				disk.mend()
 				waitFor(t, "it is stored", func() bool { return h.stored(t).Ended() })
 				if history, err := h.db.History(t.Context(), h.grant.ID, 0, 9); err != nil || len(history) != 1 || history[0].Code != auth.CodeIdentityChanged {

@@ -106,7 +106,7 @@ func (r *Rotator) tooLate(ctx context.Context, g *Grant, record *Renewal) {
 		return
 	}
 	if !r.Grants.replaced(ctx, g.ID) {
-		r.Grants.Revoke(ctx, g, g.Tokens)
+		r.Grants.Revoke(ctx, g.ID, g.Identity, g.Tokens)
 	}
 }
 

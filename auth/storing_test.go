@@ -21,6 +21,12 @@ var errDiskFull = errors.New("database or disk is full")
 type failing struct {
 	auth.Vault
 	full, mended atomic.Bool
+	owedBy       atomic.Value // the subject of the latest tokens that are owed
+}
+
+func (v *failing) Owe(ctx context.Context, gone *auth.Grant, wait time.Duration) error {
+	v.owedBy.Store(gone.Identity.Subject)
+	return v.Vault.Owe(ctx, gone, wait)
 }
 
 func (v *failing) Present(ctx context.Context, id, owner string, at time.Time) error {

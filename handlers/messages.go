@@ -253,7 +253,7 @@ func (a *app) nextTry(view auth.View) time.Time {
 // changedWords says why a session has ended whose grant has.
 func changedWords() views.Problem {
 	return views.Problem{
-		Title: "Your sign-in has ended.", Detail: "The provider answered a renewal with the tokens of somebody else. They were revoked.",
+		Title: "Your sign-in has ended.", Detail: "The provider answered a renewal with the tokens of somebody else. Keyturn has them revoked where the provider can.",
 		Next: "Sign in again to go on.",
 	}
 }
