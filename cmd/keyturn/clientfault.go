@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"net"
 )
 
@@ -41,4 +42,13 @@ func (c faultConn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// CloseWrite half-closes the connection, as net/http does before it closes one whose request it has not read whole: else the answer is lost
+// to a reset.
+func (c faultConn) CloseWrite() error {
+	if half, is := c.Conn.(interface{ CloseWrite() error }); is {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
