@@ -29,14 +29,14 @@ func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
 	hash := Hash(m.scs.Token(ctx))
 	mark, end := "turn "+hash, func() {}
 	for began := time.Now(); ; {
-		asked := time.Now()
+		asked, until := time.Now(), m.now().Add(turnHeld)
 		// Cut off in the middle, nobody would know whose the turn is.
-		first, err := m.uses.Use(context.WithoutCancel(ctx), mark, m.now().Add(turnHeld))
+		first, err := m.uses.Use(context.WithoutCancel(ctx), mark, until)
 		if err != nil {
 			return nil, false, err
 		}
 		if first {
-			end = m.hold(ctx, mark, asked)
+			end = m.hold(ctx, mark, asked, until)
 			break
 		}
 		if time.Since(began) > turnLasts {
@@ -55,11 +55,12 @@ func (m *Manager) Turn(ctx context.Context) (end func(), ok bool, err error) {
 	return end, true, nil
 }
 
-// hold extends a turn that was asked for then, until end gives it up.
-func (m *Manager) hold(ctx context.Context, mark string, asked time.Time) (end func()) {
+// hold extends a turn that was asked for then, and whose mark lasts until then, until end gives it up.
+func (m *Manager) hold(ctx context.Context, mark string, asked, until time.Time) (end func()) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	began := asked
-	mine := func() bool { return time.Since(asked) < turnHeld } // else it is somebody else's by now
+	// Else it is somebody else's by now. The mark runs out by the clock, which goes on while the machine sleeps.
+	mine := func() bool { return time.Since(asked) < turnHeld && m.now().Round(0).Before(until.Round(0)) }
 	var mu sync.Mutex
 	var timer *time.Timer
 	mu.Lock()
@@ -72,9 +73,9 @@ func (m *Manager) hold(ctx context.Context, mark string, asked time.Time) (end f
 		}
 		bounded, cancel := context.WithTimeout(ctx, turnEnds)
 		defer cancel()
-		now := time.Now()
-		if kept, err := m.uses.Keep(bounded, mark, m.now().Add(turnHeld)); err == nil && kept {
-			asked = now
+		now, later := time.Now(), m.now().Add(turnHeld)
+		if kept, err := m.uses.Keep(bounded, mark, later); err == nil && kept {
+			asked, until = now, later
 		}
 		timer.Reset(turnExtend)
 	})

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 // memory is a store of sessions and marks by the clock of a test.
 type memory struct {
+	now      func() time.Time
 	mu       sync.Mutex
 	sessions map[string][]byte
 	marks    map[string]time.Time
@@ -63,7 +65,7 @@ func (s *memory) DeleteCtx(_ context.Context, hash string) error {
 func (s *memory) Use(ctx context.Context, mark string, until time.Time) (first bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken || time.Now().Before(s.marks[mark]) {
+	if s.taken || s.now().Before(s.marks[mark]) {
 		return false, nil
 	}
 	s.marks[mark] = until
@@ -73,7 +75,7 @@ func (s *memory) Use(ctx context.Context, mark string, until time.Time) (first b
 func (s *memory) Used(_ context.Context, mark string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return time.Now().Before(s.marks[mark]), nil
+	return s.now().Before(s.marks[mark]), nil
 }
 
 func (s *memory) Keep(ctx context.Context, mark string, until time.Time) (kept bool, err error) {
@@ -85,7 +87,7 @@ func (s *memory) Keep(ctx context.Context, mark string, until time.Time) (kept b
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if kept = !s.struck && time.Now().Before(s.marks[mark]); kept {
+	if kept = !s.struck && s.now().Before(s.marks[mark]); kept {
 		s.marks[mark] = until
 	}
 	return kept, nil
@@ -103,7 +105,7 @@ func (s *memory) turns() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for mark, until := range s.marks {
-		if time.Now().Before(until) && strings.HasPrefix(mark, "turn ") {
+		if s.now().Before(until) && strings.HasPrefix(mark, "turn ") {
 			n++
 		}
 	}
@@ -119,9 +121,15 @@ func (unsealed) OpenText(_ string, sealed []byte) ([]byte, error) { return seale
 // inMemory is a browser in whose session a sign-in is pending. It is made where time is not the test's: scs leaves a goroutine behind.
 func inMemory(t *testing.T) (s *memory, ask func(use func(*session.Manager, *http.Request))) {
 	t.Helper()
-	s = &memory{sessions: map[string][]byte{}, marks: map[string]time.Time{}}
+	return inMemoryBy(t, time.Now)
+}
+
+// inMemoryBy is inMemory by another clock.
+func inMemoryBy(t *testing.T, now func() time.Time) (s *memory, ask func(use func(*session.Manager, *http.Request))) {
+	t.Helper()
+	s = &memory{now: now, sessions: map[string][]byte{}, marks: map[string]time.Time{}}
 	ask = cookies(session.New(session.Options{
-		Store: session.Complete(s), Uses: s, Sealer: unsealed{}, Lifetime: 24 * time.Hour, Now: time.Now,
+		Store: session.Complete(s), Uses: s, Sealer: unsealed{}, Lifetime: 24 * time.Hour, Now: now,
 		OnError: func(http.ResponseWriter, *http.Request, error) {},
 	}))
 	ask(func(m *session.Manager, r *http.Request) {
@@ -135,7 +143,7 @@ func inMemory(t *testing.T) (s *memory, ask func(use func(*session.Manager, *htt
 // Who closes the tab while an earlier sign-in of the same browser goes on is not signed in behind it.
 func TestWhoHasGoneIsNotServedInTurn(t *testing.T) {
 	t.Parallel()
-	s := &memory{sessions: map[string][]byte{}, marks: map[string]time.Time{}}
+	s := &memory{now: time.Now, sessions: map[string][]byte{}, marks: map[string]time.Time{}}
 	failed := make(chan error, 1)
 	m := session.New(session.Options{
 		Store: session.Complete(s), Uses: s, Sealer: unsealed{}, Lifetime: 24 * time.Hour, Now: time.Now,
@@ -195,6 +203,23 @@ func inTurn(t *testing.T, ask func(use func(*session.Manager, *http.Request)), t
 			t.Fatalf("%v, %v", ok, err)
 		}
 		then(end)
+	})
+}
+
+// While a machine sleeps a mark runs out, and no timer does: who wakes has nothing to give up any more.
+func TestATurnThatRanOutInASleepIsSomebodyElses(t *testing.T) {
+	t.Parallel()
+	var slept atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(slept.Load())) }
+	s, ask := inMemoryBy(t, now)
+	inTurn(t, ask, func(end func()) {
+		slept.Store(int64(time.Minute))
+		inTurn(t, ask, func(func()) {
+			end()
+			if n := s.turns(); n != 1 {
+				t.Errorf("%d turns are taken by who came meanwhile", n)
+			}
+		})
 	})
 }
 
