@@ -50,7 +50,12 @@ func TestARenewalThatIsStoredWithoutAnAnswer(t *testing.T) {
 			}
 			h := newHouse(t, options{idp: c.idp, callbacks: &callbacks, vault: func(v auth.Vault) auth.Vault { return mute{v, &atomic.Bool{}} }})
 			h.renew(t)
-			waitFor(t, "an empty shelf", func() bool { return h.rotator.Unstored() == 0 })
+			waitFor(t, "an empty shelf", func() bool {
+				if list, err := h.rotator.History(t.Context(), h.grant.ID, 0, 9); err != nil || len(list) != 1 {
+					t.Errorf("%d renewals are shown, %v", len(list), err)
+				}
+				return h.rotator.Unstored() == 0
+			})
 			if err := h.rotator.Drain(t.Context()); err != nil {
 				t.Error(err)
 			}

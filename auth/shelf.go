@@ -245,13 +245,13 @@ func (r *Rotator) read(ctx context.Context, id string) (*Grant, error) {
 	return clone(s.Grant), nil
 }
 
-// History is Vault.History, with what is on the shelf on top.
+// History is Vault.History, with what is on the shelf on top, unless the vault has that and could not say so.
 func (r *Rotator) History(ctx context.Context, id string, before int64, limit int) ([]Renewal, error) {
 	r.mu.Lock()
 	s, ok := r.shelf[id]
 	r.mu.Unlock()
 	list, err := r.Vault.History(ctx, id, before, limit)
-	if ok && before == 0 && err == nil {
+	if ok && before == 0 && err == nil && (len(list) == 0 || list[0].At.UnixMicro() != s.Record.At.UnixMicro()) {
 		list = append([]Renewal{*s.Record}, list...)
 		list = list[:min(limit, len(list))]
 	}
