@@ -351,3 +351,28 @@ func TestReadsLeaveRoomForRenewals(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// What was used counts by the clock of who remembers it, and the database's may be ahead.
+func TestWhatWasUsedRunsOutByTheClockOfWhoRemembersIt(t *testing.T) {
+	t.Parallel()
+	clock := vaulttest.NewClock()
+	db := open(t, clock)
+	if first, err := db.Use(t.Context(), "state", db.Now().Add(10*time.Minute)); err != nil || !first {
+		t.Fatalf("%v, %v", first, err)
+	}
+	clock.Follow(clock.Now().Add(time.Hour))
+	if err := db.Tidy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if used, err := db.Used(t.Context(), "state"); err != nil || !used {
+		t.Errorf("it is used: %v, %v", used, err)
+	}
+	clock.Advance(10 * time.Minute)
+	clock.Advance(usedLonger)
+	if err := db.Tidy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := db.count(t.Context(), `SELECT count(*) FROM used_tokens`); err != nil || n != 0 {
+		t.Errorf("%d stay, %v", n, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
@@ -26,6 +27,9 @@ func (db *DB) writeMarks(ctx context.Context) error {
 	return err
 }
 
+// usedLonger is for how long what was used stays when it counts no more: by the clock of another process it may count still.
+const usedLonger = time.Minute
+
 // Tidy removes sessions that have expired or idled away, with their grants, grants whose session is gone, and what was remembered as used
 // until a moment that is over, in small batches.
 func (db *DB) Tidy(ctx context.Context) error {
@@ -36,7 +40,7 @@ func (db *DB) Tidy(ctx context.Context) error {
 		db.removeSessions(ctx, `seen_at <= keyturn_now() - $2`, vault.IdleMicros(db.SessionIdle)),
 		db.removeOrphans(ctx),
 		db.removeAll(ctx, vault.TidyBatch, `DELETE FROM used_tokens WHERE fingerprint IN
-			(SELECT fingerprint FROM used_tokens WHERE expires_at <= keyturn_now() LIMIT $1 FOR UPDATE SKIP LOCKED)`),
+			(SELECT fingerprint FROM used_tokens WHERE expires_at <= $2 LIMIT $1 FOR UPDATE SKIP LOCKED)`, vault.Micros(db.Now().Add(-usedLonger))),
 	)
 }
 
