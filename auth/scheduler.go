@@ -49,6 +49,7 @@ type tender struct {
 	provider string
 	lane     *lane
 	begun    map[string]begun // by grant: what runs, and what came to nothing lately
+	struckAt time.Time        // when it last looked for grants that a crash struck
 	saidAt   time.Time        // last complaint about the database
 }
 
@@ -70,12 +71,8 @@ func (t *tender) run(ctx context.Context) {
 
 // look renews what is to be renewed now; it returns when all of that has begun, or the provider rests.
 func (t *tender) look(ctx context.Context) error {
-	struck, err := t.Vault.Struck(ctx, t.provider, lookBatch)
-	if err != nil {
+	if ok, err := t.recover(ctx); !ok {
 		return err
-	}
-	if !t.beginAll(ctx, struck, TriggerRecovery) {
-		return nil
 	}
 	if t.OnDemand {
 		t.beginAll(ctx, t.Rotator.undecided.due(t.provider, t.Now(), lookBatch), TriggerBackground)
@@ -94,6 +91,16 @@ func (t *tender) look(ctx context.Context) error {
 	}
 }
 
+// recover renews what a crash has struck; ok is false when there will be no turns soon.
+func (t *tender) recover(ctx context.Context) (ok bool, err error) {
+	t.struckAt = time.Now()
+	struck, err := t.Vault.Struck(ctx, t.provider, lookBatch)
+	if err != nil {
+		return false, err
+	}
+	return t.beginAll(ctx, struck, TriggerRecovery), nil
+}
+
 // beginAll begins a renewal for each, one after the other as there are turns; false when there will be none soon.
 func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger) bool {
 	t.prune()
@@ -101,6 +108,12 @@ func (t *tender) beginAll(ctx context.Context, list []Candidate, trigger Trigger
 	list = slices.Clone(list)
 	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] }) //nolint:gosec // nothing secret depends on it
 	for _, c := range list {
+		// Where many are due this takes long, and what a crash strikes meanwhile cannot wait: reuse intervals are short.
+		if trigger != TriggerRecovery && time.Since(t.struckAt) >= lookEvery {
+			if ok, err := t.recover(ctx); !ok || err != nil {
+				return false // the next look says why
+			}
+		}
 		if _, is := t.begun[c.ID]; is {
 			continue
 		}
