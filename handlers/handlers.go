@@ -32,12 +32,13 @@ type Config struct {
 	SessionIdle  time.Duration // a session ends this long after its last request; zero: only at its end
 	DevPrefix    string        // path of the embedded provider; empty: it is off
 	DevProvider  http.Handler
-	Ready        func(context.Context) []string // what fails, by name; none: requests may come here
-	Now          func() time.Time
-	Log          *slog.Logger
-	AccessLog    bool // one line a request at level info, not debug
-	Meter        Meter
-	Tracer       trace.Tracer // nil: no spans
+	// Ready names what fails, exclude aside; nothing: requests may come here.
+	Ready     func(ctx context.Context, exclude []string) (failing []string)
+	Now       func() time.Time
+	Log       *slog.Logger
+	AccessLog bool // one line a request at level info, not debug
+	Meter     Meter
+	Tracer    trace.Tracer // nil: no spans
 
 	TrustedProxies    []netip.Prefix // whose X-Forwarded-For and traceparent are believed
 	Limits            Limits

@@ -75,6 +75,9 @@ func TestReadinessNamesWhatFails(t *testing.T) {
 		t.Errorf("without the second migration: %d %s", a.status, a.body)
 	}
 	execute(t, filepath.Join(p.dir, "keyturn.db"), `ALTER TABLE sessions RENAME TO elsewhere`)
+	if a := p.person().do(t, "GET", "/readyz?exclude=database&exclude=migrations", nil); !slices.Equal(failingParts(t, a), []string{"keyset"}) {
+		t.Errorf("without the database: %d %.200s", a.status, a.body)
+	}
 	if a := p.person().do(t, "GET", "/readyz", nil); !slices.Contains(failingParts(t, a), "database") {
 		t.Errorf("without the table of sessions: %d %s", a.status, a.body)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 )
 
 // readiness returns what says which parts fail that requests need. The providers are none of them: without one, people who are
-// signed in at another are served.
-func (s *site) readiness(log *slog.Logger, db database, unstored *spool.Dir) func(context.Context) []string {
+// signed in at another are served. Parts to exclude are not looked at: what fails for all replicas alike is no reason to send people to
+// none.
+func (s *site) readiness(log *slog.Logger, db database, unstored *spool.Dir) func(ctx context.Context, exclude []string) []string {
 	parts := []struct {
 		name  string
 		check func(context.Context) error
@@ -24,11 +26,14 @@ func (s *site) readiness(log *slog.Logger, db database, unstored *spool.Dir) fun
 		{"keyset", func(context.Context) error { return s.keyset.check() }},
 		{"spool", func(context.Context) error { return unstored.Check() }},
 	}
-	return func(ctx context.Context) (failing []string) {
+	return func(ctx context.Context, exclude []string) (failing []string) {
 		if s.draining.Load() {
 			return []string{"stopping"}
 		}
 		for _, part := range parts {
+			if slices.Contains(exclude, part.name) {
+				continue
+			}
 			if err := part.check(ctx); err != nil {
 				log.WarnContext(ctx, "not ready", "part", part.name, "error", err)
 				failing = append(failing, part.name)

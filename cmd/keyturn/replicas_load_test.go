@@ -253,6 +253,9 @@ func TestPostgreSQLIsAwayUnderLoad(t *testing.T) {
 	if a := r.person().do(t, "GET", "/readyz", nil); a.status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz while it is away: %d", a.status)
 	}
+	if a := r.person().do(t, "GET", "/readyz?exclude=database&exclude=migrations", nil); a.status != http.StatusOK {
+		t.Errorf("for a balancer, which has no better replica: %d", a.status)
+	}
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
