@@ -29,7 +29,7 @@ type SessionEvent struct {
 // time, and have 5 s: one that does not heed its context goes on for nothing. A callback that fails, panics, takes longer or returns what
 // JSON cannot hold is logged and changes nothing: it never signs anybody out, keeps nobody out, and holds no renewal up.
 type Callbacks struct {
-	// Token runs at sign-in and after each renewal and returns what the grant keeps beside its tokens.
+	// Token runs at sign-in and after each renewal and returns what the grant keeps beside its tokens. Without one that stays as it is.
 	Token func(ctx context.Context, event TokenEvent) (map[string]any, error)
 	// Session runs when a session is shown, on a page or by /api/session, but no more than about once a second while nothing
 	// changes, and returns its user. Nothing secret belongs there: the answer reaches the browser.
@@ -40,7 +40,6 @@ type Callbacks struct {
 // callback of the program's own kept.
 func DefaultCallbacks() Callbacks {
 	return Callbacks{
-		Token: func(_ context.Context, event TokenEvent) (map[string]any, error) { return event.Kept, nil },
 		Session: func(_ context.Context, event SessionEvent) (map[string]any, error) {
 			user := event.Grant.Identity.Profile()
 			if user == nil {

@@ -110,11 +110,11 @@ func (r *Rotator) tooLate(ctx context.Context, g *Grant, record *Renewal) {
 	}
 }
 
-// settleStored checks what came with stored tokens. That may need the provider, or a callback: whoever waits for the renewal waits for
-// settleWait at most, for the tokens serve meanwhile.
+// settleStored checks what came with stored tokens, if anything is left to check. That may need the provider, or a callback: whoever waits for
+// the renewal waits for settleWait at most, for the tokens serve meanwhile.
 func (r *Rotator) settleStored(ctx context.Context, g *Grant, record *Renewal) {
 	provider, ok := r.Providers.Of(g.Identity)
-	if !ok || !record.Outcome.Succeeded() {
+	if !ok || !record.Outcome.Succeeded() || g.Pending == "" && r.Callbacks.Token == nil {
 		return
 	}
 	own, ownRecord, done := clone(g), *record, make(chan struct{})
