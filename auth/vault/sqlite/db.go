@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the driver named "sqlite"
+	driver "modernc.org/sqlite" // and the driver named "sqlite"
 
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/filelock"
@@ -92,6 +92,8 @@ func (db *DB) open(ctx context.Context) error {
 	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
+	// Where there is that call, a commit does not wait for the journal to note the file's time. It is as safe.
+	_, _ = driver.Fdatasync(true)
 	if db.write, err = sql.Open("sqlite", dsn(db.Path, "immediate")); err != nil {
 		return err
 	}

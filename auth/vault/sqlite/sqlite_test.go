@@ -8,9 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	driver "modernc.org/sqlite"
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
@@ -48,6 +51,15 @@ func open(t testing.TB, clock *vaulttest.Clock) testDB {
 	})
 	clock.Calm = db.steady.Reset
 	return testDB{db, keys, clock}
+}
+
+// What a commit waits for is the data, and not the time at which it was written.
+func TestCommitsWaitForTheDataOnly(t *testing.T) {
+	t.Parallel()
+	open(t, vaulttest.NewClock())
+	if runtime.GOOS == "linux" && !driver.FdatasyncEnabled() {
+		t.Error("the disk is waited for by fsync")
+	}
 }
 
 func TestVault(t *testing.T) {
