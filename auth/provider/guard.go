@@ -27,9 +27,8 @@ const (
 
 // Loopback says whether a host, without a port or brackets, can only mean this machine (RFC 6761 section 6.3).
 func Loopback(host string) bool {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	address, err := netip.ParseAddr(host)
-	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && address.Unmap().IsLoopback()
+	return tokenendpoint.LocalName(host) || err == nil && address.Unmap().IsLoopback()
 }
 
 // guard keeps a provider on the internet from having Keyturn call into the network that Keyturn stands in: its metadata names

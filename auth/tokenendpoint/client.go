@@ -52,16 +52,11 @@ type Client struct {
 	Now          func() time.Time
 }
 
-// NewDialer is the dialer of NewHTTPClient's connections.
-func NewDialer() *net.Dialer {
-	return &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
-}
-
 // NewHTTPClient returns an HTTP client for back-channel calls: it follows no redirect, does not ask for compressed
 // answers, and bounds each step. timeout bounds a whole call, its body included; 0 leaves that to the context.
 func NewHTTPClient(timeout time.Duration) *http.Client {
 	transport := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+		Proxy:                  proxyFor,
 		DialContext:            NewDialer().DialContext,
 		TLSHandshakeTimeout:    5 * time.Second,
 		MaxIdleConnsPerHost:    32,
