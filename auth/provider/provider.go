@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -45,6 +46,7 @@ type Config struct {
 	Resource        []string                 // RFC 8707
 	TokenParams     map[string]string        // further parameters of token requests
 	CallbackURL     string
+	Listens         string            // where a provider of this process listens, in plain HTTP, whatever its URLs say; empty: as they say
 	Extra           map[string]string // what some brands need: domain, tenant, …
 
 	narrow     bool                            // nobody has chosen Scopes: those of DefaultScopes that are not announced are left out
@@ -123,6 +125,17 @@ func backChannel(options Options, timeout time.Duration) *http.Client {
 	return client
 }
 
+// listening is a transport to a server of this process. What leads to it by its URLs, a published port, a tunnel or a proxy with TLS, may
+// lead there from elsewhere only.
+func listening(address string) *http.Transport {
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return tokenendpoint.NewDialer().DialContext(ctx, network, address)
+	}
+	transport := tokenendpoint.NewTransport()
+	transport.Proxy, transport.DialContext, transport.DialTLSContext = nil, dial, dial
+	return transport
+}
+
 // openID is a provider with metadata, a brand's too.
 type openID interface {
 	issuer() string
@@ -171,6 +184,9 @@ func New(configs []Config, options Options) (*Set, error) {
 }
 
 func build(config Config, options Options) (Provider, error) {
+	if config.Listens != "" {
+		options.Transport = listening(config.Listens)
+	}
 	if config.Type == "oidc" {
 		return NewOIDC(config, options)
 	}

@@ -52,10 +52,9 @@ type Client struct {
 	Now          func() time.Time
 }
 
-// NewHTTPClient returns an HTTP client for back-channel calls: it follows no redirect, does not ask for compressed
-// answers, and bounds each step. timeout bounds a whole call, its body included; 0 leaves that to the context.
-func NewHTTPClient(timeout time.Duration) *http.Client {
-	transport := &http.Transport{
+// NewTransport returns the transport of NewHTTPClient.
+func NewTransport() *http.Transport {
+	return &http.Transport{
 		Proxy:                  proxyFor,
 		DialContext:            NewDialer().DialContext,
 		TLSHandshakeTimeout:    5 * time.Second,
@@ -65,8 +64,13 @@ func NewHTTPClient(timeout time.Duration) *http.Client {
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 	}
+}
+
+// NewHTTPClient returns an HTTP client for back-channel calls: it follows no redirect, does not ask for compressed
+// answers, and bounds each step. timeout bounds a whole call, its body included; 0 leaves that to the context.
+func NewHTTPClient(timeout time.Duration) *http.Client {
 	return &http.Client{
-		Transport:     transport,
+		Transport:     NewTransport(),
 		Timeout:       timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -43,7 +43,7 @@ func devClient(settings Settings, base string) (*provider.Config, error) {
 	return &provider.Config{
 		Name: devProviderName, Type: "oidc", Label: "Dev provider", Issuer: base + devPath, ClientID: "keyturn", ClientSecret: secret,
 		Scopes: settings.Scopes, GrantType: auth.GrantRefreshToken, MaxAge: settings.MaxAge, Leeway: settings.Leeway,
-		Concurrency: settings.RenewConcurrency, OnUnknown: auth.RetryNow, CallbackURL: callbackURL(base, devProviderName),
+		Concurrency: settings.RenewConcurrency, OnUnknown: auth.RetryNow, CallbackURL: callbackURL(base, devProviderName), Listens: settings.Addr,
 	}, nil
 }
 
@@ -55,7 +55,8 @@ func existingDevClient(settings Settings, base string) (*provider.Config, error)
 	return devClient(settings, base)
 }
 
-// openDevProvider opens the embedded provider if it is on, else it returns nil. Keyturn reaches it over HTTP like any other.
+// openDevProvider opens the embedded provider if it is on, else it returns nil. Keyturn speaks HTTP with it, as with any other,
+// at its own listener.
 func (s *site) openDevProvider(ctx context.Context, settings Settings, client *provider.Config, base string, log *slog.Logger) (http.Handler, error) {
 	if client == nil {
 		return nil, nil

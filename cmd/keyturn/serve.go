@@ -29,6 +29,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	}
 	defer listener.Close()
 	base := settings.publicURL(listener.Addr())
+	settings.Addr = listener.Addr().String()
 	s, err := build(ctx, settings, base, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped while starting")
