@@ -51,6 +51,9 @@ func (s *Grants) EndAll(
 	}
 	// What has begun is done to its end: a provider that hangs up has said all.
 	ctx = context.WithoutCancel(ctx)
+	if err := s.markOver(ctx, logout.Session); err != nil {
+		return 0, err
+	}
 	if ended, err = s.endSessions(ctx, logout.Session, endSession); err != nil {
 		return ended, err
 	}

@@ -41,7 +41,8 @@ func NewGrants(vault Vault, providers Providers, callbacks Callbacks, events *Ev
 	}
 }
 
-// Begin stores the grant of a finished sign-in as generation 1.
+// Begin stores the grant of a finished sign-in as generation 1. ErrOver when its provider has ended it meanwhile; then its refresh token is
+// revoked in the background.
 func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 	provider, ok := s.providers.Lookup(in.Identity.Provider)
 	if !ok {
@@ -62,6 +63,10 @@ func (s *Grants) Begin(ctx context.Context, in SignedIn) (*Grant, error) {
 	s.callbacks.token(ctx, s.log, TokenEvent{Account: &account, Profile: in.Identity.Profile(), Grant: g})
 	if err := s.vault.Create(ctx, g); err != nil {
 		return nil, fmt.Errorf("begin grant: %w", err)
+	}
+	if err := s.notOver(ctx, g, in.Answer.RequestedAt); err != nil {
+		_, failed := s.endAtProvider(ctx, g.ID)
+		return nil, errors.Join(err, failed)
 	}
 	s.log.InfoContext(ctx, "signed in", "grant", g.ID, "provider", in.Identity.Provider, "tokens", g.Tokens)
 	return g, nil

@@ -104,10 +104,12 @@ type Vault interface {
 }
 
 // Uses remembers what is good once, or holds for a while, for all processes that share the vault: a logout token, a state, a grant that a
-// new sign-in has replaced, the former name of a session, one that is about to end, or the turn of a request.
+// new sign-in has replaced, the former name of a session, one that is about to end or has ended at its provider, or the turn of a request.
 type Uses interface {
 	// Used says whether Use has been told of what the fingerprint names, and until is not over.
 	Used(ctx context.Context, fingerprint string) (bool, error)
+	// Lasts says whether what Use was told of is remembered beyond a time.
+	Lasts(ctx context.Context, fingerprint string, beyond time.Time) (bool, error)
 	// Use remembers until then that it has been used. Of several that tell of the same, first is true for one only.
 	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
 	// Keep has what Use was told of remembered until then, if it still is; kept is false when it is not.

@@ -258,8 +258,10 @@ func changedWords() views.Problem {
 	}
 }
 
-// codeInternal is of sign-ins that failed for a reason of Keyturn's own.
-const codeInternal = "sign_in_failed"
+const (
+	codeInternal = "sign_in_failed" // for a reason of Keyturn's own
+	codeOver     = "session_over"   // it has ended at the provider by now
+)
 
 // signInWords says why a sign-in did not succeed, in sentences of our own and at most the provider's; what a library says is
 // in the log. The failure's texts are short and of one line.
@@ -307,6 +309,9 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 		p.Detail = "The answer of " + label + " has neither a code nor an error."
 	case "no_subject", "profile_failed":
 		p.Detail = label + " did not say who signed in."
+	case codeOver:
+		p.Title, p.Detail = label+" has ended this sign-in.", "It says that your session there is over: perhaps you have signed out there meanwhile."
+		p.Next = "You can sign in again."
 	case codeInternal:
 		p.Detail = "Something went wrong inside Keyturn; its log says what."
 	case "login_required", "interaction_required", "consent_required", "account_selection_required":

@@ -203,7 +203,11 @@ func (a *app) finishSignIn(c echo.Context) error {
 	if err != nil {
 		return a.roundFailed(c, p, pending, err)
 	}
-	if err = a.enter(c, signedIn); err != nil {
+	err = a.enter(c, signedIn)
+	if errors.Is(err, auth.ErrOver) {
+		return a.roundFailed(c, p, pending, &provider.SignInError{Code: codeOver, Detail: err.Error()})
+	}
+	if err != nil {
 		a.Meter.SignIn(p.Name(), SignInFailed)
 	}
 	switch {
@@ -265,6 +269,10 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 	ctx := c.Request().Context()
 	before, had := a.Sessions.SignedIn(ctx)
 	g, err := a.begin(c, signedIn)
+	if errors.Is(err, auth.ErrOver) {
+		a.Sessions.Keep(ctx)
+		return err
+	}
 	if err != nil {
 		a.discard(ctx, signedIn)
 		a.Sessions.Keep(ctx)

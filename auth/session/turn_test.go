@@ -72,10 +72,14 @@ func (s *memory) Use(ctx context.Context, mark string, until time.Time) (first b
 	return true, ctx.Err()
 }
 
-func (s *memory) Used(_ context.Context, mark string) (bool, error) {
+func (s *memory) Used(ctx context.Context, mark string) (bool, error) {
+	return s.Lasts(ctx, mark, s.now())
+}
+
+func (s *memory) Lasts(_ context.Context, mark string, beyond time.Time) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.now().Before(s.marks[mark]), nil
+	return beyond.Before(s.marks[mark]), nil
 }
 
 func (s *memory) Keep(ctx context.Context, mark string, until time.Time) (kept bool, err error) {

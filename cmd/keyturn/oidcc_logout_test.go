@@ -309,6 +309,40 @@ func TestAProviderEndsTheRightSessions(t *testing.T) {
 	}
 }
 
+// The token endpoint has answered by then, and there is no session yet that could end.
+func TestAProviderEndsASignInThatIsBeingFinished(t *testing.T) {
+	t.Parallel()
+	began, goOn := make(chan bool, 1), make(chan bool)
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		endsSessions(idp)
+		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+			began <- true
+			<-goOn
+			writeJSON(w, map[string]any{"sub": "alice"})
+		}
+	})
+	alice, done := p.person(), make(chan answer, 1)
+	go func() {
+		a, _ := alice.try(t.Context(), "GET", "/auth/oidc", nil)
+		done <- a
+	}()
+	<-began
+	if a := p.tell(t, idp.SignAs("logout+jwt", idp.LogoutClaims("", "alice"))); a.status != http.StatusOK {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	close(goOn)
+	if a := <-done; a.status != http.StatusBadRequest || !strings.Contains(a.body, "has ended this sign-in.") || !strings.Contains(a.body, `href="/auth/oidc"`) {
+		t.Errorf("the sign-in ends at %s: %d %s", a.url, a.status, a.body)
+	}
+	if alice.signedIn(t) {
+		t.Error("signed in all the same")
+	}
+	eventually(t, "the refresh token is revoked", func() bool { return len(idp.Revoked()) == 1 })
+	if a := alice.do(t, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
+		t.Errorf("the next sign-in ends at %s: %s", a.url, a.body)
+	}
+}
+
 // Ending wins: the tokens of a renewal that was under way are revoked as well.
 func TestAProviderEndsASessionThatIsBeingRenewed(t *testing.T) {
 	t.Parallel()

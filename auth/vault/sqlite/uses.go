@@ -8,14 +8,19 @@ import (
 	"keyturn/auth/vault"
 )
 
-// Used implements auth.Vault. The table has its name from logout tokens, which it held first.
-func (db *DB) Used(ctx context.Context, fingerprint string) (used bool, err error) {
+// Used implements auth.Vault.
+func (db *DB) Used(ctx context.Context, fingerprint string) (bool, error) {
+	return db.Lasts(ctx, fingerprint, db.Now())
+}
+
+// Lasts implements auth.Vault. The table has its name from logout tokens, which it held first.
+func (db *DB) Lasts(ctx context.Context, fingerprint string, beyond time.Time) (lasts bool, err error) {
 	err = db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM used_tokens WHERE fingerprint = ? AND expires_at > ?)`,
-		fingerprint, vault.Micros(db.Now())).Scan(&used)
+		fingerprint, vault.Micros(beyond)).Scan(&lasts)
 	if err != nil {
 		return false, fmt.Errorf("look for what was used: %w", err)
 	}
-	return used, nil
+	return lasts, nil
 }
 
 // Use implements auth.Vault.

@@ -112,6 +112,11 @@ func logout(test func(name string, run func(t *testing.T, f fixture))) {
 				t.Errorf("%s is used: %v, %v", fingerprint, used, err)
 			}
 		}
+		for beyond, want := range map[time.Time]bool{until.Add(-time.Millisecond): true, until: false} {
+			if lasts, err := f.Lasts(t.Context(), "one", beyond); err != nil || lasts != want {
+				t.Errorf("it is remembered beyond %v: %v, %v", beyond, lasts, err)
+			}
+		}
 		f.clock.Advance(time.Minute)
 		used, err := f.Used(t.Context(), "one")
 		must(t, err)
