@@ -134,15 +134,17 @@ func (s *storage) SetIntrospectionFromToken(ctx context.Context, answer *oidc.In
 // introspect answers for refresh tokens as well (RFC 7662 section 2), which op does not look for. Asking about one spends nothing.
 func (p *Provider) introspect(w http.ResponseWriter, r *http.Request) {
 	token, clientID, err := op.ParseTokenIntrospectionRequest(r, p.op)
-	if err == nil {
-		if f, spent, err := p.store.familyOf(r.Context(), p.db, token); err == nil && !spent {
-			answer := &oidc.IntrospectionResponse{
-				Active: true, Subject: f.subject, Scope: strings.Fields(f.scopes), ClientID: clientID, Issuer: p.config.Issuer,
-				Expiration: oidc.FromTime(time.UnixMicro(f.until)),
-			}
-			writeJSON(w, answer)
-			return
+	if err != nil {
+		op.RequestError(w, r, oidc.ErrInvalidClient().WithDescription("this takes the client's Basic authentication"), nil)
+		return
+	}
+	if f, spent, err := p.store.familyOf(r.Context(), p.db, token); err == nil && !spent {
+		answer := &oidc.IntrospectionResponse{
+			Active: true, Subject: f.subject, Scope: strings.Fields(f.scopes), ClientID: clientID, Issuer: p.config.Issuer,
+			Expiration: oidc.FromTime(time.UnixMicro(f.until)),
 		}
+		writeJSON(w, answer)
+		return
 	}
 	p.op.ServeHTTP(w, r)
 }

@@ -134,12 +134,11 @@ func (p *Provider) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /signed-out", p.signedOut)
 	mux.HandleFunc("GET /.well-known/openid-configuration", p.discovery)
-	mux.Handle("/userinfo", asUnauthorized(p.op))
-	mux.Handle("/oauth/token", withAudience(p.op))
-	mux.HandleFunc("/oauth/introspect", p.introspect)
-	for _, path := range []string{"/revoke", "/keys"} {
-		mux.Handle(path, p.op)
-	}
+	mux.Handle("/userinfo", asUnauthorized(p.op, bearer))
+	mux.Handle("/oauth/token", forClients(withAudience(p.op)))
+	mux.Handle("/oauth/introspect", forClients(http.HandlerFunc(p.introspect)))
+	mux.Handle("/revoke", forClients(p.op))
+	mux.Handle("/keys", p.op)
 	forBrowsers := p.refusingInPages(p.op)
 	mux.Handle("/authorize", forBrowsers)
 	mux.HandleFunc("/authorize/callback", func(w http.ResponseWriter, r *http.Request) {

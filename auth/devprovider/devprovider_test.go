@@ -1,6 +1,7 @@
 package devprovider
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"os"
@@ -245,6 +246,29 @@ func TestClientAuthentication(t *testing.T) {
 	}
 	if response, body := w.call("POST", "/oauth/token", exchange(w.code()), func(r *http.Request) { r.SetBasicAuth("keyturn", "wrong") }); response.StatusCode != 401 || !strings.Contains(body, "invalid_client") {
 		t.Errorf("a wrong secret: %d %s", response.StatusCode, body)
+	}
+}
+
+// RFC 6749 sections 3.2 and 5.2.
+func TestTheEndpointsOfClients(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 0)
+	for _, path := range []string{"/oauth/token", "/oauth/introspect", "/revoke"} {
+		form := url.Values{"grant_type": {"client_credentials"}, "token": {"x"}}
+		if response, body := w.call("GET", path+"?"+form.Encode(), nil, basic); response.StatusCode != http.StatusMethodNotAllowed || response.Header.Get("Allow") != "POST" {
+			t.Errorf("GET %s: %d %s", path, response.StatusCode, body)
+		}
+		for name, edit := range map[string]func(*http.Request){"a wrong secret": func(r *http.Request) { r.SetBasicAuth("keyturn", "wrong") }, "nobody": nil} {
+			response, body := w.call("POST", path, form, edit)
+			var answer map[string]any
+			if err := json.Unmarshal([]byte(body), &answer); err != nil || response.StatusCode != 401 || answer["error"] != "invalid_client" ||
+				!strings.HasPrefix(response.Header.Get("WWW-Authenticate"), "Basic ") {
+				t.Errorf("%s at %s: %d %s, %v", name, path, response.StatusCode, body, response.Header)
+			}
+		}
+	}
+	if response, body := w.call("POST", "/oauth/introspect", url.Values{"token": {"unknown"}}, basic); response.StatusCode != 200 || !strings.Contains(body, `"active":false`) {
+		t.Errorf("an unknown token: %d %s", response.StatusCode, body)
 	}
 }
 

@@ -140,18 +140,37 @@ func withAudience(next http.Handler) http.Handler {
 	})
 }
 
-// asUnauthorized makes op's 403 for a dead access token the 401 of RFC 6750 section 3.1.
-func asUnauthorized(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(unauthorized{w}, r) })
+// forClients is an endpoint of clients, which they use by POST (RFC 6749 section 3.2, RFC 7009 section 2.1, RFC 7662 section 2.1).
+func forClients(next http.Handler) http.Handler {
+	next = asUnauthorized(next, `Basic realm="development provider"`) // RFC 6749 section 5.2
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", http.MethodPost)
+			http.Error(w, "This endpoint takes POST requests.", http.StatusMethodNotAllowed)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
-type unauthorized struct{ http.ResponseWriter }
+// bearer is what userinfo asks for.
+const bearer = `Bearer error="invalid_token", error_description="the access token is missing, expired or revoked"`
+
+// asUnauthorized has a 401 say what is asked for, and makes one of op's 403 for a dead access token (RFC 6750 section 3.1).
+func asUnauthorized(next http.Handler, challenge string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(unauthorized{w, challenge}, r) })
+}
+
+type unauthorized struct {
+	http.ResponseWriter
+	challenge string
+}
 
 // WriteHeader implements http.ResponseWriter.
 func (u unauthorized) WriteHeader(status int) {
 	if status == http.StatusForbidden || status == http.StatusUnauthorized {
 		status = http.StatusUnauthorized
-		u.Header().Set("WWW-Authenticate", `Bearer error="invalid_token", error_description="the access token is missing, expired or revoked"`)
+		u.Header().Set("WWW-Authenticate", u.challenge)
 	}
 	u.ResponseWriter.WriteHeader(status)
 }
