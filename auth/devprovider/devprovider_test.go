@@ -35,11 +35,17 @@ func TestACodeWorksOnceAndWithItsVerifier(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 0)
 	code := w.code()
-	if status, _ := w.token(exchange(code)); status != 200 {
+	status, tokens := w.token(exchange(code))
+	if status != 200 {
 		t.Fatal(status)
 	}
+	other := w.signIn()
 	if status, answer := w.token(exchange(code)); status != 400 || answer["error"] != "invalid_grant" {
 		t.Errorf("used again: %d %v", status, answer)
+	}
+	w.refused(tokens["refresh_token"])
+	if w.userinfo(tokens["access_token"]) != http.StatusUnauthorized || w.userinfo(other["access_token"]) != 200 {
+		t.Error("a code that is used again does not end what it brought, or more")
 	}
 	wrong := exchange(w.code())
 	wrong.Set("code_verifier", strings.Repeat("x", 50))

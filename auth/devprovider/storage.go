@@ -43,6 +43,7 @@ type authRequest struct {
 	subject  string
 	authTime time.Time
 	clientID string
+	family   string // of the tokens that its code brings
 }
 
 func (a *authRequest) GetID() string                      { return a.id }
@@ -83,17 +84,27 @@ func (s *storage) CreateAuthRequest(ctx context.Context, request *oidc.AuthReque
 
 // AuthRequestByID implements op.AuthStorage.
 func (s *storage) AuthRequestByID(ctx context.Context, id string) (op.AuthRequest, error) {
-	return s.authRequest(s.db.QueryRowContext(ctx, `SELECT id, request, subject, auth_time FROM auth_requests
+	a, err := s.authRequest(s.db.QueryRowContext(ctx, `SELECT id, request, subject, auth_time FROM auth_requests
 		WHERE id = ? AND until > ?`, id, in(0)))
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
-// AuthRequestByCode implements op.AuthStorage. A code works once, whatever comes of the exchange.
+// AuthRequestByCode implements op.AuthStorage. A code works once, whatever comes of the exchange; used again, it ends what it brought
+// (RFC 6749 section 4.1.2).
 func (s *storage) AuthRequestByCode(ctx context.Context, code string) (op.AuthRequest, error) {
-	return s.authRequest(s.db.QueryRowContext(ctx, `DELETE FROM auth_requests
+	a, err := s.authRequest(s.db.QueryRowContext(ctx, `DELETE FROM auth_requests
 		WHERE code_hash = ? AND code_until > ? RETURNING id, request, subject, auth_time`, hash(code), in(0)))
+	if err != nil {
+		return nil, errors.Join(err, s.inTx(ctx, func(tx *sql.Tx) error { return revokeFamily(ctx, tx, hash(code)) }))
+	}
+	a.family = hash(code)
+	return a, nil
 }
 
-func (s *storage) authRequest(row *sql.Row) (op.AuthRequest, error) {
+func (s *storage) authRequest(row *sql.Row) (*authRequest, error) {
 	var a authRequest
 	var encoded []byte
 	var authTime int64

@@ -148,11 +148,13 @@ func (s *storage) CreateAccessAndRefreshTokens(
 	ctx context.Context, request op.TokenRequest, current string,
 ) (accessID, refresh string, expiry time.Time, err error) {
 	err = s.inTx(ctx, func(tx *sql.Tx) error {
-		f := family{id: rand.Text(), subject: request.GetSubject(), scopes: strings.Join(request.GetScopes(), " ")}
+		f := family{subject: request.GetSubject(), scopes: strings.Join(request.GetScopes(), " ")}
 		if current == "" {
-			if a, ok := request.(op.AuthRequest); ok {
-				f.authTime = a.GetAuthTime().UnixMicro()
+			a, ok := request.(*authRequest)
+			if !ok {
+				return errNotSupported
 			}
+			f.id, f.authTime = a.family, a.authTime.UnixMicro()
 			_, err := tx.ExecContext(ctx, `INSERT INTO families (id, subject, scopes, auth_time, generation, rotated_at, until) VALUES (?,?,?,?,1,?,?)`,
 				f.id, f.subject, f.scopes, f.authTime, in(0), in(s.config.RefreshLifetime))
 			if err != nil {
@@ -178,8 +180,12 @@ func (s *storage) CreateAccessAndRefreshTokens(
 
 // CreateAccessToken implements op.AuthStorage.
 func (s *storage) CreateAccessToken(ctx context.Context, request op.TokenRequest) (id string, expiry time.Time, err error) {
+	family := ""
+	if a, ok := request.(*authRequest); ok {
+		family = a.family
+	}
 	err = s.inTx(ctx, func(tx *sql.Tx) error {
-		id, expiry, err = s.newAccessToken(ctx, tx, "", request.GetSubject(), strings.Join(request.GetScopes(), " "))
+		id, expiry, err = s.newAccessToken(ctx, tx, family, request.GetSubject(), strings.Join(request.GetScopes(), " "))
 		return err
 	})
 	return id, expiry, err
