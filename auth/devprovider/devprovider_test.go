@@ -64,6 +64,10 @@ func TestAuthorizationRequestsThatAreRefused(t *testing.T) {
 		"no PKCE":     {func(q url.Values) { q.Del("code_challenge"); q.Del("code_challenge_method") }, "invalid_request"},
 		"plain PKCE":  {func(q url.Values) { q.Set("code_challenge_method", "plain") }, "invalid_request"},
 		"prompt=none": {func(q url.Values) { q.Set("prompt", "none") }, "login_required"},
+		"short PKCE":  {func(q url.Values) { q.Set("code_challenge", strings.Repeat("x", 42)) }, "invalid_request"},
+		"long PKCE":   {func(q url.Values) { q.Set("code_challenge", strings.Repeat("x", 129)) }, "invalid_request"},
+		"form_post":   {func(q url.Values) { q.Set("response_mode", "form_post") }, "invalid_request"},
+		"fragment":    {func(q url.Values) { q.Set("response_mode", "fragment") }, "invalid_request"},
 	} {
 		response, body := w.call("GET", authorization(c.edit), nil, nil)
 		u, err := url.Parse(response.Header.Get("Location"))

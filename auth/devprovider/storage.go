@@ -66,8 +66,12 @@ func (a *authRequest) GetCodeChallenge() *oidc.CodeChallenge {
 
 // CreateAuthRequest implements op.AuthStorage. PKCE with S256 is demanded of every client (RFC 9700 section 2.1.1).
 func (s *storage) CreateAuthRequest(ctx context.Context, request *oidc.AuthRequest, _ string) (op.AuthRequest, error) {
-	if request.CodeChallenge == "" || request.CodeChallengeMethod != oidc.CodeChallengeMethodS256 {
-		return nil, oidc.ErrInvalidRequest().WithDescription("PKCE with code_challenge_method S256 is required")
+	if n := len(request.CodeChallenge); n < 43 || n > 128 || request.CodeChallengeMethod != oidc.CodeChallengeMethodS256 { // RFC 7636 section 4.2
+		return nil, oidc.ErrInvalidRequest().WithDescription("PKCE is required: a code_challenge of 43 to 128 characters, with code_challenge_method S256")
+	}
+	if mode := request.ResponseMode; mode != "" && mode != oidc.ResponseModeQuery {
+		request.ResponseMode = "" // nor is the refusal sent so
+		return nil, oidc.ErrInvalidRequest().WithDescription("the one response_mode is query")
 	}
 	if slices.Contains(request.Prompt, oidc.PromptNone) {
 		return nil, oidc.ErrLoginRequired()
