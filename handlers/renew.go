@@ -40,7 +40,7 @@ func (a *app) triggerRenewToken(c echo.Context) error {
 		if acceptsHTML(c) && !isHTMX(c) {
 			return c.Redirect(http.StatusSeeOther, endedPath)
 		}
-		return a.unauthorized(c, err, map[string]any{"status": http.StatusUnauthorized})
+		return a.notRenewable(c, err, map[string]any{"status": http.StatusUnauthorized})
 	}
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ type tokenAnswer struct {
 func (a *app) renewToken(c echo.Context) error {
 	result, err := a.renewed(c, auth.TriggerAPI)
 	if errors.Is(err, errSignedOut) {
-		return a.unauthorized(c, err, map[string]any{"message": "User is not authorized to rotate access-token"})
+		return a.notRenewable(c, err, map[string]any{"message": "User is not authorized to rotate access-token"})
 	}
 	if err != nil {
 		return err
@@ -108,6 +108,14 @@ func (a *app) renewToken(c echo.Context) error {
 		answer.AccessToken = &access
 	}
 	return c.JSON(http.StatusOK, answer)
+}
+
+// notRenewable is unauthorized for a wish for a renewal. One that has ended the grant has an outcome, as others have.
+func (a *app) notRenewable(c echo.Context, why error, beside map[string]any) error {
+	if errors.Is(why, errSomebodyElse) {
+		beside["outcome"] = auth.OutcomeRefused
+	}
+	return a.unauthorized(c, why, beside)
 }
 
 // statusOf is the HTTP status of a renewal's answer: 200 as long as there is a usable access token, 404 where there never is one. Where the

@@ -204,6 +204,10 @@ func TestARenewalThatBringsSomebodyElsesTokens(t *testing.T) {
 		if a.status != http.StatusUnauthorized || a.json(t)["error"] == nil || strings.Contains(a.body, "alice") || strings.Contains(strings.ToLower(a.body), "mallory") {
 			t.Errorf("%s %s: %d %s", ask.method, ask.path, a.status, a.body)
 		}
+		renewal := strings.Contains(a.body, `"outcome":"refused"`) && strings.Contains(a.body, `"code":"identity_changed"`)
+		if renewal != strings.Contains(ask.path, "renew-token") {
+			t.Errorf("%s says %s", ask.path, a.body)
+		}
 	}
 	for {
 		e, ok := page.next()
