@@ -83,7 +83,7 @@
   function goOn(connection) { connection.lastEventId = byId("token-card")?.dataset.version ?? ""; }
 
   // What the page swaps in by itself moves nothing that one is about to click: what is under the pointer stays where it is; on a page
-  // that was scrolled and has no pointer, the last that begins in view.
+  // that was scrolled and has no pointer, what one reads: the last that begins in the upper third of the view, at the page's end in view.
   let held = [], touched = false;
   for (const moved of ["pointerdown", "pointermove"]) addEventListener(moved, (event) => { touched = event.pointerType === "touch"; });
   const top = (element) => element.getBoundingClientRect().top;
@@ -92,7 +92,8 @@
     if (event.detail.ctx.sourceElement?.matches("form, a")) return;
     held = touched ? [] : [...document.querySelectorAll("main [id]:hover")]; // what was tapped stays hovered
     if (held.at(-1)?.matches("#history-recent, :has(#history-recent)")) held = []; // it grows below its top
-    if (!held.length && scrollY > 0) held = [...document.querySelectorAll("main .card, #history tr[id]")].filter((e) => top(e) < innerHeight).slice(-1);
+    const line = innerHeight / (document.body.getBoundingClientRect().bottom > innerHeight + 50 ? 3 : 1);
+    if (!held.length && scrollY > 0) held = [...document.querySelectorAll("main .card, #history tr[id]")].filter((e) => top(e) < line).slice(-1);
     held = held.map((element) => ({ id: element.id, top: top(element) }));
     setTimeout(() => { held = []; }, 500); // should nothing come of it
   });

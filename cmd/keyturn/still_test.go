@@ -48,18 +48,20 @@ func TestWhatComesOfAClickMovesNothing(t *testing.T) {
 	b.silence()
 }
 
-// What is under the pointer stays there when a renewal that was made elsewhere adds to what is above it.
+// What is under the pointer, or read, stays there when a renewal that was made elsewhere adds to what is above or below it.
 func TestARenewalMadeElsewhereMovesNothing(t *testing.T) {
 	t.Parallel()
 	views := map[string]struct {
 		look   look
+		to     string // what is scrolled to
 		what   string
 		points bool
 	}{
-		"scrolled":             {look{width: 1280, height: 900}, "#sign-out-others", false},
-		"scrolled, low":        {look{width: 1280, height: 600}, "#sign-out-others", false},
-		"scrolled, on a phone": {look{width: 390, height: 844}, "#sign-out-others", false},
-		"under the pointer":    {look{width: 1280, height: 900}, "#history-title", true},
+		"scrolled":             {look{width: 1280, height: 900}, "#announce", "#sign-out-others", false},
+		"scrolled, low":        {look{width: 1280, height: 600}, "#announce", "#sign-out-others", false},
+		"scrolled, on a phone": {look{width: 390, height: 844}, "#announce", "#sign-out-others", false},
+		"under the pointer":    {look{width: 1280, height: 900}, "#announce", "#history-title", true},
+		"read":                 {look{width: 390, height: 844}, "#inspector", "#inspector-title", false},
 	}
 	if !everything() {
 		delete(views, "scrolled, low")
@@ -76,7 +78,8 @@ func TestARenewalMadeElsewhereMovesNothing(t *testing.T) {
 			b.atScripted(t, p)
 			b.becomes(t, "it is live, with sessions and an inspector", isLive+` && !!document.getElementById("sign-out-others") && !!document.getElementById("reveal")`)
 			elsewhere := p.signedInAs(t, b)
-			ask(t, b, chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`scrollTo(0, document.body.scrollHeight); window.where = () => document.querySelector(%q).getBoundingClientRect()`, c.what)))
+			ask(t, b, chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`document.querySelector(%q).scrollIntoView();
+				window.where = () => document.querySelector(%q).getBoundingClientRect()`, c.to, c.what)))
 			if c.points {
 				at := ask(t, b, chromedp.Evaluate[[]float64](`[where().x + 5, where().y + 5]`))
 				b.do(t, chromedp.MouseEvent(chromedp.MouseMoved, at[0], at[1]))
