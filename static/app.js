@@ -292,13 +292,19 @@
     focusAgain();
   });
 
+  // What the scripts were on their way after the page's own card, in milliseconds.
+  function sincePageCame() {
+    const came = performance.getEntriesByType("navigation")[0]?.responseStart;
+    return came ? performance.now() - came : 0;
+  }
+
   function dress(root) {
     const card = byId("token-card");
     if (card && card !== shownCard) {
       const renewed = shownCard && shownCard.dataset.generation !== card.dataset.generation;
       announceState(card.dataset.state, !shownCard);
+      skew = at(card, "now") - Date.now() + (shownCard ? 0 : sincePageCame());
       shownCard = card;
-      skew = at(card, "now") - Date.now();
       if (renewed) {
         reloading = true;
         document.body.dispatchEvent(new Event("renewed"));
