@@ -222,7 +222,9 @@
   document.addEventListener("htmx:sse:after:connection", reached);
 
   function notifyUnreached() {
-    if (!byId("result")?.textContent.startsWith(lost)) notify(unreached); // it stands there already
+    const result = byId("result"), { top, bottom } = result?.getBoundingClientRect() ?? {};
+    if (result?.textContent.startsWith(lost) && top > 0 && bottom < innerHeight) announce(unreached); // one sees it there already
+    else notify(unreached);
   }
 
   // What came of what was asked for elsewhere on the page

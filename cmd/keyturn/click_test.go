@@ -175,10 +175,12 @@ func TestAnUnreachableKeyturnIsSaidBesideTheButton(t *testing.T) {
 	b.do(t, click(`#refresh-token`))
 	b.becomes(t, "it says so, and that it does not hear", `document.getElementById("result").textContent.startsWith("Keyturn cannot be reached.") &&
 		document.getElementById("live-state").dataset.state === "off"`)
-	b.do(t, click(`#call-userinfo`))
-	b.becomes(t, "it is not said twice", `document.getElementById("call-userinfo").getAttribute("aria-busy") === "false" && !document.querySelector("#notice .problem")`)
+	b.do(t, chromedp.EmulateViewport(1280, 3000), click(`#call-userinfo`))
+	b.becomes(t, "it is not shown twice", `document.getElementById("call-userinfo").getAttribute("aria-busy") === "false" && !document.querySelector("#notice .problem")`)
+	b.do(t, chromedp.EmulateViewport(1280, 600), click(`#call-userinfo`))
+	b.becomes(t, "unless one would not see it", `document.querySelector("#notice .problem")?.textContent.startsWith("Keyturn cannot be reached.")`)
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.fetch = window.near`))
-	b.becomes(t, "it is over", isLive+` && document.getElementById("result").textContent === ""`)
+	b.becomes(t, "it is over", isLive+` && document.getElementById("result").textContent === "" && document.getElementById("notice").textContent === ""`)
 	b.silence()
 }
 
