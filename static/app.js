@@ -70,13 +70,17 @@
     announceState(state);
   }
 
-  // An end, and that it is over, are told to those who do not see the badge; what comes with each renewal is not.
+  // An end, and that it is over, are told to those who do not see the badge, and a failure to those who do not see what stands beside the
+  // button; what comes with each renewal is not.
   let toldOf = "";
-  function announceState(state, quietly) {
-    const bad = state === "expired" || state === "needs_sign_in";
-    if (!quietly && (bad ? toldOf !== state : toldOf)) announce("Access token: " + words[state][1]);
+  function announceState(state, failure = "") {
+    const bad = state === "expired" || state === "needs_sign_in", changed = bad ? toldOf !== state : toldOf;
+    if (shownCard && (changed || failure)) announce([changed && `Access token: ${words[state][1]}.`, failure].filter(Boolean).join(" "));
     toldOf = bad ? state : "";
   }
+
+  // The failure that a card tells of, without the time of the next try.
+  const failureOf = (card) => card?.querySelector("#result.bad bdi")?.textContent;
 
   function tick() {
     const card = byId("token-card");
@@ -140,6 +144,8 @@
     announce(text);
   }
 
+  const textOf = (element) => element.innerText.trim().replace(/\s+/g, " ");
+
   // What was announced is not to be met later on by who reads on: it may have changed since.
   function announce(text) {
     byId("announce").textContent = text;
@@ -201,7 +207,7 @@
     if (!result || result.dataset.said) return;
     const stale = result.classList.contains("past"); // the answer is elsewhere
     if (stale) result.textContent = "";
-    announce((stale ? byId("notice") : result).innerText.trim().replace(/\s+/g, " "));
+    announce(textOf(stale ? byId("notice") : result));
   });
 
   document.addEventListener("htmx:error", (event) => {
@@ -304,7 +310,8 @@
     const card = byId("token-card");
     if (card && card !== shownCard) {
       const renewed = shownCard && shownCard.dataset.generation !== card.dataset.generation;
-      announceState(card.dataset.state, !shownCard);
+      const failure = failureOf(card);
+      announceState(card.dataset.state, failure && failure !== failureOf(shownCard) ? textOf(byId("result")) : "");
       skew = at(card, "now") - Date.now() + (shownCard ? 0 : sincePageCame());
       shownCard = card;
       if (renewed) {

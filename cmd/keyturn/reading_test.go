@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -23,6 +25,30 @@ func TestARenewalLeavesTheReaderInPlace(t *testing.T) {
 	if moved := ask(t, b, chromedp.Evaluate[float64](`window.moved`)); moved > 5 {
 		t.Errorf("what is read moved by %v pixels", moved)
 	}
+}
+
+// A refusal that nobody on this page asked for is told to who hears the page, too, and only once.
+func TestAFailureFromElsewhereIsTold(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, nil)
+	b := openTab(t, look{})
+	b.atScripted(t, p)
+	b.becomes(t, "it is live", isLive)
+	elsewhere := p.signedInAs(t, b)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`window.heard = [];
+		new MutationObserver(() => heard.push(document.getElementById("announce").textContent)).observe(document.getElementById("announce"), { childList: true })`))
+	for n, code := range []string{"temporarily_unavailable", "temporarily_unavailable", "invalid_grant"} {
+		idp.Change(func() {
+			idp.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+				answers(http.StatusBadRequest, `{"error":"`+code+`"}`)(w, r, grant)
+				return true
+			}
+		})
+		elsewhere.do(t, "POST", "/api/renew-token", nil)
+		b.becomes(t, "it shows", fmt.Sprintf(`document.querySelectorAll("#history-recent tr").length === %d`, n+1))
+	}
+	b.becomes(t, "each is told", `heard.length === 2 && heard[0].startsWith("Not renewed. The provider's matter: ") && heard[0].includes("a problem of its own") &&
+		heard[1].startsWith("Not renewed. ") && heard[1].endsWith("Sign in again.")`)
 }
 
 // Who works by keyboard goes on where they were when the button that they pressed is gone.
