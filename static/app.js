@@ -296,6 +296,7 @@
     if (target && target.id === "try-it-answer") {
       announce([...target.querySelectorAll(".http, .http + .none, .result")].map((part) => part.innerText).join(" ")); // the body may be long
     }
+    if (target && target.id === "history-older" && target.rows.length > olderRows) announce(`${target.rows.length - olderRows} older renewals`);
     if (target && target.id === "introspection-answer") announce(target.querySelector("[data-announce]").dataset.announce);
     focusAgain();
   });

@@ -158,6 +158,7 @@ func TestTheHistoryLoadsOlderOnesOnDemand(t *testing.T) {
 	b.becomes(t, "a page of them", rows(20))
 	b.do(t, click(`#history-more a`))
 	b.becomes(t, "one more, and the way to the next has the focus", rows(40)+` && document.activeElement.id === "show-older"`)
+	b.becomes(t, "who hears the page is told", `document.getElementById("announce").textContent === "20 older renewals"`)
 	program.do(t, "POST", "/api/renew-token", nil)
 	b.becomes(t, "a newer one appears on top", rows(41)+` && document.querySelector("#history tbody td.figure").textContent === "52"`)
 	b.do(t, click(`#history-more a`))
