@@ -3,10 +3,11 @@
 "use strict";
 (() => {
   const words = { fresh: ["●", "Fresh"], due: ["◐", "Due"], expired: ["○", "Expired"], needs_sign_in: ["⚑", "Needs sign-in"] };
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
-  const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
-  const year = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
-  const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const locale = navigator.language.startsWith("en") ? navigator.language : "en-GB"; // the page is in English
+  const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  const day = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short" });
+  const year = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric" });
+  const exact = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "long" });
   const mask = "••••••••••••••••••••••••";
   let skew = 0; // of the reader's clock against the server's, in milliseconds
   let shownCard = null;

@@ -1,7 +1,7 @@
 // The timeline: its present moves, what its bars stand for, and walking them by arrow keys.
 "use strict";
 (() => {
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+  const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const begin = (bar) => Date.parse(bar.dataset.from);
 
   function detail(bar) {

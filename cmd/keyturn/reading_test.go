@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 )
 
@@ -73,4 +74,17 @@ func TestSessionsFromElsewhereShow(t *testing.T) {
 	p.person().signIn(t, "alice")
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.dispatchEvent(new Event("visibilitychange"))`)) // as when the tab comes to the front
 	b.becomes(t, "the other session is there", `!!document.getElementById("sign-out-others")`)
+}
+
+// Times are the reader's, in the page's language: within its sentences, those of another would be shuffled.
+func TestTimesAreInThePagesLanguage(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openTab(t, look{script: `Object.defineProperty(navigator, "language", { value: "fa-IR" })`})
+	protocol(t, b.Context, emulation.SetLocaleOverride, emulation.SetLocaleOverrideParams{Locale: "fa-IR"})
+	b.signIn(t, p.base)
+	b.becomes(t, "the day and the time", `/^(today|\d\d? [A-Z][a-z]{2,3}) \d\d:\d\d:\d\d$/.test(document.querySelector("#grant time").textContent) &&
+		/^[A-Z][a-z]+day,? \d\d? [A-Z]/.test(document.querySelector("#grant time").title)`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("generation-1").focus()`))
+	b.becomes(t, "those of a bar", `/· \d\d:\d\d:\d\d to \d\d:\d\d:\d\d$/.test(document.getElementById("timeline-detail").textContent)`)
 }
