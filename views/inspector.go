@@ -54,7 +54,7 @@ func (i Introspection) said() string {
 		return whoseWords(i.Whose) + ". " + i.Error
 	}
 	for _, c := range i.Claims {
-		if c.Name == "active" && c.Value == "true" {
+		if c.Name == "active" && strings.Trim(c.Value, `"`) == "true" {
 			return "The provider says: active"
 		}
 	}
@@ -145,7 +145,11 @@ func meaningOf(name string) string {
 func valueOf(value any) string {
 	switch v := value.(type) {
 	case string:
-		return visible(cutTo(v, maxValue))
+		shown := cutTo(v, maxValue)
+		if strings.TrimSpace(v) == "" || json.Valid([]byte(v)) { // it would read as a value of another type, or as none
+			shown = jsonOf(shown, "")
+		}
+		return visible(shown)
 	case json.Number:
 		return v.String()
 	case nil:

@@ -2,6 +2,7 @@ package views
 
 import (
 	"bytes"
+	"encoding/json"
 	"regexp"
 	"strings"
 	"testing"
@@ -239,6 +240,14 @@ func TestValuesAreShownAsTheyAre(t *testing.T) {
 	for _, row := range ClaimsOf(map[string]any{"groups": []any{"R&D", "a<b"}, "object": map[string]any{"a>b": nil}}, nil) {
 		if want := map[string]string{"groups": `["R&D","a<b"]`, "object": `{"a>b":null}`}[row.Name]; row.Value != want {
 			t.Errorf("%s is shown as %s", row.Name, row.Value)
+		}
+	}
+	for value, want := range map[any]string{
+		"true": `"true"`, true: "true", "null": `"null"`, nil: "null", "1e3": `"1e3"`, json.Number("1e3"): "1e3", "": `""`, " \t": `" \t"`,
+		`"a"`: `"\"a\""`, `{"a":1}`: `"{\"a\":1}"`, "a": "a", "1 a": "1 a", "{a}": "{a}",
+	} {
+		if row := ClaimsOf(map[string]any{"x": value}, nil)[0]; row.Value != want {
+			t.Errorf("%#v is shown as %s", value, row.Value)
 		}
 	}
 	if value := ClaimsOf(map[string]any{"x": "a\u202Egnp.exe\x00\u200B\u00AD\U000E0041 👩‍💻\n"}, nil)[0].Value; value != "a⟨U+202E⟩gnp.exe⟨U+0000⟩⟨U+200B⟩⟨U+00AD⟩⟨U+E0041⟩ 👩‍💻\n" {
