@@ -280,14 +280,15 @@ func (d drawing) crowded() bool {
 	return false
 }
 
-// key are the triggers that occur, in the order in which the key names them, and whether any generation was replaced early, or any try failed.
+// key are the triggers that occur, in the order in which the key names them, whether it shows that a generation was replaced early, and
+// whether any try failed.
 func (d drawing) key() (triggers []string, early, failed bool) {
 	for _, trigger := range []string{"sign-in", "manual", "api", "automatic", "background", "recovery"} {
 		if slices.ContainsFunc(d.Bars, func(b Bar) bool { return b.Trigger == trigger }) {
 			triggers = append(triggers, trigger)
 		}
 	}
-	return triggers, slices.ContainsFunc(d.Bars, Bar.early), len(d.Marks) > 0
+	return triggers, !d.crowded() && slices.ContainsFunc(d.Bars, Bar.early), len(d.Marks) > 0
 }
 
 // explanation explains the picture to whoever has one bar only.

@@ -85,10 +85,10 @@ func TestTheTimelineSaysWhatIsInIt(t *testing.T) {
 		there, never []string
 	}{
 		"clicks": {clicks, []string{
-			">sign-in</li>", ">manual</li>", ">api</li>", ">left unused</li>", `class="uneven">not to scale`, "in use for 1 s of 1 h", `class="rest"`, `class="timeline crowded"`,
-		}, []string{">failed try</li>", ">automatic</li>", ">background</li>", ">recovery</li>"}},
+			">sign-in</li>", ">manual</li>", ">api</li>", `class="uneven">not to scale`, "in use for 1 s of 1 h", `class="rest"`, `class="timeline crowded"`,
+		}, []string{"left unused", ">failed try</li>", ">automatic</li>", ">background</li>", ">recovery</li>"}},
 		"nothing unused": {whole, []string{"in use for 1 min<", "in use now"}, []string{"left unused", `class="uneven">`, `class="rest"`}},
-		"a failed try":   {failing, []string{">failed try</li>", `class="rest"`, `class="timeline"`}, nil},
+		"a failed try":   {failing, []string{">failed try</li>", ">left unused</li>", `class="rest"`, `class="timeline"`}, nil},
 		"the first":      {generations(1, time.Minute), []string{`class="valid"`}, []string{"left unused", `class="uneven">`, `class="rest"`}},
 	} {
 		page := render(t, timeline(c.timeline))
