@@ -120,7 +120,7 @@ func answerWords(name string, f auth.Failure) string {
 	case auth.CodeTimeout:
 		return name + " does not answer in time."
 	case auth.CodeCutOff:
-		return name + " broke off in the middle of its answer."
+		return name + " closed the connection before its answer was whole."
 	case auth.CodeUnreadable:
 		return name + " answered with something that is no token answer."
 	case auth.CodeRedirect:

@@ -66,7 +66,7 @@ func TestTryItSaysWhyThereIsNoAnswer(t *testing.T) {
 			case <-time.After(15 * time.Second):
 			}
 		}, []string{"does not answer in time", ">after 10 s<"}},
-		"it breaks off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, []string{"broke off", ">after "}},
+		"it breaks off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, []string{"closed the connection before its answer was whole", ">after "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
