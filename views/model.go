@@ -239,7 +239,7 @@ func whoseWords(whose string) string {
 	case "keyturn":
 		return "Keyturn's matter"
 	default:
-		return "Your matter"
+		return "For you to do"
 	}
 }
 

@@ -133,9 +133,12 @@ func TestAFailureSaysWhatComesNext(t *testing.T) {
 		"X. Keyturn tries again at the first request from 1 Mar 2016 12:00:30 UTC on.": {NextTryAt: soon.AddDate(-10, 0, 0), OnRequest: true},
 		"X. Sign in again.": {SignIn: true},
 	} {
-		r.Text, r.Whose = "X.", "operator"
+		whose := "The operator&#39;s matter, not your doing: "
+		if r.Text, r.Whose = "X.", "operator"; r.SignIn {
+			r.Whose, whose = "you", "For you to do: "
+		}
 		said := regexp.MustCompile(`<[^>]*>`).ReplaceAllString(render(t, failure(r, TokenCard{Now: begin, ExpiresAt: end})), "")
-		if strings.TrimSpace(said) != "Not renewed. The operator&#39;s matter, not your doing: "+want {
+		if strings.TrimSpace(said) != "Not renewed. "+whose+want {
 			t.Errorf("%q, want %q", said, want)
 		}
 	}
