@@ -88,7 +88,7 @@ func TestSentencesGoFromLeftToRight(t *testing.T) {
 		"no token": {Token(TokenCard{State: "fresh", NoToken: said}), 1},
 		"notice":   {Notice(problem), 2},
 		"error":    {Error(ErrorPage{Problem: problem, Action: "/"}), 2},
-		"try it":   {ExchangeAnswer(Exchange{Error: said}), 1},
+		"try it":   {ExchangeAnswer(Exchange{Error: said}, false), 1},
 		"asked":    {IntrospectionAnswer(Introspection{Error: said}, begin), 1},
 	} {
 		if html := render(t, c.view); strings.Count(html, `<bdi dir="ltr">`+said+"</bdi>") != c.times {

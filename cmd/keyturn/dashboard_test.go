@@ -256,6 +256,7 @@ func TestWithoutJavaScriptEverythingIsAPage(t *testing.T) {
 	if body := b.text(t, "pre[tabindex]"); !strings.Contains(body, `"sub": "alice"`) {
 		t.Errorf("userinfo: %q", body)
 	}
+	b.do(t, click(`#call-userinfo`), visible(`pre[tabindex]`)) // once more, from there
 	b.do(t, chromedp.Navigate(p.base+"/dashboard/sessions"), click(`#sign-out-others`), visible(`.empty`))
 	if a := phone.do(t, "GET", "/api/session", nil); a.status != 401 {
 		t.Errorf("the other session: %d", a.status)
