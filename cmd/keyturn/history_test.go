@@ -105,7 +105,7 @@ func TestAWarningIsSaidInWords(t *testing.T) {
 		t.Errorf("beside the button it says %q", said)
 	}
 	b.becomes(t, "it does not look like a success", `((said) => getComputedStyle(said).color !== getComputedStyle(said.parentElement).color)(document.querySelector("#result .but"))`)
-	b.becomes(t, "so does the history, where the code begins a line of its own", fmt.Sprintf(`(([code, outcome]) => code.title === %q && code.textContent === "id_token_rejected" &&
+	b.becomes(t, "so does the history, where the code begins a line of its own", fmt.Sprintf(`(([code, outcome]) => code.title === %[1]q && code.nextElementSibling.innerText === %[1]q && code.textContent === "id_token_rejected" &&
 		code.getBoundingClientRect().top > outcome.getBoundingClientRect().top + 9 && code.getBoundingClientRect().left === outcome.getBoundingClientRect().left
 	)([".code", ".outcome"].map((part) => document.querySelector("#history-recent " + part)))`, words))
 }
