@@ -76,8 +76,11 @@ type DB struct {
 	finder  finder
 	grantOf *lru.Cache[string, string] // grants by the hash of their session
 	news    news
+	open    context.Context // until Close
 	stop    context.CancelFunc
 	upkeep  sync.WaitGroup
+
+	searching sync.WaitGroup // those that no request runs
 }
 
 // Open connects, migrates the database and begins to keep it tidy until Close. No error of it shows the password. With Existing
@@ -113,9 +116,9 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	db.report(db.warnOfReading(ctx))
 	db.steady.Wait(afterStart) // it may have waited for the database
 	db.report(db.inherit(ctx))
-	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
-	db.upkeep.Go(func() { vault.Upkeep(ctx, db.Log, db.writeMarks, db.Tidy, db.writeMarks) })
-	db.upkeep.Go(func() { db.announce(ctx) })
+	db.open, db.stop = context.WithCancel(context.WithoutCancel(ctx))
+	db.upkeep.Go(func() { vault.Upkeep(db.open, db.Log, db.writeMarks, db.Tidy, db.writeMarks) })
+	db.upkeep.Go(func() { db.announce(db.open) })
 	return db, nil
 }
 
@@ -310,6 +313,7 @@ func (db *DB) Ready(ctx context.Context) error {
 func (db *DB) Close() error {
 	db.stop()
 	db.upkeep.Wait()
+	db.searching.Wait()
 	db.report(db.owners.Release()) // what is not stored yet is inherited by the next process
 	db.pool.Close()
 	return nil

@@ -101,13 +101,7 @@ func (db *DB) find(ctx context.Context, hash string) (*found, error) {
 	mine, begins := db.finder.ask(hash)
 	if begins != nil {
 		db.run(begins)
-		if more := db.finder.next(); more != nil {
-			go func() {
-				for ; more != nil; more = db.finder.next() {
-					db.run(more)
-				}
-			}()
-		}
+		db.runOthers()
 	}
 	select {
 	case <-mine.done: // also when the caller has gone: that is no failure of ours
@@ -126,9 +120,20 @@ func (db *DB) find(ctx context.Context, hash string) (*found, error) {
 	}
 }
 
-// run runs a search, and answers it.
+// runOthers runs the searches of those who asked meanwhile. Whoever calls waits for none of them; Close does.
+func (db *DB) runOthers() {
+	if more := db.finder.next(); more != nil {
+		db.searching.Go(func() {
+			for ; more != nil; more = db.finder.next() {
+				db.run(more)
+			}
+		})
+	}
+}
+
+// run runs a search, and answers it. It is for others too, so that it does not end with who runs it.
 func (db *DB) run(s *search) {
-	s.err = db.queued(context.Background(), func(ctx context.Context) error {
+	s.err = db.queued(db.open, func(ctx context.Context) error {
 		return db.bounded(ctx, func(ctx context.Context) (err error) {
 			s.list, err = db.lookFor(ctx, s.hashes)
 			return err

@@ -208,3 +208,21 @@ func TestAnAnswerThatIsThereIsGivenToWhoHangsUp(t *testing.T) {
 		}
 	}
 }
+
+// A search that began for others ends before the connections do, and holds up no stop while it waits for its turn.
+func TestCloseWaitsForSearches(t *testing.T) {
+	t.Parallel()
+	db := connect(t, pgtest.Database(t), vaulttest.Keyset(t))
+	for range cap(db.readers) {
+		db.readers <- struct{}{}
+	}
+	db.finder.running, db.finder.began = 1, time.Now().Add(time.Minute)
+	others, _ := db.finder.ask("h")
+	db.runOthers()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if db.finder.running != 0 || !errors.Is(others.err, context.Canceled) {
+		t.Errorf("%d still run, and others have %v", db.finder.running, others.err)
+	}
+}
