@@ -23,7 +23,8 @@ type brand struct {
 	config  Config
 	options Options
 	entry   brandEntry
-	http    *http.Client // its connections serve all calls
+	http    *http.Client             // its connections serve all calls
+	speaks  *tokenendpoint.Protocols // over them
 }
 
 var (
@@ -53,7 +54,7 @@ func newBrand(config Config, options Options) (Provider, error) {
 	default:
 		config.ClientAuth = entry.auth
 	}
-	return &brand{config: config, options: options, entry: entry, http: backChannel(options, 0)}, nil
+	return &brand{config: config, options: options, entry: entry, http: backChannel(options, 0), speaks: &tokenendpoint.Protocols{}}, nil
 }
 
 // goth is goth's provider with our HTTP client. It keeps state of its own, so each sign-in has one to itself.
@@ -70,7 +71,7 @@ func (b *brand) client(url func(extras) string, note func(members map[string]any
 	client := *b.http
 	client.Transport = &translator{dialect: b.entry.dialect, next: client.Transport, note: note}
 	return &tokenendpoint.Client{
-		HTTP: &client, TokenURL: url(b.config.Extra), ClientID: b.config.ClientID, ClientSecret: b.config.ClientSecret,
+		HTTP: &client, Protocols: b.speaks, TokenURL: url(b.config.Extra), ClientID: b.config.ClientID, ClientSecret: b.config.ClientSecret,
 		AuthMethod: b.config.ClientAuth, Now: b.options.Now,
 	}
 }

@@ -70,7 +70,7 @@ func TestLarkRefusesTheApplication(t *testing.T) {
 func atLark(t *testing.T, answer answering) *auth.ProviderError {
 	t.Helper()
 	client := &tokenendpoint.Client{
-		HTTP:     &http.Client{Transport: &translator{dialect: larkDialect(), next: answer}},
+		HTTP: &http.Client{Transport: &translator{dialect: larkDialect(), next: answer}}, Protocols: &tokenendpoint.Protocols{},
 		TokenURL: "https://open.feishu.cn/token", ClientID: "cli", ClientSecret: "secret", AuthMethod: tokenendpoint.ClientSecretPost, Now: time.Now,
 	}
 	_, err := client.Exchange(t.Context(), url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"rt"}})
@@ -128,7 +128,9 @@ func TestBrandsAnswersAreReadAsTheyAreMeant(t *testing.T) {
 	hubspot := &translator{dialect: brands()["hubspot"].dialect, next: answering(func(*http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 400, Body: io.NopCloser(&packed)}, nil
 	})}
-	client := &tokenendpoint.Client{HTTP: &http.Client{Transport: hubspot}, TokenURL: "https://api.hubapi.com/token", Now: time.Now}
+	client := &tokenendpoint.Client{
+		HTTP: &http.Client{Transport: hubspot}, Protocols: &tokenendpoint.Protocols{}, TokenURL: "https://api.hubapi.com/token", Now: time.Now,
+	}
 	_, err := client.Exchange(t.Context(), url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"rt"}})
 	if refusal := new(auth.ProviderError); !errors.As(err, &refusal) || refusal.Failure.Code != "invalid_grant" {
 		t.Errorf("%v", err)

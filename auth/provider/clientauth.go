@@ -64,7 +64,7 @@ func (p *OIDC) clientFor(m *metadata, found string, methods, algs []string) *tok
 		secret = p.config.mintSecret(p.options.Now())
 	}
 	return &tokenendpoint.Client{
-		HTTP: p.tokens, TokenURL: m.TokenURL, ClientID: p.config.ClientID, ClientSecret: secret,
+		HTTP: p.tokens, Protocols: p.speaks, TokenURL: m.TokenURL, ClientID: p.config.ClientID, ClientSecret: secret,
 		AuthMethod: method, Issuer: m.Issuer, Key: p.config.ClientKey, KeyAlgs: algs, Now: p.options.Now,
 	}
 }

@@ -26,8 +26,9 @@ type OIDC struct {
 	config    Config
 	options   Options
 	discovery *discovery
-	documents *http.Client // for discovery, keys and userinfo
-	tokens    *http.Client // for the token endpoint
+	documents *http.Client             // for discovery, keys and userinfo
+	tokens    *http.Client             // for the token endpoint
+	speaks    *tokenendpoint.Protocols // through tokens
 
 	revocationURL string // where the metadata announces none
 }
@@ -46,7 +47,7 @@ func NewOIDC(config Config, options Options) (*OIDC, error) {
 	documents, tokens := guard.client(options, discoveryTimeout), guard.client(options, 0)
 	documents.Transport = limited{documents.Transport}
 	return &OIDC{
-		config: config, options: options, documents: documents, tokens: tokens,
+		config: config, options: options, documents: documents, tokens: tokens, speaks: &tokenendpoint.Protocols{},
 		discovery: &discovery{issuer: config.Issuer, client: redirectedOnce(documents), now: options.Now, log: options.Log},
 	}, nil
 }

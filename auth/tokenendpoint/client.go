@@ -42,6 +42,7 @@ const (
 // Client calls one provider's endpoints as one OAuth client. It is safe for concurrent use.
 type Client struct {
 	HTTP         *http.Client // from NewHTTPClient, or a test's
+	Protocols    *Protocols   // of the hosts that HTTP has connections to
 	TokenURL     string
 	ClientID     string
 	ClientSecret auth.Secret
@@ -233,7 +234,7 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values) (*r
 		_, credentials, _ := strings.Cut(request.Header.Get("Authorization"), " ")
 		sent = append(sent, auth.Secret(credentials))
 	}
-	answer, maybe, err := send(c.HTTP, request)
+	answer, maybe, err := send(c.HTTP, c.Protocols, request)
 	if err != nil {
 		return nil, TransportError(err, maybe)
 	}

@@ -22,7 +22,7 @@ func clientOf(t *testing.T, method AuthMethod, handler http.HandlerFunc) *Client
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	return &Client{
-		HTTP: NewHTTPClient(0), TokenURL: server.URL, ClientID: "the client", ClientSecret: "a+b %/ü", AuthMethod: method, Now: time.Now,
+		HTTP: NewHTTPClient(0), Protocols: &Protocols{}, TokenURL: server.URL, ClientID: "the client", ClientSecret: "a+b %/ü", AuthMethod: method, Now: time.Now,
 	}
 }
 
@@ -188,7 +188,7 @@ func TestErrorsHoldNoSecret(t *testing.T) {
 			}
 		}
 	}
-	unreachable := &Client{HTTP: NewHTTPClient(0), TokenURL: "http://127.0.0.1:1/token?secret=x", AuthMethod: NoAuthentication, Now: time.Now}
+	unreachable := &Client{HTTP: NewHTTPClient(0), Protocols: &Protocols{}, TokenURL: "http://127.0.0.1:1/token?secret=x", AuthMethod: NoAuthentication, Now: time.Now}
 	_, err = unreachable.Exchange(t.Context(), refresh)
 	var refusal *auth.ProviderError
 	if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryNotSent || strings.Contains(err.Error(), "secret") {

@@ -17,17 +17,19 @@ const mostTries = 3
 
 var errSent = errors.New("it was sent, and is not sent again")
 
-// overHTTP2 has the hosts (with ports) that speak HTTP/2, as far as that is known: host to bool.
-var overHTTP2 sync.Map
+// Protocols is which hosts speak HTTP/2, as far as that is known. The zero value knows none. It is kept as long as the connections are.
+type Protocols struct {
+	overHTTP2 sync.Map // host (with port) to bool
+}
 
 // send sends a request, for the server to process once at most. net/http sends one again on its own. Over HTTP/1.1 it does so only where
 // nothing was written; over HTTP/2 also whenever the server resets the stream with PROTOCOL_ERROR, as often as that comes, and nobody is
 // told; what the server did before, nobody knows. Here it is sent again, a few times, only where the connection was gone before, or the server
 // says that it has not looked at it. maybe says, with an error, that it may have been processed.
-func send(client *http.Client, request *http.Request) (answer *http.Response, maybe bool, err error) {
+func send(client *http.Client, known *Protocols, request *http.Request) (answer *http.Response, maybe bool, err error) {
 	ctx := request.Context()
 	for n := 1; ; n++ {
-		s := sending{host: request.URL.Host}
+		s := sending{known: known, host: request.URL.Host}
 		try := request.Clone(s.watched(ctx))
 		if try.Body, err = request.GetBody(); err != nil {
 			return nil, false, err
@@ -45,6 +47,7 @@ func send(client *http.Client, request *http.Request) (answer *http.Response, ma
 
 // sending watches a request on its way.
 type sending struct {
+	known     *Protocols
 	host      string
 	connected atomic.Bool // there was a connection
 	http2     atomic.Bool
@@ -63,8 +66,8 @@ func (s *sending) watched(ctx context.Context) context.Context {
 			speaks := ok && secured.ConnectionState().NegotiatedProtocol == "h2"
 			s.connected.Store(true)
 			s.http2.Store(speaks)
-			if known, _ := overHTTP2.Load(s.host); known != speaks {
-				overHTTP2.Store(s.host, speaks)
+			if known, _ := s.known.overHTTP2.Load(s.host); known != speaks {
+				s.known.overHTTP2.Store(s.host, speaks)
 			}
 		},
 		WroteHeaders: func() { s.left.Store(true) },
@@ -74,7 +77,7 @@ func (s *sending) watched(ctx context.Context) context.Context {
 // once keeps net/http from sending the request again over HTTP/2: without a body that can be had again it gives up, and says why. Over
 // HTTP/1.1 it needs that, where a connection that was kept is gone and nothing was written.
 func (s *sending) once(r *http.Request) {
-	if known, ok := overHTTP2.Load(s.host); !ok || known == true {
+	if known, ok := s.known.overHTTP2.Load(s.host); !ok || known == true {
 		r.GetBody = nil
 		return
 	}

@@ -73,7 +73,7 @@ func over2(t *testing.T, answer func(s stream, n int64) bool) (client *Client, r
 	}}
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	client = &Client{HTTP: NewHTTPClient(0), TokenURL: server.URL, AuthMethod: NoAuthentication, Now: time.Now}
+	client = &Client{HTTP: NewHTTPClient(0), Protocols: &Protocols{}, TokenURL: server.URL, AuthMethod: NoAuthentication, Now: time.Now}
 	client.HTTP.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	return client, requests
 }
