@@ -7,9 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -31,40 +29,15 @@ func keyFile(t *testing.T) (path string, public *ecdsa.PublicKey) {
 	return path, &private.PublicKey
 }
 
-func TestMistakesWithTheClientsCredentialsAreNamed(t *testing.T) {
-	t.Parallel()
-	key, _ := keyFile(t)
-	open, _ := keyFile(t)
-	if err := os.Chmod(open, 0o640); err != nil {
-		t.Fatal(err)
-	}
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	wrong := tempFile(t, "wrong.pem", "hush")
-	if err := os.Chmod(wrong, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	const with = "name: work, client_id: x, issuer: 'https://i.example', "
-	for _, c := range []struct{ what, entry, place, want string }{
-		{"missing", with + "client_key_file: /nowhere/k.pem", "client_key_file", "cannot be read"},
-		{"open to a group", with + "client_key_file: " + open, "client_key_file", "is open to others than its owner (mode 0640)"},
-		{"a pipe", with + "client_key_file: " + pipe, "client_key_file", "is no regular file"},
-		{"a device", with + "client_key_file: /dev/zero", "client_key_file", "is no regular file"},
-		{"a secret from a pipe", with + "client_secret_file: " + pipe, "client_secret_file", "is no regular file"},
-		{"a secret from a folder", with + "client_secret_file: /", "client_secret_file", "is no regular file"},
-		{"no key", with + "client_key_file: " + wrong, "client_key_file", "holds no private key in PEM form"},
-		{"a key and a secret", with + "client_secret: s, client_key_file: " + key, "client_key_file", "contradicts the client secret"},
-		{"a key and no authentication", with + "client_auth: none, client_key_file: " + key, "client_auth", "contradicts the client key"},
-		{"a key and Basic", with + "client_auth: client_secret_basic, client_key_file: " + key, "client_auth", "needs a client secret"},
-		{"no key for private_key_jwt", with + "client_auth: private_key_jwt, client_secret: s", "client_auth", "needs client_key_file"},
-		{"the id of no key", with + "client_key_id: k1", "client_key_id", "there is no client_key_file"},
-		{"a brand's", "type: github, client_id: x, client_key_file: " + key, "client_key_file", "is not used by type github"},
-		{"no URI", with + "resource: [api]", "resource", "is not a resource"},
-		{"a resource with a fragment", with + "resource: 'https://a.example/#x'", "resource", "is not a resource"},
-		{"reserved token parameter", with + "token_params: {refresh_token: hush}", "token_params.refresh_token", "is set by Keyturn itself"},
-	} {
+// wrongEntry is a provider's entry in the file, and how it is refused: by the name of what is wrong, and what that is.
+type wrongEntry struct{ what, entry, place, want string }
+
+// ofWork is how an entry begins in which nothing is wrong.
+const ofWork = "name: work, client_id: x, issuer: 'https://i.example', "
+
+func wrongEntries(t *testing.T, list []wrongEntry) {
+	t.Helper()
+	for _, c := range list {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
 			_, got := parseFile(t, "providers:\n  - {"+c.entry+"}\n")
@@ -74,6 +47,34 @@ func TestMistakesWithTheClientsCredentialsAreNamed(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestMistakesWithTheClientsCredentialsAreNamed(t *testing.T) {
+	t.Parallel()
+	key, _ := keyFile(t)
+	open, _ := keyFile(t)
+	if err := os.Chmod(open, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	wrong := tempFile(t, "wrong.pem", "hush")
+	if err := os.Chmod(wrong, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrongEntries(t, []wrongEntry{
+		{"missing", ofWork + "client_key_file: /nowhere/k.pem", "client_key_file", "cannot be read"},
+		{"open to a group", ofWork + "client_key_file: " + open, "client_key_file", "is open to others than its owner (mode 0640)"},
+		{"a secret from a folder", ofWork + "client_secret_file: /", "client_secret_file", "is no regular file"},
+		{"no key", ofWork + "client_key_file: " + wrong, "client_key_file", "holds no private key in PEM form"},
+		{"a key and a secret", ofWork + "client_secret: s, client_key_file: " + key, "client_key_file", "contradicts the client secret"},
+		{"a key and no authentication", ofWork + "client_auth: none, client_key_file: " + key, "client_auth", "contradicts the client key"},
+		{"a key and Basic", ofWork + "client_auth: client_secret_basic, client_key_file: " + key, "client_auth", "needs a client secret"},
+		{"no key for private_key_jwt", ofWork + "client_auth: private_key_jwt, client_secret: s", "client_auth", "needs client_key_file"},
+		{"the id of no key", ofWork + "client_key_id: k1", "client_key_id", "there is no client_key_file"},
+		{"a brand's", "type: github, client_id: x, client_key_file: " + key, "client_key_file", "is not used by type github"},
+		{"no URI", ofWork + "resource: [api]", "resource", "is not a resource"},
+		{"a resource with a fragment", ofWork + "resource: 'https://a.example/#x'", "resource", "is not a resource"},
+		{"reserved token parameter", ofWork + "token_params: {refresh_token: hush}", "token_params.refresh_token", "is set by Keyturn itself"},
+	})
 	_, err := parseWith(nil, []string{"KEYTURN_ISSUER=https://i.example", "KEYTURN_CLIENT_ID=x", "KEYTURN_CLIENT_KEY_FILE=" + open})
 	if err == nil || !strings.HasPrefix(err.Error(), "--client-key-file (KEYTURN_CLIENT_KEY_FILE): ") {
 		t.Errorf("the generic provider: %v", err)
