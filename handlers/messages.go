@@ -193,7 +193,7 @@ func (a *app) resultWords(result auth.Result) views.Result {
 	switch result.Outcome {
 	case auth.OutcomeRotated:
 		return views.Result{
-			OK: true, Text: fmt.Sprintf("Rotated in %s: generation %d,", brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt,
+			OK: true, Text: fmt.Sprintf("Rotated in %s: generation %d,", views.Brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt,
 			But: warningWords(result.Warning),
 		}
 	case auth.OutcomeRenewed:
@@ -202,7 +202,7 @@ func (a *app) resultWords(result auth.Result) views.Result {
 			with = ""
 		}
 		return views.Result{
-			OK: true, Text: fmt.Sprintf("Renewed %sin %s: generation %d,", with, brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt,
+			OK: true, Text: fmt.Sprintf("Renewed %sin %s: generation %d,", with, views.Brief(result.Took), g.Generation), Until: g.Tokens.ExpiresAt,
 			But: warningWords(result.Warning),
 		}
 	case "":
@@ -363,18 +363,4 @@ func isolated(words string) string {
 		return "\u2068" + words + "\u2069"
 	}
 	return words
-}
-
-// brief writes a duration with the one unit that matters; minutes only where half of one is little.
-func brief(d time.Duration) string {
-	switch {
-	case d < time.Millisecond:
-		return "under 1 ms"
-	case d < time.Second:
-		return fmt.Sprintf("%d ms", d.Milliseconds())
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s", int(d.Round(time.Second)/time.Second))
-	default:
-		return fmt.Sprintf("%d min", int(d.Round(time.Minute)/time.Minute))
-	}
 }

@@ -75,3 +75,16 @@ func TestWhatIsSaidBesideTheButton(t *testing.T) {
 		}
 	}
 }
+
+// How long a renewal took reads the same beside the button as in the history.
+func TestAnswersSayHowLongARenewalTook(t *testing.T) {
+	t.Parallel()
+	a := &app{Config: Config{Providers: &provider.Set{}, Now: time.Now}}
+	g := &auth.Grant{Generation: 2}
+	for took, want := range map[time.Duration]string{1600 * time.Millisecond: "1.6 s", time.Microsecond: "<1 ms"} {
+		result := auth.Result{View: auth.View{Grant: g}, Outcome: auth.OutcomeRotated, Took: took}
+		if said := a.resultWords(result); said.Text != "Rotated in "+want+": generation 2," || want != views.Brief(took) {
+			t.Errorf("%v: %s", took, said.Text)
+		}
+	}
+}

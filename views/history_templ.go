@@ -425,7 +425,7 @@ func historyRows(rows []HistoryRow) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var17 string
-			templ_7745c5c3_Var17, templ_7745c5c3_Err = templ.JoinStringErrs(brief(row.Duration))
+			templ_7745c5c3_Var17, templ_7745c5c3_Err = templ.JoinStringErrs(Brief(row.Duration))
 			if templ_7745c5c3_Err != nil {
 				return templ.Error{Err: templ_7745c5c3_Err, FileName: `history.templ`, Line: 97, Col: 43}
 			}

@@ -309,10 +309,10 @@ func (e Exchange) status() string {
 
 // took is how long the exchange took, and how much came.
 func (e Exchange) took() string {
-	words := "in " + brief(e.Took)
+	words := "in " + Brief(e.Took)
 	switch {
 	case e.Failed == "No answer":
-		return "after " + brief(e.Took)
+		return "after " + Brief(e.Took)
 	case e.Cut:
 		return words + ", more than " + size(e.Size)
 	case e.Size > 0:

@@ -302,8 +302,8 @@ func exactOrEmpty(t time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05.999Z07:00")
 }
 
-// brief writes a duration with the unit that matters.
-func brief(d time.Duration) string {
+// Brief writes a duration with the unit that matters.
+func Brief(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
 		return "<1 ms"

@@ -143,7 +143,7 @@ func (b Bar) words(now time.Time) string {
 	case b.Outcome == "":
 		said += "from the sign-in"
 	case b.Took > 0:
-		said += fmt.Sprintf("%s (%s) in %s", b.Outcome, b.Trigger, brief(b.Took))
+		said += fmt.Sprintf("%s (%s) in %s", b.Outcome, b.Trigger, Brief(b.Took))
 	default:
 		said += fmt.Sprintf("%s (%s)", b.Outcome, b.Trigger)
 	}
