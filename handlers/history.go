@@ -175,7 +175,7 @@ func (a *app) rotations(c echo.Context) error {
 		if err != nil {
 			return err
 		}
-		return a.render(c, http.StatusOK, views.OlderHistory(rows, next))
+		return a.render(c, http.StatusOK, views.OlderHistory(rows, next, a.Now()))
 	}
 	list, more, err := a.historyPage(c, view.Grant.ID, before)
 	if err != nil {

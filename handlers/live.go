@@ -127,9 +127,10 @@ func (s *stream) beat(ctx context.Context) (next time.Duration, err error) {
 	if err == nil && !lives {
 		return 0, s.signedOut()
 	}
-	next = min(heartbeat, time.Until(s.app.Sessions.EndsAt(ctx)))
+	now := s.app.Now()
+	next = min(heartbeat, s.app.Sessions.EndsAt(ctx).Sub(now))
 	if err == nil && !idlesAt.IsZero() {
-		next = min(next, idlesAt.Sub(s.app.Now()))
+		next = min(next, idlesAt.Sub(now))
 	}
 	return max(next, leastBeat), s.send(s.alive)
 }

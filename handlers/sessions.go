@@ -44,7 +44,7 @@ func (a *app) showSessions(c echo.Context, view auth.View) error {
 			rows = append(rows, row)
 		}
 	}
-	return a.part(c, view, "Sessions", views.SessionList(rows, more))
+	return a.part(c, view, "Sessions", views.SessionList(rows, more, a.Now()))
 }
 
 // personSessions are the sessions that are shown: those that live, the latest of them.

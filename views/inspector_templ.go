@@ -853,7 +853,7 @@ func IntrospectionAnswer(i Introspection, now time.Time) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = instant(now, "time").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = instant(now, "time", now).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -984,7 +984,7 @@ func claimTable(caption string, claims []Claim, marked bool, now time.Time) temp
 				return templ_7745c5c3_Err
 			}
 			if !c.At.IsZero() {
-				templ_7745c5c3_Err = instant(c.At, "datetime").Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = instant(c.At, "datetime", now).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

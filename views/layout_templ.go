@@ -403,8 +403,8 @@ func arrow() templ.Component {
 	})
 }
 
-// instant is a time; the script rewrites it in the reader's time zone. Of today, the layout "time" has no day.
-func instant(t time.Time, layout string) templ.Component {
+// instant is a time as it reads at now; the script rewrites it in the reader's time zone. Of today, the layout "time" has no day.
+func instant(t time.Time, layout string, now time.Time) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -474,7 +474,7 @@ func instant(t time.Time, layout string) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if layout == "time" && isToday(t) {
+			if layout == "time" && sameDay(t, now) {
 				var templ_7745c5c3_Var24 string
 				templ_7745c5c3_Var24, templ_7745c5c3_Err = templ.JoinStringErrs(t.UTC().Format("15:04:05"))
 				if templ_7745c5c3_Err != nil {
@@ -490,9 +490,9 @@ func instant(t time.Time, layout string) templ.Component {
 				}
 			} else {
 				var templ_7745c5c3_Var25 string
-				templ_7745c5c3_Var25, templ_7745c5c3_Err = templ.JoinStringErrs(dated(t))
+				templ_7745c5c3_Var25, templ_7745c5c3_Err = templ.JoinStringErrs(dated(t, now))
 				if templ_7745c5c3_Err != nil {
-					return templ.Error{Err: templ_7745c5c3_Err, FileName: `layout.templ`, Line: 83, Col: 14}
+					return templ.Error{Err: templ_7745c5c3_Err, FileName: `layout.templ`, Line: 83, Col: 19}
 				}
 				_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var25))
 				if templ_7745c5c3_Err != nil {

@@ -277,16 +277,16 @@ func ringOffset(t TokenCard) string {
 	return strconv.FormatFloat(100*min(1, max(0, gone)), 'f', 1, 64)
 }
 
-// dated is a time with its day, and with its year where that is not plain.
-func dated(t time.Time) string {
-	if until := time.Until(t); until.Abs() > 300*24*time.Hour {
+// dated is a time with its day, and with its year where that is not plain at now.
+func dated(t, now time.Time) string {
+	if t.Sub(now).Abs() > 300*24*time.Hour {
 		return t.UTC().Format("2 Jan 2006 15:04:05")
 	}
 	return t.UTC().Format("2 Jan 15:04:05")
 }
 
-func isToday(t time.Time) bool {
-	return t.UTC().Format(time.DateOnly) == time.Now().UTC().Format(time.DateOnly)
+func sameDay(one, other time.Time) bool {
+	return one.UTC().Format(time.DateOnly) == other.UTC().Format(time.DateOnly)
 }
 
 // inFull is a time as one reads it who asks for it whole.

@@ -647,7 +647,7 @@ func timelinePicture(d drawing, outOfBand bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = instant(d.Bars[0].IssuedAt, "time").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = instant(d.Bars[0].IssuedAt, "time", d.Now).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -665,7 +665,7 @@ func timelinePicture(d drawing, outOfBand bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = instant(d.end, "time").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = instant(d.end, "time", d.Now).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -759,7 +759,7 @@ func timelineTable(t Timeline, outOfBand bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = instant(b.IssuedAt, "datetime").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = instant(b.IssuedAt, "datetime", t.Now).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -767,7 +767,7 @@ func timelineTable(t Timeline, outOfBand bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = instant(b.ExpiresAt, "time").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = instant(b.ExpiresAt, "time", t.Now).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -289,7 +289,7 @@ func tokenCard(t TokenCard, outOfBand bool) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = instant(t.ExpiresAt, "time").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = instant(t.ExpiresAt, "time", t.Now).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -316,7 +316,7 @@ func tokenCard(t TokenCard, outOfBand bool) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = instant(t.IssuedAt, "time").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = instant(t.IssuedAt, "time", t.Now).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -343,7 +343,7 @@ func tokenCard(t TokenCard, outOfBand bool) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = instant(t.NextRenewalAt, "time").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = instant(t.NextRenewalAt, "time", t.Now).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -455,7 +455,7 @@ func tokenCard(t TokenCard, outOfBand bool) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = instant(t.Result.Until, "time").Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = instant(t.Result.Until, "time", t.Now).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -616,7 +616,7 @@ func failure(r Result, t TokenCard) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = instant(r.NextTryAt, "time").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = instant(r.NextTryAt, "time", t.Now).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -823,7 +823,7 @@ func Renewed(t TokenCard, g GrantFacts, picture Timeline, h History, live bool) 
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = grantRenewed(g).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = grantRenewed(g, t.Now).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -835,7 +835,7 @@ func Renewed(t TokenCard, g GrantFacts, picture Timeline, h History, live bool) 
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = historyRenewed(h).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = historyRenewed(h, t.Now).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

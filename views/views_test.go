@@ -224,7 +224,7 @@ func TestTheGrantSaysUntilWhenARefreshTokenIsGood(t *testing.T) {
 		"none given": {}, "not said": {RefreshGiven: true}, "no end": {RefreshGiven: true, RefreshNeverExpires: true},
 		"1 Mar 2026 12:00:00 UTC": {RefreshGiven: true, RefreshExpiresAt: begin},
 	} {
-		if html := render(t, refreshUntil(g, false)); !strings.Contains(html, want) {
+		if html := render(t, refreshUntil(g, begin, false)); !strings.Contains(html, want) {
 			t.Errorf("no %q in %s", want, html)
 		}
 	}
@@ -234,8 +234,8 @@ func TestTheGrantSaysUntilWhenARefreshTokenIsGood(t *testing.T) {
 func TestTimesFarOffHaveAYear(t *testing.T) {
 	t.Parallel()
 	for away, year := range map[time.Duration]bool{0: false, 200 * 24 * time.Hour: false, 365 * 24 * time.Hour: true, -365 * 24 * time.Hour: true} {
-		at := time.Now().Add(away)
-		if got := strings.Contains(render(t, instant(at, "datetime")), at.UTC().Format("Jan 2006 15:04:05")+" UTC</time>"); got != year {
+		at := begin.Add(away)
+		if got := strings.Contains(render(t, instant(at, "datetime", begin)), at.UTC().Format("Jan 2006 15:04:05")+" UTC</time>"); got != year {
 			t.Errorf("%v away: with a year %v", away, got)
 		}
 	}
@@ -245,8 +245,8 @@ func TestTimesFarOffHaveAYear(t *testing.T) {
 func TestTimesOfAnotherDayHaveADay(t *testing.T) {
 	t.Parallel()
 	for away, day := range map[time.Duration]bool{0: false, 24 * time.Hour: true, -24 * time.Hour: true} {
-		at := time.Now().Add(away)
-		if got := strings.Contains(render(t, instant(at, "time")), at.UTC().Format("2 Jan 15:04:05")+" UTC</time>"); got != day {
+		at := begin.Add(away)
+		if got := strings.Contains(render(t, instant(at, "time", begin)), at.UTC().Format("2 Jan 15:04:05")+" UTC</time>"); got != day {
 			t.Errorf("%v away: with a day %v", away, got)
 		}
 	}
@@ -292,12 +292,12 @@ func TestWhatTheProviderSaysOfATokenInASentence(t *testing.T) {
 func TestManySessionsAreShownOnDemand(t *testing.T) {
 	t.Parallel()
 	list := make([]SessionRow, 7)
-	page := render(t, SessionList(list, false))
+	page := render(t, SessionList(list, false, begin))
 	first, rest, _ := strings.Cut(page, "<details")
 	if strings.Count(first, "<li>") != 5 || strings.Count(rest, "<li>") != 2 || !strings.Contains(rest, "2 more</summary>") {
 		t.Error(page)
 	}
-	if page := render(t, SessionList(list[:5], false)); strings.Contains(page, "<details") {
+	if page := render(t, SessionList(list[:5], false, begin)); strings.Contains(page, "<details") {
 		t.Error(page)
 	}
 }
