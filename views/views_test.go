@@ -301,3 +301,11 @@ func TestManySessionsAreShownOnDemand(t *testing.T) {
 		t.Error(page)
 	}
 }
+
+func TestThePeopleOfTheDevProviderHaveWholeInitials(t *testing.T) {
+	t.Parallel()
+	page := render(t, DevSignIn(DevSignInPage{People: []DevPerson{{Label: "Örjan"}}}))
+	if !strings.Contains(page, ">Ö</span>") {
+		t.Error(page)
+	}
+}
