@@ -22,10 +22,12 @@ func (a *app) listSessions(c echo.Context) error {
 	return a.showSessions(c, view)
 }
 
+// showSessions shows those that live, the latest of them.
 func (a *app) showSessions(c echo.Context, view auth.View) error {
-	list, err := a.personSessions(c, view)
+	who := view.Grant.Identity
+	list, err := a.Vault.Person(c.Request().Context(), who.Provider, who.Subject)
 	if err != nil {
-		return err
+		return storageProblem(err)
 	}
 	rows := make([]views.SessionRow, 0, len(list))
 	this := func(g *auth.Grant) bool { return g.ID == view.Grant.ID }
@@ -45,16 +47,6 @@ func (a *app) showSessions(c echo.Context, view auth.View) error {
 		}
 	}
 	return a.part(c, view, "Sessions", views.SessionList(rows, more, a.Now()))
-}
-
-// personSessions are the sessions that are shown: those that live, the latest of them.
-func (a *app) personSessions(c echo.Context, view auth.View) ([]*auth.Grant, error) {
-	who := view.Grant.Identity
-	list, err := a.Vault.Person(c.Request().Context(), who.Provider, who.Subject)
-	if err != nil {
-		return nil, storageProblem(err)
-	}
-	return slices.DeleteFunc(list, (*auth.Grant).Ended), nil
 }
 
 // signOutSession ends another session of the same person. Any other id is none that they could know.

@@ -96,6 +96,11 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 				t.Errorf("of %+v: got %v\nwant %v", whose, idsOf(got), want)
 			}
 		}
+		list, err := f.Person(t.Context(), "work", "bob")
+		must(t, err)
+		if got := idsOf(list); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(bobs))) {
+			t.Errorf("bob has %v\nwant %v", got, bobs)
+		}
 		if live := pages(t, f.Stats.Live, auth.Person{}); live[0].UserAgent != "Browser/1" || live[0].SeenAt.IsZero() {
 			t.Errorf("%+v", live[0])
 		}
