@@ -93,15 +93,21 @@ func TestAProgramReplaysNothingWhereThatEndsAll(t *testing.T) {
 	}
 }
 
-// delayed is a vault that is slow to read, while it is to be.
+// delayed is a vault of which nothing is read, once it is to be slow, until that is let.
 type delayed struct {
 	auth.Vault
-	on *atomic.Bool
+	slow    *atomic.Bool
+	reading chan struct{} // is told of the first
+	let     chan struct{}
 }
 
 func (d delayed) Get(ctx context.Context, id string) (*auth.Grant, error) {
-	if d.on.Load() {
-		time.Sleep(200 * time.Millisecond)
+	if d.slow.Load() {
+		select {
+		case d.reading <- struct{}{}:
+		default:
+		}
+		<-d.let
 	}
 	return d.Vault.Get(ctx, id)
 }
@@ -109,9 +115,9 @@ func (d delayed) Get(ctx context.Context, id string) (*auth.Grant, error) {
 // What keeps a program from a replay is no answer to a person who clicks at the same time.
 func TestAClickBesideAProgramIsTried(t *testing.T) {
 	t.Parallel()
-	slow, calls := &atomic.Bool{}, &atomic.Int32{}
+	v, calls := delayed{slow: &atomic.Bool{}, reading: make(chan struct{}, 1), let: make(chan struct{})}, &atomic.Int32{}
 	h := newHouse(t, options{
-		lifetime: time.Hour, onUnknown: auth.RetryAtExpiry, vault: func(v auth.Vault) auth.Vault { return delayed{v, slow} },
+		lifetime: time.Hour, onUnknown: auth.RetryAtExpiry, vault: func(inner auth.Vault) auth.Vault { v.Vault = inner; return v },
 		idp: func(p *scripted.Provider) {
 			p.Class, p.Interval = scripted.SameSuccessor, 10*time.Second
 			p.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
@@ -124,14 +130,18 @@ func TestAClickBesideAProgramIsTried(t *testing.T) {
 		},
 	})
 	h.expect(t, h.renewBy(t, auth.TriggerAPI), auth.OutcomeKept, 1)
-	slow.Store(true)
+	v.slow.Store(true)
 	program := make(chan error, 1)
 	go func() {
 		_, err := h.rotator.Renew(t.Context(), h.grant.ID, auth.TriggerAPI, time.Now())
 		program <- err
 	}()
-	time.Sleep(50 * time.Millisecond)
-	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	<-v.reading
+	clicked := make(chan auth.Result, 1)
+	go func() { clicked <- h.renew(t) }()
+	waitFor(t, "the click to join", func() bool { return h.rotator.Joined(h.grant.ID) == 1 })
+	close(v.let)
+	h.expect(t, <-clicked, auth.OutcomeRotated, 2)
 	if err := <-program; err != nil {
 		t.Error(err)
 	}

@@ -182,7 +182,7 @@ func TestAClickIsNotAnsweredByAFailureBeforeIt(t *testing.T) {
 	go renew(slow)
 	<-busy // the other process has no turn left
 	go renew(h.grant.ID)
-	time.Sleep(300 * time.Millisecond) // for it to have read the grant
+	waitFor(t, "a renewal that has read its grant", func() bool { return other.Queued(g.Identity.Provider) == 1 })
 	if failed := h.renew(t); failed.Outcome != auth.OutcomeKept {
 		t.Fatalf("%+v", failed)
 	}

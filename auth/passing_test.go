@@ -91,8 +91,16 @@ func TestWhoeverWaitsIsNotPassed(t *testing.T) {
 			h.idp.Change(func() { h.idp.Lifetime = time.Hour })
 			h.schedule(t, false)
 			<-b.wanted
-			time.AfterFunc(300*time.Millisecond, func() { close(b.passed) }) // time to join
-			if view, err := ask(h); err != nil || view.State != auth.StateFresh || view.Grant.Generation != 2 {
+			var view auth.View
+			var err error
+			asked := make(chan struct{})
+			go func() {
+				defer close(asked)
+				view, err = ask(h)
+			}()
+			waitFor(t, "somebody to join", func() bool { return h.rotator.Joined(h.grant.ID) == 1 })
+			close(b.passed)
+			if <-asked; err != nil || view.State != auth.StateFresh || view.Grant.Generation != 2 {
 				t.Errorf("%+v, %v", view, err)
 			}
 		})
@@ -115,7 +123,7 @@ func TestDrainingWaitsForAnotherProcessAndTakesNothingOver(t *testing.T) {
 			waitFor(t, "somebody who waits", func() bool { return h.rotator.Counters.Snapshot().LeaseWaits == 1 })
 			drained := make(chan error, 1)
 			go func() { drained <- h.rotator.Drain(t.Context()) }()
-			time.Sleep(100 * time.Millisecond) // it has begun
+			waitFor(t, "the drain", h.rotator.Draining)
 			if finishes {
 				next, record := vaulttest.Renewed(leased, time.Now())
 				if err := h.db.Replace(t.Context(), "other", next, record); err != nil {
@@ -181,7 +189,7 @@ func TestAClickDoesNotWaitBehindAnAutomaticRenewal(t *testing.T) {
 			waitFor(t, "the first call", func() bool { return calls.Load() == 1 })
 		}
 	}
-	time.Sleep(50 * time.Millisecond) // the second page waits
+	waitFor(t, "the second page", func() bool { return h.rotator.Queued(youngest.Identity.Provider) == 1 })
 	clicked, err := h.rotator.Renew(t.Context(), ids[1], auth.TriggerManual, time.Now())
 	if err != nil || clicked.Outcome != auth.OutcomeRotated || calls.Load() != 2 {
 		t.Errorf("%s (%s), %v, after %d calls", clicked.Outcome, clicked.Failure.Code, err, calls.Load())
