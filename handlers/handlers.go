@@ -25,7 +25,7 @@ type Config struct {
 	Rotator      *auth.Rotator
 	Grants       *auth.Grants
 	Events       *auth.Events
-	Vault        auth.Vault
+	Vault        Vault
 	Callbacks    auth.Callbacks
 	BaseURL      string        // scheme and host, without a slash at the end
 	ExposeTokens bool          // a signed-in person may fetch their own tokens
@@ -44,6 +44,13 @@ type Config struct {
 	Limits            Limits
 	SessionsPerPerson int    // the oldest ends when there is one more
 	SecurityContact   string // URI; empty: there is no security.txt
+}
+
+// Vault is what handlers themselves ask of an auth.Vault.
+type Vault interface {
+	Person(ctx context.Context, provider, subject string) ([]*auth.Grant, error)
+	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
+	Used(ctx context.Context, fingerprint string) (bool, error)
 }
 
 // app is the handlers over their configuration.
