@@ -323,15 +323,23 @@ func (l *lane) report(grant string, turnAt time.Time, asked bool, refusal *Provi
 	defer l.mu.Unlock()
 	defer l.signal()
 	if refusal == nil || !ails(refusal) {
-		delete(l.failing, grant)
-		l.failures, l.restsTo, l.only, l.servedAt = 0, time.Time{}, "", l.now()
-		l.allowed = min(2*l.allowed, l.ceiling())
-		l.admit()
-		return
+		l.served(grant)
+	} else {
+		l.failed(grant, turnAt, asked, refusal)
 	}
-	now := l.now()
-	limit := refusal.RetryAfter > 0 &&
-		(refusal.Failure.Status == http.StatusTooManyRequests || refusal.Failure.Status == http.StatusServiceUnavailable)
+}
+
+// served learns from a call that did not fail; l.mu is held.
+func (l *lane) served(grant string) {
+	delete(l.failing, grant)
+	l.failures, l.restsTo, l.only, l.servedAt = 0, time.Time{}, "", l.now()
+	l.allowed = min(2*l.allowed, l.ceiling())
+	l.admit()
+}
+
+// failed learns from a call that failed, unless that tells nothing of the provider; l.mu is held.
+func (l *lane) failed(grant string, turnAt time.Time, asked bool, refusal *ProviderError) {
+	now, limit := l.now(), limits(refusal)
 	before, again := l.failing[grant], l.fails(grant)
 	alone := again && l.servedAt.After(before.at) || l.servedAt.After(turnAt)
 	l.noteFailing(grant, failing{now, alone || again && before.ill})
@@ -349,9 +357,7 @@ func (l *lane) report(grant string, turnAt time.Time, asked bool, refusal *Provi
 		if l.only != "" {
 			most = longestRest
 		}
-		if until := now.Add(min(refusal.RetryAfter, most)); until.After(l.restsTo) {
-			l.restsTo = until
-		}
+		l.restUntil(now.Add(min(refusal.RetryAfter, most)))
 	}
 	l.why = refusal.Failure
 	l.why.Party = judge(refusal.Failure, 0).party
@@ -364,17 +370,32 @@ func (l *lane) report(grant string, turnAt time.Time, asked bool, refusal *Provi
 		l.allowed = max(1, l.allowed/2)
 	}
 	if l.failures >= ailsAfter {
-		bound := longestRest
-		if shift := l.failures - ailsAfter; shift < 5 {
-			bound = min(bound, backoffBase<<shift)
-		}
-		rest := bound/2 + rand.N(bound/2) //nolint:gosec // spreads load; nothing secret depends on it
-		if until := now.Add(rest); until.After(l.restsTo) {
-			l.restsTo = until
-		}
+		l.restUntil(now.Add(restAfter(l.failures)))
 		l.allowed = 1
 	}
 	l.admit()
+}
+
+// restUntil leaves the provider alone until then, or as long as it is already; l.mu is held.
+func (l *lane) restUntil(then time.Time) {
+	if then.After(l.restsTo) {
+		l.restsTo = then
+	}
+}
+
+// restAfter is how long a provider is left alone after so many failures in a row, by chance.
+func restAfter(failures int) time.Duration {
+	bound := longestRest
+	if shift := failures - ailsAfter; shift < 5 {
+		bound = min(bound, backoffBase<<shift)
+	}
+	return bound/2 + rand.N(bound/2) //nolint:gosec // spreads load; nothing secret depends on it
+}
+
+// limits says whether the provider has said how long to wait.
+func limits(refusal *ProviderError) bool {
+	status := refusal.Failure.Status
+	return refusal.RetryAfter > 0 && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable)
 }
 
 // noteFailing remembers that a grant fails now; l.mu is held.
