@@ -104,7 +104,9 @@ func (a *attempt) nextTry(g *Grant, st Standing, retryAfter, wait time.Duration,
 		wait = max(wait, retrySoon) // whoever asked for it may look into it first
 	}
 	was := a.before.Standing
-	if planned := was.NextTry.Sub(now); a.insists() && planned > 0 && (byBackoff || planned < wait) && (st.Open == "" || was.Open != "") {
+	planned, opened := was.NextTry.Sub(now), st.Open != "" && was.Open == ""
+	putsOff := byBackoff || planned < wait
+	if a.insists() && planned > 0 && putsOff && !opened {
 		wait = max(planned, retryAfter)
 	}
 	next := now.Add(wait)

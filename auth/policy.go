@@ -67,16 +67,26 @@ func (p Policy) NextAt(g *Grant) time.Time {
 	if st.InvalidRequests > 0 || st.Open != "" || st.NextTry.After(next) {
 		next = st.NextTry
 	}
-	if st.Failure.Party == PartyOperator && st.Open == "" && st.TriedAt.Before(p.Since) && p.Since.Before(next) {
-		next = p.Since
-		if ripe := p.RipeAt(g.Tokens); ripe.After(next) {
-			next = ripe
-		}
+	if mended := p.mendedAt(g); !mended.IsZero() && mended.Before(next) {
+		next = mended
 	}
 	if last := st.AutomaticAt; g.Tokens.Assumed && st.Open == "" && !last.IsZero() && next.Before(last.Add(minInterval)) {
 		next = last.Add(minInterval)
 	}
 	return next
+}
+
+// mendedAt is from when on a renewal may succeed that failed for a reason of the operator's: when these settings have taken effect since,
+// and the grant is ripe. It is zero where nothing of the kind is known.
+func (p Policy) mendedAt(g *Grant) time.Time {
+	st := g.Standing
+	if st.Failure.Party != PartyOperator || st.Open != "" || !st.TriedAt.Before(p.Since) {
+		return time.Time{}
+	}
+	if ripe := p.RipeAt(g.Tokens); ripe.After(p.Since) {
+		return ripe
+	}
+	return p.Since
 }
 
 // PlanAt is when the Scheduler renews the grant: NextAt, and by chance a little later, so that grants which signed in
