@@ -36,7 +36,7 @@ func (s *Scheduler) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, name := range s.Providers.Names() {
 		all.Go(func() {
-			t := &tender{Scheduler: s, provider: name, lane: s.Rotator.lane(name), begun: map[string]begun{}}
+			t := &tender{Scheduler: s, provider: name, lane: s.Rotator.lane(name), begun: map[string]begun{}, unread: Complaint{Every: storageLog}}
 			t.run(ctx)
 		})
 	}
@@ -50,16 +50,17 @@ type tender struct {
 	lane     *lane
 	begun    map[string]begun // by grant: what runs, and what came to nothing lately
 	struckAt time.Time        // when it last looked for grants that a crash struck
-	saidAt   time.Time        // last complaint about the database
+	unread   Complaint        // that nothing can be looked for in the database
 }
 
 func (t *tender) run(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
-		if err := t.look(ctx); err != nil && ctx.Err() == nil && time.Since(t.saidAt) > storageLog {
-			t.saidAt = time.Now()
-			t.Log.ErrorContext(ctx, "cannot look for grants to renew; it is tried again", "provider", t.provider, "error", err)
+		if err := t.look(ctx); err != nil && ctx.Err() == nil {
+			t.unread.Make(func(int) {
+				t.Log.ErrorContext(ctx, "cannot look for grants to renew; it is tried again", "provider", t.provider, "error", err)
+			})
 		}
 		select {
 		case <-ticker.C:

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -76,7 +74,7 @@ func (r *Rotator) startStoring() {
 		ctx, over := context.WithCancel(context.Background())
 		defer over()
 		r.running.Go(func() { r.holdShelf(ctx) })
-		say := rate.Sometimes{Interval: storeSaid}
+		say := Complaint{Every: storeSaid}
 		for delay := 50 * time.Millisecond; !r.emptyShelf(&say); delay = min(2*delay, storeInterval) {
 			select {
 			case <-time.After(delay):
@@ -111,7 +109,7 @@ func (r *Rotator) holdShelf(ctx context.Context) {
 
 // emptyShelf stores what is on the shelf, and says whether there is nothing left to do: the shelf is empty, or the process
 // ends and all of it is on disk.
-func (r *Rotator) emptyShelf(say *rate.Sometimes) bool {
+func (r *Rotator) emptyShelf(say *Complaint) bool {
 	ctx := context.Background()
 	r.mu.Lock()
 	var list []shelved
@@ -132,7 +130,7 @@ func (r *Rotator) emptyShelf(say *rate.Sometimes) bool {
 			r.mu.Unlock()
 		}
 		if !errors.Is(err, ErrLeased) {
-			say.Do(func() {
+			say.Make(func(int) {
 				r.Log.WarnContext(ctx, "the database does not take renewals yet", "waiting", len(list), "error", err)
 			})
 			break

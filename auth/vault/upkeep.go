@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
+	"keyturn/auth"
 )
 
 const (
@@ -69,10 +69,10 @@ func Upkeep(ctx context.Context, log *slog.Logger, often, seldom, last func(cont
 	second, minute := time.NewTicker(oftenEvery), time.NewTicker(seldomEvery)
 	defer second.Stop()
 	defer minute.Stop()
-	say := rate.Sometimes{Interval: seldomEvery}
+	say := auth.Complaint{Every: seldomEvery}
 	run := func(ctx context.Context, what func(context.Context) error) {
 		if err := what(ctx); err != nil {
-			say.Do(func() { log.ErrorContext(ctx, "database upkeep failed; it is tried again", "error", err) })
+			say.Make(func(int) { log.ErrorContext(ctx, "database upkeep failed; it is tried again", "error", err) })
 		}
 	}
 	for {

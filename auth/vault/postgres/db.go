@@ -23,7 +23,6 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
-	"golang.org/x/time/rate"
 
 	"keyturn/auth"
 	"keyturn/auth/vault"
@@ -66,7 +65,7 @@ type DB struct {
 	marks   vault.Marks
 	orphans vault.Orphans
 	owners  *owners.Owners
-	unowned rate.Sometimes // complaints that the next process cannot know of this one's death
+	unowned auth.Complaint // that the next process cannot know of this one's death
 	apart   auth.Complaint // of clocks
 	heir    string         // owns the leases that this process has inherited
 	steady  vault.Steadiness
@@ -92,7 +91,7 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	}
 	most := int(config.MaxConns)
 	db := &DB{Options: options, news: newNews(), readers: make(chan struct{}, max(1, most*3/4)), owners: owners.New(options.Owners), heir: rand.Text()}
-	db.unowned.Interval, db.apart.Every = time.Minute, time.Hour
+	db.unowned.Every, db.apart.Every = time.Minute, time.Hour
 	db.chance = firstChance
 	db.opened = vault.NewOpened()
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {

@@ -91,7 +91,7 @@ func (db *DB) leasedUntil(left int64) time.Time {
 // claimOwner lets the process that starts in the place of this one know whether it has died. Without that its leases run out.
 func (db *DB) claimOwner(owner string) {
 	if err := db.owners.Claim(owner); err != nil {
-		db.unowned.Do(func() { db.Log.Warn("the next process cannot know that this one has died", "error", err) })
+		db.unowned.Make(func(int) { db.Log.Warn("the next process cannot know that this one has died", "error", err) })
 	}
 }
 
