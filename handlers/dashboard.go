@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/a-h/templ"
 	"github.com/labstack/echo/v4"
 
 	"keyturn/auth"
@@ -218,17 +216,4 @@ func (a *app) grantFacts(c echo.Context, view auth.View, list []auth.Renewal) vi
 		facts.FormerScope = strings.Fields(list[0].OldScope)
 	}
 	return facts
-}
-
-// render writes a page or a fragment whole, so that a failing view is an error page and not half of one.
-func (a *app) render(c echo.Context, status int, view templ.Component) error {
-	buffer := templ.GetBuffer()
-	defer templ.ReleaseBuffer(buffer)
-	if err := view.Render(c.Request().Context(), buffer); err != nil {
-		return err
-	}
-	if isAPI(c.Request().URL.Path) {
-		maps.Copy(c.Response().Header(), pageHeaders)
-	}
-	return c.HTMLBlob(status, buffer.Bytes())
 }

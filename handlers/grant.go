@@ -113,3 +113,16 @@ func (a *app) unauthorized(c echo.Context, why error, beside map[string]any) err
 	maps.Copy(body, beside)
 	return c.JSON(http.StatusUnauthorized, body)
 }
+
+// signedIn is the grant of a request for a part of the dashboard. Its error is an answer: the way to the sign-in page.
+func (a *app) signedIn(c echo.Context) (auth.View, error) {
+	view, err := a.grant(c)
+	if !errors.Is(err, errSignedOut) {
+		return view, err
+	}
+	if acceptsHTML(c) && !isHTMX(c) {
+		return view, &redirect{signInPath}
+	}
+	leaveEnded(c)
+	return view, problem(http.StatusUnauthorized, "signed_out", "Nobody is signed in.", "Sign in first.")
+}

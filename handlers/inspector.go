@@ -6,26 +6,12 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/a-h/templ"
 	"github.com/labstack/echo/v4"
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
 	"keyturn/views"
 )
-
-// signedIn is the grant of a request for a part of the dashboard. Its error is an answer: the way to the sign-in page.
-func (a *app) signedIn(c echo.Context) (auth.View, error) {
-	view, err := a.grant(c)
-	if !errors.Is(err, errSignedOut) {
-		return view, err
-	}
-	if acceptsHTML(c) && !isHTMX(c) {
-		return view, &redirect{signInPath}
-	}
-	leaveEnded(c)
-	return view, problem(http.StatusUnauthorized, "signed_out", "Nobody is signed in.", "Sign in first.")
-}
 
 // inspector is what the grant's provider can be asked about its tokens.
 func (a *app) inspector(g *auth.Grant) (provider.Inspector, bool) {
@@ -216,13 +202,4 @@ func (a *app) unanswered(c echo.Context, g *auth.Grant, what string, err error) 
 	default:
 		return unusableWords(name), auth.PartyProvider
 	}
-}
-
-// part is a part of the dashboard: alone for htmx, as a page of its own for a browser without JavaScript.
-func (a *app) part(c echo.Context, view auth.View, title string, content templ.Component) error {
-	if isHTMX(c) {
-		return a.render(c, http.StatusOK, content)
-	}
-	a.allowSignOutTargets(c, view.Grant)
-	return a.render(c, http.StatusOK, views.Part(a.person(c, view.Grant), title, content))
 }

@@ -2,10 +2,8 @@ package handlers
 
 import (
 	"fmt"
-	"math"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 
@@ -168,13 +166,6 @@ func (t *tries) end(address string, inVain bool) {
 func tooMany(c echo.Context, wait time.Duration, title string) *httpProblem {
 	seconds := retryAfter(c, wait)
 	return problem(http.StatusTooManyRequests, "too_many_requests", title, fmt.Sprintf("Try again in %d s.", seconds))
-}
-
-// retryAfter tells when to ask again (RFC 9110 section 10.2.3), in whole seconds.
-func retryAfter(c echo.Context, wait time.Duration) (seconds int) {
-	seconds = max(1, int(math.Ceil(wait.Seconds())))
-	c.Response().Header().Set(echo.HeaderRetryAfter, strconv.Itoa(seconds))
-	return seconds
 }
 
 // limitedAddress is what a request's address is limited as. Those that a trusted proxy says nothing useful about share one bound.

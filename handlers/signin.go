@@ -382,5 +382,3 @@ func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string,
 	}
 	return a.render(c, status, views.SignIn(page))
 }
-
-func cut(text string, most int) string { return auth.Foreign(text, most) }
