@@ -174,8 +174,8 @@ type apiError struct {
 }
 
 // SessionFailed answers a request whose session could not be loaded or saved.
-func SessionFailed(a Config) func(w http.ResponseWriter, r *http.Request, err error) {
-	handlers := &app{Config: a}
+func SessionFailed(config Config) func(w http.ResponseWriter, r *http.Request, err error) {
+	a := newApp(config)
 	e := echo.New()
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		p := storageProblem(err)
@@ -187,7 +187,7 @@ func SessionFailed(a Config) func(w http.ResponseWriter, r *http.Request, err er
 		for _, ofAnother := range []string{echo.HeaderContentLength, echo.HeaderContentEncoding, "HX-Redirect"} { // the handler's answer
 			w.Header().Del(ofAnother)
 		}
-		handlers.failed(p, e.NewContext(r, w))
+		a.failed(p, e.NewContext(r, w))
 		requestOf(r.Context()).failed = p
 	}
 }

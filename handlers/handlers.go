@@ -65,10 +65,14 @@ type app struct {
 	storage    auth.Complaint
 }
 
+func newApp(config Config) *app {
+	return &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates), storage: auth.Complaint{Every: complainEvery}}
+}
+
 // New returns the whole site as one handler. Sessions are loaded around echo, because inside it an error after a change of
 // the session would commit twice; static files, health and the embedded provider need none.
 func New(config Config) http.Handler {
-	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates), storage: auth.Complaint{Every: complainEvery}}
+	a := newApp(config)
 	e := a.routes()
 	sessions := a.Sessions.Handler(e)
 	signedIn := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
