@@ -93,16 +93,9 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	s.metrics.registry.MustRegister(&state{
 		db: db, rotator: s.rotator, events: s.events, providers: providers, onDemand: settings.RenewMode == modeOnDemand, now: now, log: log,
 	})
-	config := handlers.Config{
-		Providers: providers, Rotator: s.rotator, Grants: s.grants, Events: s.events, Vault: db, Callbacks: callbacks, BaseURL: base,
-		ExposeTokens: settings.ExposeTokens == "owner", Now: now, Log: log,
-		Ready: s.readiness(log, db, unstored), AccessLog: settings.AccessLog == "on", Meter: s.metrics, Tracer: tracer,
-		TrustedProxies: settings.TrustedProxies, Limits: settings.Limits, SessionsPerPerson: settings.SessionsPerPerson,
-		SecurityContact: settings.SecurityContact,
-	}
-	if settings.SessionIdle < settings.SessionLifetime {
-		config.SessionIdle = settings.SessionIdle
-	}
+	config := s.handlerConfig(settings)
+	config.Vault, config.Callbacks, config.BaseURL, config.Now, config.Log, config.Tracer = db, callbacks, base, now, log, tracer
+	config.Ready = s.readiness(log, db, unstored)
 	if dev != nil {
 		config.DevPrefix, config.DevProvider = devPath, dev
 	}
@@ -112,6 +105,20 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 	})
 	s.handler = handlers.New(config)
 	return s, nil
+}
+
+// handlerConfig is what the handlers take from the settings, and of what is built by now.
+func (s *site) handlerConfig(settings Settings) handlers.Config {
+	config := handlers.Config{
+		Providers: s.providers, Rotator: s.rotator, Grants: s.grants, Events: s.events, Meter: s.metrics,
+		ExposeTokens: settings.ExposeTokens == "owner", AccessLog: settings.AccessLog == "on",
+		TrustedProxies: settings.TrustedProxies, Limits: settings.Limits, SessionsPerPerson: settings.SessionsPerPerson,
+		SecurityContact: settings.SecurityContact,
+	}
+	if settings.SessionIdle < settings.SessionLifetime {
+		config.SessionIdle = settings.SessionIdle
+	}
+	return config
 }
 
 // close ends what build began, the last first.
