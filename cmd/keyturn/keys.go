@@ -46,7 +46,7 @@ func manageKeys(ctx context.Context, settings Settings, what string, log *slog.L
 		}
 	case commandKeysRetire:
 		return retireKeys(ctx, settings, db, keys, stdout)
-	default:
+	case commandKeysList:
 		for _, key := range keys.Keys() {
 			note := ""
 			if key.Primary {
@@ -54,6 +54,8 @@ func manageKeys(ctx context.Context, settings Settings, what string, log *slog.L
 			}
 			fmt.Fprintf(stdout, "%d%s\n", key.ID, note)
 		}
+	default:
+		return fmt.Errorf("unknown command %q", what)
 	}
 	return nil
 }
