@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TokenKinds are what the inspector looks into, in the order of its tabs.
-func TokenKinds() []string { return []string{"access", "id", "refresh"} }
+// tokenKinds are what the inspector looks into, in the order of its tabs.
+func tokenKinds() []string { return []string{"access", "id", "refresh"} }
 
 var kindNames = map[string]string{"access": "Access token", "id": "ID token", "refresh": "Refresh token"}
 

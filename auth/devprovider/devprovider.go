@@ -50,8 +50,8 @@ type Person struct {
 	Email string
 }
 
-// People are those who can sign in.
-func People() []Person {
+// people are those who can sign in.
+func people() []Person {
 	return []Person{
 		{Name: "alice", Label: "Alice Liddell", Email: "alice@dev.example"},
 		{Name: "bob", Label: "Bob Cratchit", Email: "bob@dev.example"},
@@ -60,7 +60,7 @@ func People() []Person {
 }
 
 func personNamed(name string) (Person, bool) {
-	for _, p := range People() {
+	for _, p := range people() {
 		if p.Name == name {
 			return p, true
 		}

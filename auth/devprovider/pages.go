@@ -20,7 +20,7 @@ func (p *Provider) showSignIn(w http.ResponseWriter, r *http.Request) {
 		p.tooLate(w, r)
 		return
 	}
-	page := SignInPage{Action: p.path + "/login", AuthRequestID: id, ClientName: "Keyturn", People: People()}
+	page := SignInPage{Action: p.path + "/login", AuthRequestID: id, ClientName: "Keyturn", People: people()}
 	w.Header().Set("Cache-Control", "no-store")
 	if p.config.SignInPage != nil {
 		p.config.SignInPage(w, r, page)
