@@ -121,7 +121,7 @@ func (a *app) person(c echo.Context, g *auth.Grant) views.Person {
 	text := func(name string) string { s, _ := user[name].(string); return s }
 	return views.Person{
 		Name: text("name"), Email: text("email"), Subject: text("sub"), Provider: a.label(g),
-		Mark: personMark(session.Person{Provider: g.Identity.Provider, Subject: g.Identity.Subject}),
+		Mark: personMark(session.Owner{Provider: g.Identity.Provider, Subject: g.Identity.Subject}),
 	}
 }
 

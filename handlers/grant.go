@@ -38,21 +38,21 @@ func leaveEnded(c echo.Context) {
 }
 
 // whose is who the request belongs to; ok is false when it belongs to nobody.
-func (a *app) whose(c echo.Context) (person session.Person, ok bool) {
-	person, ok = a.Sessions.SignedIn(c.Request().Context())
+func (a *app) whose(c echo.Context) (owner session.Owner, ok bool) {
+	owner, ok = a.Sessions.SignedIn(c.Request().Context())
 	shown := c.Request().Header.Get(grantHeader)
-	return person, ok && (shown == "" || shown == person.GrantID)
+	return owner, ok && (shown == "" || shown == owner.GrantID)
 }
 
 // grant is what every authenticated request begins with: whose it is, and a look whether their token is due. The error
 // is errSignedOut, or a problem with the storage.
 func (a *app) grant(c echo.Context) (auth.View, error) {
 	ctx := c.Request().Context()
-	person, ok := a.whose(c)
+	owner, ok := a.whose(c)
 	if !ok {
 		return auth.View{}, errSignedOut
 	}
-	view, err := a.Rotator.Fresh(ctx, person.GrantID)
+	view, err := a.Rotator.Fresh(ctx, owner.GrantID)
 	if err == nil && view.Grant.Ended() {
 		return auth.View{}, errSomebodyElse
 	}

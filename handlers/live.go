@@ -55,7 +55,7 @@ func (a *app) events(c echo.Context) error {
 		}
 	} else {
 		s.say, s.alive = s.program, ": still here\n\n"
-		if err := s.goOn(c.Request().Context()); err != nil {
+		if err := s.resume(c.Request().Context()); err != nil {
 			return storageProblem(err)
 		}
 	}
@@ -217,9 +217,9 @@ func (s *stream) eventID() string {
 	return id
 }
 
-// goOn begins behind what a program had last, or behind what there is. A renewal that there is not yet is of a history that was set back
+// resume begins behind what a program had last, or behind what there is. A renewal that there is not yet is of a history that was set back
 // since: of a database before its backup was restored.
-func (s *stream) goOn(ctx context.Context) error {
+func (s *stream) resume(ctx context.Context) error {
 	list, err := s.app.Rotator.History(ctx, s.grant, 0, 2) // the newest may not be stored yet
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func (a *app) signOut(c echo.Context) error {
 }
 
 // personMark tells the few persons of one browser from each other in the forms of its pages.
-func personMark(p session.Person) string { return session.Hash(p.Provider + "\n" + p.Subject)[:8] }
+func personMark(p session.Owner) string { return session.Hash(p.Provider + "\n" + p.Subject)[:8] }
 
 // stayAsOther answers a sign-out from a page that shows somebody whom the browser has signed in somebody else after.
 func (a *app) stayAsOther(c echo.Context) error {

@@ -278,7 +278,7 @@ func (a *app) enter(c echo.Context, signedIn auth.SignedIn) error {
 		a.Sessions.Keep(ctx)
 		return storageProblem(err)
 	}
-	now := session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
+	now := session.Owner{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
 	if err := a.Sessions.SignIn(ctx, now); err != nil {
 		if err := a.Grants.Forget(ctx, g.ID); err != nil {
 			a.Log.ErrorContext(ctx, "the grant of a sign-in that came to nothing could not be ended; upkeep removes it", "error", err)
@@ -317,7 +317,7 @@ func (a *app) begin(c echo.Context, signedIn auth.SignedIn) (*auth.Grant, error)
 }
 
 // takePlace ends the grant that the session had before.
-func (a *app) takePlace(ctx context.Context, before, now session.Person) {
+func (a *app) takePlace(ctx context.Context, before, now session.Owner) {
 	var err error
 	if before.Provider == now.Provider && before.Subject == now.Subject {
 		err = a.Grants.Forget(ctx, before.GrantID)

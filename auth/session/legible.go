@@ -24,9 +24,9 @@ func (l *legible) FindCtx(ctx context.Context, hash string) (data []byte, found 
 	if !decodes(data) {
 		known := FromContext(ctx)
 		l.unread.Make(func(times int) {
-			l.log.WarnContext(ctx, "a session in the database cannot be read, and counts as none", "grant", known.Person.GrantID, "times", times)
+			l.log.WarnContext(ctx, "a session in the database cannot be read, and counts as none", "grant", known.Owner.GrantID, "times", times)
 		})
-		known.Loaded, known.Read, known.Person = "", nil, Person{}
+		known.Loaded, known.Read, known.Owner = "", nil, Owner{}
 		return nil, false, nil
 	}
 	return data, true, nil

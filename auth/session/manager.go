@@ -73,9 +73,9 @@ func New(options Options) *Manager {
 func (m *Manager) Handler(next http.Handler) http.Handler { return m.scs.LoadAndSave(next) }
 
 // SignedIn returns who the request's session belongs to; ok is false when nobody is signed in.
-func (m *Manager) SignedIn(ctx context.Context) (person Person, ok bool) {
-	person = FromContext(ctx).Person
-	return person, person.GrantID != ""
+func (m *Manager) SignedIn(ctx context.Context) (owner Owner, ok bool) {
+	owner = FromContext(ctx).Owner
+	return owner, owner.GrantID != ""
 }
 
 // Has says whether the request came with a session of any kind.
@@ -103,10 +103,10 @@ func (m *Manager) Renew(ctx context.Context) (hash string, err error) {
 // SignIn makes the session the person's, for its whole lifetime, and stores it under the token that Renew has given it. Nobody signs in to
 // a session that has ended since the request began, is being signed out, or has a name that the browser is about to learn: that is
 // ErrEnded or ErrRenamed; nor for a browser that has gone away, which would not learn of it. With any error the session is kept (Keep).
-func (m *Manager) SignIn(ctx context.Context, person Person) error {
+func (m *Manager) SignIn(ctx context.Context, owner Owner) error {
 	known := FromContext(ctx)
-	before := known.Person
-	known.Person = person
+	before := known.Owner
+	known.Owner = owner
 	m.scs.SetDeadline(ctx, m.now().Add(m.scs.Lifetime).UTC())
 	err := ctx.Err()
 	if err == nil {
@@ -114,10 +114,10 @@ func (m *Manager) SignIn(ctx context.Context, person Person) error {
 	}
 	if err != nil {
 		m.Keep(ctx)
-		known.Person = before
+		known.Owner = before
 	}
 	if errors.Is(err, ErrRenamed) || errors.Is(err, ErrEnded) {
-		known.Person = Person{}
+		known.Owner = Owner{}
 	}
 	return err
 }
@@ -171,7 +171,7 @@ func (m *Manager) Leave(ctx context.Context) (stay func(), err error) {
 // under that.
 func (m *Manager) End(ctx context.Context) error {
 	known := FromContext(ctx)
-	known.Person = Person{}
+	known.Owner = Owner{}
 	if !m.Has(ctx) {
 		return nil
 	}
@@ -191,7 +191,7 @@ func (m *Manager) End(ctx context.Context) error {
 func (m *Manager) EndOrphan(ctx context.Context) error {
 	_, found, err := m.store.FindCtx(NewContext(ctx), Hash(m.scs.Token(ctx)))
 	if err != nil || !found {
-		FromContext(ctx).Person = Person{}
+		FromContext(ctx).Owner = Owner{}
 		return err
 	}
 	if err := m.End(ctx); !errors.Is(err, ErrRenamed) {

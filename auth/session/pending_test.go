@@ -147,7 +147,7 @@ func TestASessionIsRenamedOnce(t *testing.T) {
 				if lives, _, err := m.Lives(one.Context()); lives || err != nil {
 					t.Errorf("under the new name before it is stored: %v, %v", lives, err)
 				}
-				err := m.SignIn(one.Context(), session.Person{GrantID: "h", Provider: "work", Subject: "alice"})
+				err := m.SignIn(one.Context(), session.Owner{GrantID: "h", Provider: "work", Subject: "alice"})
 				if _, in := m.SignedIn(one.Context()); !errors.Is(err, c.want) || in != (c.want == nil) || session.FromContext(one.Context()).Gone != (c.want != nil) {
 					t.Errorf("%v, signed in: %v", err, in)
 				}
@@ -185,7 +185,7 @@ func TestNobodySignsInWhoHasGoneAway(t *testing.T) {
 				t.Error(err)
 			}
 			goAway()
-			err := m.SignIn(ctx, session.Person{GrantID: "g", Provider: "work", Subject: "alice"})
+			err := m.SignIn(ctx, session.Owner{GrantID: "g", Provider: "work", Subject: "alice"})
 			if !errors.Is(err, context.Canceled) || !session.FromContext(ctx).Gone {
 				t.Errorf("had a session %v: %v", had, err)
 			}
@@ -203,7 +203,7 @@ func enter(m *session.Manager, r *http.Request) error {
 	if _, err := m.Renew(r.Context()); err != nil {
 		return err
 	}
-	return m.SignIn(r.Context(), session.Person{GrantID: "g", Provider: "work", Subject: "alice"})
+	return m.SignIn(r.Context(), session.Owner{GrantID: "g", Provider: "work", Subject: "alice"})
 }
 
 // leave is a sign-out that is under way, of a browser that has gone away.

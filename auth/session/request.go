@@ -10,7 +10,7 @@ import (
 
 // Store is what an engine implements for the Manager: scs's Store with contexts. Tokens come to it hashed. CommitCtx updates a
 // session that this request loaded and never inserts it again, so that a request in flight cannot bring a signed-out
-// session back to life; it keeps Request.Person in columns. What another request has changed meanwhile stays (Merge), also when this one
+// session back to life; it keeps Request.Owner in columns. What another request has changed meanwhile stays (Merge), also when this one
 // gives the session another token: what Request.Former names goes in the same transaction, and if it is gone already nothing is stored.
 type Store interface {
 	scs.Store
@@ -35,13 +35,13 @@ type saved struct {
 	hash   string
 	data   string
 	expiry int64 // µs
-	person Person
+	owner  Owner
 }
 
 // CommitCtx implements scs.CtxStore.
 func (c complete) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
 	request := FromContext(ctx)
-	now := saved{hash, string(data), expiry.UnixMicro(), request.Person}
+	now := saved{hash, string(data), expiry.UnixMicro(), request.Owner}
 	if request.Gone || request.saved == now {
 		return nil
 	}
@@ -73,8 +73,8 @@ func (c complete) Commit(hash string, data []byte, expiry time.Time) error {
 // Delete implements scs.Store.
 func (c complete) Delete(hash string) error { return c.DeleteCtx(context.Background(), hash) }
 
-// Person is who a session belongs to.
-type Person struct {
+// Owner is who a session belongs to.
+type Owner struct {
 	GrantID  string
 	Provider string
 	Subject  string
@@ -82,7 +82,7 @@ type Person struct {
 
 // Request is what the Manager and its Store tell each other about one request.
 type Request struct {
-	Person  Person
+	Owner   Owner
 	Loaded  string    // hash of the token that the store found, "" if none
 	Former  string    // hash of the token that the session has until it is stored under the next; "" unless it gets another
 	Read    []byte    // the session's data as the store found it, or as this request left it

@@ -48,8 +48,8 @@ func KeyOf(sealed []byte) (id uint32, ok bool) {
 	return binary.BigEndian.Uint32(sealed[1:5]), true
 }
 
-// Uses counts by key what was sealed. next is as for ResealAll.
-func Uses(next func(after string) (Sealed, error)) (map[uint32]int, error) {
+// CountByKey counts by key what was sealed. next is as for ResealAll.
+func CountByKey(next func(after string) (Sealed, error)) (map[uint32]int, error) {
 	uses := map[uint32]int{}
 	for after := ""; ; {
 		sealed, err := next(after)

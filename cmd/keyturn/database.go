@@ -58,7 +58,7 @@ func openVault(ctx context.Context, settings Settings, log *slog.Logger) (databa
 func openExistingVault(ctx context.Context, settings Settings, log *slog.Logger) (database, *keyset.File, error) {
 	keys, err := keyset.Open(settings.KeysetFile)
 	if errors.Is(err, keyset.ErrMissing) {
-		err = fmt.Errorf("%w; is %s right? The server makes it when it starts", err, settings.origin("data-dir"))
+		err = fmt.Errorf("%w; is %s right? The server makes it when it starts", err, settings.whereSet("data-dir"))
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("--keyset-file (KEYTURN_KEYSET_FILE): %w", err)
@@ -122,7 +122,7 @@ func unusable(settings Settings, err error) error {
 		err = onFullDisk(filepath.Dir(settings.Database.Path), err)
 	}
 	why := strings.Join(strings.Fields(err.Error()), " ")
-	return oneLine(fmt.Errorf("%s: %s cannot be used: %s", settings.origin("database"), shown(settings.Database.String()), why))
+	return oneLine(fmt.Errorf("%s: %s cannot be used: %s", settings.whereSet("database"), shown(settings.Database.String()), why))
 }
 
 // onFullDisk says of what kept SQLite from a file in a folder if it is that the disk is full: SQLite's own words are of an I/O error, or of

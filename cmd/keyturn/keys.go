@@ -92,7 +92,7 @@ func retireKeys(ctx context.Context, settings Settings, db database, keys *keyse
 			return ctx.Err()
 		}
 	}
-	grants, err := vault.Uses(func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) })
+	grants, err := vault.CountByKey(func(after string) (vault.Sealed, error) { return db.SealedAfter(ctx, after) })
 	if err != nil {
 		return err
 	}
@@ -147,5 +147,5 @@ func usesOfSpool(dir string, keys *keyset.File) (map[uint32]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	return vault.Uses(unstored.SealedAfter)
+	return vault.CountByKey(unstored.SealedAfter)
 }

@@ -77,7 +77,7 @@ func (f *filled) add(ctx context.Context, i int) error {
 		return err
 	}
 	ctx = session.NewContext(ctx)
-	session.FromContext(ctx).Person = session.Person{GrantID: g.ID, Provider: "oidc", Subject: g.Identity.Subject}
+	session.FromContext(ctx).Owner = session.Owner{GrantID: g.ID, Provider: "oidc", Subject: g.Identity.Subject}
 	return f.Sessions().CommitCtx(ctx, g.SessionHash, []byte(fmt.Sprint(now.Add(48*time.Hour).UnixMicro())), now.Add(48*time.Hour))
 }
 

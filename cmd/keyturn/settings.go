@@ -273,7 +273,7 @@ func (s *Settings) settle() error {
 	if s.SessionIdle > s.SessionLifetime {
 		if s.given("session-idle") {
 			return fmt.Errorf("%s: %s is more than %s, %s; allowed: at most the session's lifetime",
-				s.origin("session-idle"), shortDuration(s.SessionIdle), s.origin("session-lifetime"),
+				s.whereSet("session-idle"), shortDuration(s.SessionIdle), s.whereSet("session-lifetime"),
 				shortDuration(s.SessionLifetime))
 		}
 		s.SessionIdle = s.SessionLifetime
@@ -292,8 +292,8 @@ func (s Settings) spoolDir() string { return filepath.Join(s.DataDir, "spool") }
 
 func (s *Settings) given(name string) bool { return s.origins[name] != "" }
 
-// origin is what to call a setting in an error: where it was given or else how it can be.
-func (s *Settings) origin(name string) string {
+// whereSet is what to call a setting in an error: where it was given or else how it can be.
+func (s *Settings) whereSet(name string) string {
 	if where, ok := s.origins[name]; ok {
 		return where
 	}

@@ -70,7 +70,7 @@ func (s *Settings) readProviders(file *configFile) ([]ProviderSettings, error) {
 		return nil, err
 	}
 	if ok {
-		all, places = append(all, generic), append(places, s.origin("issuer"))
+		all, places = append(all, generic), append(places, s.whereSet("issuer"))
 	}
 	for i, p := range all {
 		first := slices.IndexFunc(all, func(other ProviderSettings) bool { return other.Name == p.Name })
@@ -87,13 +87,13 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 	if !s.given("issuer") {
 		if s.given("client-id") {
 			return ProviderSettings{}, false, fmt.Errorf("%s: is set, but no issuer; allowed: both --issuer (KEYTURN_ISSUER) "+
-				"and --client-id (KEYTURN_CLIENT_ID), or neither", s.origin("client-id"))
+				"and --client-id (KEYTURN_CLIENT_ID), or neither", s.whereSet("client-id"))
 		}
 		for _, name := range []string{
 			"client-secret", "client-auth", "client-key-file", "client-key-id", "api-identifier", "scopes", "grant-type",
 		} {
 			if s.given(name) {
-				s.Warnings = append(s.Warnings, oneLine(errors.New(s.origin(name)+": is not used without an issuer")).Error())
+				s.Warnings = append(s.Warnings, oneLine(errors.New(s.whereSet(name)+": is not used without an issuer")).Error())
 			}
 		}
 		return ProviderSettings{}, false, nil
@@ -110,7 +110,7 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 		if key == "audience" {
 			key = "api-identifier"
 		}
-		return s.origin(strings.ReplaceAll(key, "_", "-"))
+		return s.whereSet(strings.ReplaceAll(key, "_", "-"))
 	})
 	return p, err == nil, err
 }

@@ -150,12 +150,12 @@ func (s Settings) devProviderOn(base string) (bool, error) {
 	switch {
 	case s.DevProvider == toggleOn && !loopback:
 		return false, oneLine(fmt.Errorf("%s: \"on\" is refused because the base URL %s is public; "+
-			"allowed: a loopback base URL such as http://localhost:8080, or off", s.origin("dev-provider"), shown(base)))
+			"allowed: a loopback base URL such as http://localhost:8080, or off", s.whereSet("dev-provider"), shown(base)))
 	case s.DevProvider == toggleOn:
 		for _, p := range s.Providers {
 			if p.Name == devProviderName {
 				return false, oneLine(fmt.Errorf("%s: a provider of the file is named dev too; "+
-					"allowed: another name for it, or off", s.origin("dev-provider")))
+					"allowed: another name for it, or off", s.whereSet("dev-provider")))
 			}
 		}
 		return true, nil

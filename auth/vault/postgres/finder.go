@@ -51,11 +51,11 @@ type search struct {
 
 // found is a session, and its grant unless that is gone or cannot be read. Several may have been given the same.
 type found struct {
-	data   []byte
-	person session.Person
-	seen   int64 // microseconds since 1970
-	ago    int64 // microseconds by the database's clock
-	grant  *auth.Grant
+	data  []byte
+	owner session.Owner
+	seen  int64 // microseconds since 1970
+	ago   int64 // microseconds by the database's clock
+	grant *auth.Grant
 }
 
 // ask returns the search that will find the session, and the one that the caller is to run, if it is to: then it calls next when
@@ -166,7 +166,7 @@ func (db *DB) lookFor(ctx context.Context, sought []string) (map[string]*found, 
 	for rows.Next() {
 		var hash string
 		var f found
-		row := besideSession{rows, []any{&hash, &f.data, &f.person.GrantID, &f.person.Provider, &f.person.Subject, &f.seen, &f.ago}}
+		row := besideSession{rows, []any{&hash, &f.data, &f.owner.GrantID, &f.owner.Provider, &f.owner.Subject, &f.seen, &f.ago}}
 		if id := rows.RawValues()[sessionColumns]; id == nil {
 			err = row.Scan(make([]any, len(rows.RawValues())-sessionColumns)...) // into nowhere
 		} else if f.grant, err = db.scan(row, known[string(id)]); err != nil {

@@ -20,7 +20,7 @@ func signInAt(t *testing.T, db *DB, hash string) string {
 	t.Helper()
 	g := create(t, db)
 	ctx := session.NewContext(t.Context())
-	session.FromContext(ctx).Person = session.Person{GrantID: g.ID, Provider: "p", Subject: "alice"}
+	session.FromContext(ctx).Owner = session.Owner{GrantID: g.ID, Provider: "p", Subject: "alice"}
 	if err := db.Sessions().CommitCtx(ctx, hash, []byte("data of "+hash), time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
@@ -52,8 +52,8 @@ func TestManyLooksShareWays(t *testing.T) {
 			data, found, err := db.Sessions().FindCtx(ctx, hash)
 			request := session.FromContext(ctx)
 			beside := request.Beside.Load() != nil
-			if err != nil || found != (grants[hash] != "") || found && (string(data) != "data of "+hash || request.Person.GrantID != grants[hash]) {
-				t.Errorf("%s: %q of %q, %v, %v", hash, data, request.Person.GrantID, found, err)
+			if err != nil || found != (grants[hash] != "") || found && (string(data) != "data of "+hash || request.Owner.GrantID != grants[hash]) {
+				t.Errorf("%s: %q of %q, %v, %v", hash, data, request.Owner.GrantID, found, err)
 			}
 			if want := found && hash != "h7" && hash != "h8"; beside != want { // their grants do not open, and are gone
 				t.Errorf("%s came with its grant: %v, want %v", hash, beside, want)

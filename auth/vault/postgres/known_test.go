@@ -58,7 +58,7 @@ func TestASessionBringsItsGrant(t *testing.T) {
 	db := connect(t, pgtest.Database(t), vaulttest.Keyset(t))
 	g := create(t, db)
 	ctx := session.NewContext(t.Context())
-	session.FromContext(ctx).Person = session.Person{GrantID: g.ID, Provider: "p", Subject: "alice"}
+	session.FromContext(ctx).Owner = session.Owner{GrantID: g.ID, Provider: "p", Subject: "alice"}
 	if err := db.Sessions().CommitCtx(ctx, "h", []byte("1"), time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}

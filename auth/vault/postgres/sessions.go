@@ -29,7 +29,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 		return nil, false, nil
 	}
 	request := session.FromContext(ctx)
-	request.Loaded, request.Read, request.Person, request.SeenAt = hash, f.data, f.person, vault.FromMicros(f.seen)
+	request.Loaded, request.Read, request.Owner, request.SeenAt = hash, f.data, f.owner, vault.FromMicros(f.seen)
 	request.IdlesAt = vault.IdlesAt(request.SeenAt, s.db.SessionIdle)
 	if request.Passive {
 		return f.data, true, nil
@@ -40,7 +40,7 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 		request.Beside.Store(&session.Beside{What: &own, At: time.Now()})
 	}
 	if f.ago >= vault.TouchEvery(s.db.SessionIdle).Microseconds() {
-		s.db.marks.Seen(hash, vault.Mark{GrantID: f.person.GrantID, At: s.db.Now()})
+		s.db.marks.Seen(hash, vault.Mark{GrantID: f.owner.GrantID, At: s.db.Now()})
 	}
 	return f.data, true, nil
 }
@@ -71,7 +71,7 @@ func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expir
 
 // columns are what a request leaves of a session, as the statements of CommitCtx take it.
 func (s sessions) columns(request *session.Request, hash string, data []byte, expiry time.Time) []any {
-	p := request.Person
+	p := request.Owner
 	return []any{hash, data, vault.Micros(expiry), p.GrantID, p.Provider, p.Subject, vault.SeenFrom(p.GrantID, expiry, s.db.SessionIdle)}
 }
 

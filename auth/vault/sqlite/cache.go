@@ -29,7 +29,7 @@ type row struct {
 // storedSession is a row of the sessions table.
 type storedSession struct {
 	data            []byte
-	person          session.Person
+	owner           session.Owner
 	expires, seenAt int64
 }
 

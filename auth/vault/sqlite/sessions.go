@@ -33,10 +33,10 @@ func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error
 		return nil, false, nil
 	}
 	request := session.FromContext(ctx)
-	request.Loaded, request.Read, request.Person, request.SeenAt = hash, found.data, found.person, vault.FromMicros(found.seenAt)
+	request.Loaded, request.Read, request.Owner, request.SeenAt = hash, found.data, found.owner, vault.FromMicros(found.seenAt)
 	request.IdlesAt = vault.IdlesAt(request.SeenAt, s.db.SessionIdle)
 	if !request.Passive && now.Sub(request.SeenAt) >= vault.TouchEvery(s.db.SessionIdle) {
-		s.db.marks.Seen(hash, vault.Mark{GrantID: found.person.GrantID, At: now})
+		s.db.marks.Seen(hash, vault.Mark{GrantID: found.owner.GrantID, At: now})
 	}
 	return found.data, true, nil
 }
@@ -48,7 +48,7 @@ func (s sessions) stored(ctx context.Context, hash string) (*storedSession, erro
 		return found.session, nil
 	}
 	read := &storedSession{}
-	err := s.db.find.QueryRowContext(ctx, hash).Scan(&read.data, &read.person.GrantID, &read.person.Provider, &read.person.Subject,
+	err := s.db.find.QueryRowContext(ctx, hash).Scan(&read.data, &read.owner.GrantID, &read.owner.Provider, &read.owner.Subject,
 		&read.expires, &read.seenAt)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (db *DB) seenSince(now time.Time) int64 {
 // does nothing.
 func (s sessions) CommitCtx(ctx context.Context, hash string, data []byte, expiry time.Time) error {
 	request := session.FromContext(ctx)
-	p, now, left := request.Person, vault.Micros(s.db.Now()), data
+	p, now, left := request.Owner, vault.Micros(s.db.Now()), data
 	err := s.db.inTx(ctx, func(tx *writer) (err error) {
 		var stored []byte
 		switch {

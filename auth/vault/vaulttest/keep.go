@@ -138,7 +138,7 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 		if _, ok, err := f.Sessions.FindCtx(ctx, "h"); !ok || err != nil {
 			t.Fatal(ok, err)
 		}
-		if p := session.FromContext(ctx).Person; p != (session.Person{GrantID: f.grant.ID, Provider: "work", Subject: "alice"}) {
+		if p := session.FromContext(ctx).Owner; p != (session.Owner{GrantID: f.grant.ID, Provider: "work", Subject: "alice"}) {
 			t.Errorf("the session is %+v's", p)
 		}
 		for _, live := range []int{1, 0} {

@@ -18,7 +18,7 @@ const IdleLimit = 8 * time.Hour
 func SignIn(t testing.TB, sessions session.Store, g *auth.Grant, hash string, expiry time.Time) {
 	t.Helper()
 	ctx := session.NewContext(t.Context())
-	session.FromContext(ctx).Person = session.Person{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
+	session.FromContext(ctx).Owner = session.Owner{GrantID: g.ID, Provider: g.Identity.Provider, Subject: g.Identity.Subject}
 	if err := sessions.CommitCtx(ctx, hash, []byte("{}"), expiry); err != nil {
 		t.Fatal(err)
 	}
