@@ -1,14 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"maps"
-	"net/url"
-	"slices"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"keyturn/auth"
 	"keyturn/auth/keyfile"
@@ -75,53 +69,4 @@ func readClientKey(path, id string) (*tokenendpoint.Key, error) {
 		return nil, unusableFile(err, allowed)
 	}
 	return key, nil
-}
-
-// resources takes absolute URIs without a fragment (RFC 8707 section 2): one, or a list.
-func resources(target *[]string) field {
-	return field{
-		list: true,
-		show: func() string { return strings.Join(*target, " ") },
-		set: func(v value) error {
-			all := v.items
-			if all == nil {
-				all = strings.Fields(v.text)
-			}
-			for _, one := range all {
-				if u, err := url.Parse(one); err != nil || !u.IsAbs() || strings.Contains(one, "#") {
-					return errors.New("is not a resource; allowed: absolute URIs without a fragment such as https://api.example.com/")
-				}
-			}
-			*target = all
-			return nil
-		},
-	}
-}
-
-// readParams reads what is added to a request. It never shows a value: some are secret.
-func readParams(file *configFile, node *yaml.Node, path string, reserved []string, examples string) (map[string]string, error) {
-	if node == nil || isNull(node) {
-		return nil, nil
-	}
-	nodes, err := file.mapping(node, path+".", nil)
-	if err != nil {
-		return nil, err
-	}
-	params := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(nodes)) {
-		v, err := file.value(nodes[name], path+"."+shorten(name, maxShown), field{secret: true})
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(reserved, name) {
-			return nil, v.refused(errors.New("is set by Keyturn itself; allowed: parameters such as " + examples))
-		}
-		if !v.empty() {
-			params[name] = v.text
-		}
-	}
-	if len(params) == 0 {
-		return nil, nil
-	}
-	return params, nil
 }

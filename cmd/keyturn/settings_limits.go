@@ -3,9 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/mail"
-	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -44,56 +41,4 @@ func showLimit(l handlers.Limit) string {
 		}
 	}
 	return "off"
-}
-
-// prefixes takes networks, and addresses as networks of one.
-func prefixes(target *[]netip.Prefix) field {
-	return field{
-		list: true,
-		show: func() string {
-			texts := make([]string, len(*target))
-			for i, prefix := range *target {
-				texts[i] = prefix.String()
-			}
-			return strings.Join(texts, " ")
-		},
-		set: func(v value) error {
-			items := v.items
-			if items == nil {
-				items = strings.Split(v.text, ",")
-			}
-			var all []netip.Prefix
-			for _, text := range strings.Fields(strings.Join(items, " ")) {
-				prefix, err := netip.ParsePrefix(text)
-				if address, notAddress := netip.ParseAddr(text); notAddress == nil {
-					prefix, err = netip.PrefixFrom(address.Unmap(), address.Unmap().BitLen()), nil
-				}
-				if err != nil {
-					return errors.New("is not a list of networks; allowed: addresses and networks such as 10.0.0.0/8, separated by commas")
-				}
-				all = append(all, prefix.Masked())
-			}
-			*target = all
-			return nil
-		},
-	}
-}
-
-// contactURI checks whom to tell of a vulnerability, and makes a URI of it (RFC 9116 section 2.5.3).
-func contactURI(text string) (string, error) {
-	if strings.Contains(text, "@") && !strings.Contains(text, ":") {
-		text = "mailto:" + text
-	}
-	u, err := url.Parse(text)
-	if err != nil || strings.ContainsAny(text, " \t") || u.Scheme != "https" && u.Scheme != "mailto" && u.Scheme != "tel" ||
-		u.Host == "" && u.Opaque == "" || u.User != nil || u.Scheme == "mailto" && !isAddress(u.Opaque) {
-		return "", errors.New("is no contact; allowed: an e-mail address, or a URL with https, mailto or tel, and no user in it")
-	}
-	return text, nil
-}
-
-// isAddress says whether text is a bare e-mail address.
-func isAddress(text string) bool {
-	address, err := mail.ParseAddress(text)
-	return err == nil && address.Address == text
 }

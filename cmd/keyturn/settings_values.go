@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -259,3 +260,36 @@ func scopes(target *[]string) field {
 
 // notInScope says whether r is outside scope-token of RFC 6749 appendix A.4.
 func notInScope(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
+
+// prefixes takes networks, and addresses as networks of one.
+func prefixes(target *[]netip.Prefix) field {
+	return field{
+		list: true,
+		show: func() string {
+			texts := make([]string, len(*target))
+			for i, prefix := range *target {
+				texts[i] = prefix.String()
+			}
+			return strings.Join(texts, " ")
+		},
+		set: func(v value) error {
+			items := v.items
+			if items == nil {
+				items = strings.Split(v.text, ",")
+			}
+			var all []netip.Prefix
+			for _, text := range strings.Fields(strings.Join(items, " ")) {
+				prefix, err := netip.ParsePrefix(text)
+				if address, notAddress := netip.ParseAddr(text); notAddress == nil {
+					prefix, err = netip.PrefixFrom(address.Unmap(), address.Unmap().BitLen()), nil
+				}
+				if err != nil {
+					return errors.New("is not a list of networks; allowed: addresses and networks such as 10.0.0.0/8, separated by commas")
+				}
+				all = append(all, prefix.Masked())
+			}
+			*target = all
+			return nil
+		},
+	}
+}
