@@ -25,8 +25,9 @@ const (
 var errResting = errors.New("the provider is ailing and rests")
 
 // lane bounds the calls at one provider: a bulkhead with a circuit breaker, which is open while the provider rests and half-open for one
-// probe at a time. What people and programs ask for may use all of it; automatic renewals leave a quarter free, have less while the
-// provider fails and more again with each success, and rest when it fails for everybody.
+// probe at a time. What people and programs ask for comes first. It leaves a quarter to automatic renewals, since a program may ask without
+// an end. These leave a quarter, too, have less while the provider fails and more again with each success, and rest when it fails for
+// everybody.
 //
 // A rest is too long for those whose access tokens end before it, or for whom somebody waits. They are let through one at a time where they
 // may know better. What only one grant has met may be the limit of one person: the first call for another tells whether the rest is over, or
@@ -34,8 +35,8 @@ var errResting = errors.New("the provider is ailing and rests")
 // unless the provider has said how long to wait.
 //
 // A grant that fails although others were served meanwhile, since its last failure or while it was called for, is ill by itself. That tells
-// nothing of the provider. Until they are well, such grants have a quarter of the calls together that nobody asks for, so that what hangs for
-// them holds up nobody else.
+// nothing of the provider. Until they are well, such grants have a quarter of the calls together that nobody asks for; and with these, those
+// who ask although their latest call failed have half of all, so that what hangs for them holds up nobody else.
 //
 // It is safe for concurrent use.
 type lane struct {
@@ -47,6 +48,7 @@ type lane struct {
 	busy     int // calls now
 	unasked  int // automatic ones among them
 	ailments int // those for grants that are ill by themselves among the automatic ones
+	retries  int // those for grants whose latest call failed among the others
 	asking   []*turn
 	waiting  []*turn // automatic ones, for which a request waits
 	freed    chan struct{}
@@ -78,8 +80,9 @@ type turn struct {
 	err   error
 }
 
-// place is what a call takes of a lane: one of those that nobody asks for, and of these one for an ill grant.
-type place struct{ unasked, ill bool }
+// place is what a call takes of a lane: one of those that nobody asks for, and of these one for an ill grant; or, of the others, one for a
+// grant whose latest call failed.
+type place struct{ unasked, ill, retry bool }
 
 func newTurn(grant string, asked bool) *turn {
 	t := &turn{grant: grant, come: make(chan struct{})}
@@ -117,7 +120,8 @@ func newLane(most int, now func() time.Time) *lane {
 	return l
 }
 
-// ceiling is how many automatic calls may run at once when all is well.
+// ceiling is how many automatic calls may run at once when all is well. What people and programs ask for has as much, with what is for ill
+// grants: each leaves a quarter to the other.
 func (l *lane) ceiling() int { return max(1, l.most*3/4) }
 
 // enter waits for a turn and returns how to end it. The error is errResting for one that nobody asks for while the provider rests for
@@ -155,11 +159,11 @@ func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 	return l.leaving(t.place), nil
 }
 
-// try takes a turn for an automatic call if one is free now, behind those who wait. left is how long the grant's access token lives.
+// try takes a turn for an automatic call if one is free now, behind the automatic ones that wait. left is how long the grant's access token lives.
 func (l *lane) try(grant string, left time.Duration) (leave func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	others := len(l.asking) > 0 || slices.ContainsFunc(l.waiting, func(t *turn) bool { return !l.crowded(t.grant) })
+	others := slices.ContainsFunc(l.waiting, func(t *turn) bool { return !l.crowded(t.grant) })
 	if others || l.restsFor(grant, left) || l.crowded(grant) || !l.free() {
 		return nil, false
 	}
@@ -168,7 +172,7 @@ func (l *lane) try(grant string, left time.Duration) (leave func(), ok bool) {
 
 // begin takes a place for a call; l.mu is held.
 func (l *lane) begin(grant string, unasked bool) place {
-	p := place{unasked, unasked && l.ill(grant)}
+	p := place{unasked: unasked, ill: unasked && l.ill(grant), retry: !unasked && l.fails(grant)}
 	l.count(p, 1)
 	return p
 }
@@ -181,6 +185,9 @@ func (l *lane) count(p place, n int) {
 	}
 	if p.ill {
 		l.ailments += n
+	}
+	if p.retry {
+		l.retries += n
 	}
 }
 
@@ -196,12 +203,17 @@ func (l *lane) leaving(p place) func() {
 
 // admit gives turns to those who wait, as many as there are; l.mu is held.
 func (l *lane) admit() {
-	for len(l.asking) > 0 && l.busy < l.most {
-		t := l.asking[0]
-		l.asking = l.asking[1:]
-		t.comes(l.begin(t.grant, false), nil)
+	still := l.asking[:0]
+	for _, t := range l.asking {
+		if l.open(t.grant) {
+			t.comes(l.begin(t.grant, false), nil)
+		} else {
+			still = append(still, t)
+		}
 	}
-	still := l.waiting[:0]
+	clear(l.asking[len(still):])
+	l.asking = still
+	still = l.waiting[:0]
 	for _, t := range l.waiting {
 		switch {
 		case l.restsFor(t.grant, 0):
@@ -236,6 +248,11 @@ func (l *lane) signal() {
 	case l.freed <- struct{}{}:
 	default:
 	}
+}
+
+// open says whether there is a place for a call for a grant that somebody asks for. l.mu is held.
+func (l *lane) open(grant string) bool {
+	return l.busy < l.most && l.busy-l.telling() < l.ceiling() && (l.retries+l.ailments < max(1, l.most/2) || !l.fails(grant))
 }
 
 // free says whether there is a place for an automatic call. One that probes has no other beside it, but those for ill grants, of which it
