@@ -3,13 +3,18 @@ package tokenendpoint
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 )
+
+// brokenString is a string with characters or escapes that JSON does not know, and what ends the member.
+var brokenString = regexp.MustCompile(`^"(?s:[^"\\]|\\.)*"[ \t\r\n]*[,}]`)
 
 // mostMembers bounds what is read of an object that is no JSON: a token answer has a dozen.
 const mostMembers = 1000
 
 // members are those of an object that is no JSON as a whole, each as far as it came whole: for the sake of one number that is none, such as
-// NaN, or of an end that got lost, no new refresh token is to be. ended says that the object has its end.
+// NaN, of a text with an escape that is none, or of an end that got lost, no new refresh token is to be. ended says that the object has its
+// end.
 func members(object []byte) (found parameters, ended bool) {
 	found = parameters{}
 	rest := object[1:]
@@ -27,8 +32,8 @@ func members(object []byte) (found parameters, ended bool) {
 		value, behind, ok := leading(of)
 		if ok && whole(value, behind) {
 			found[text] = value
-		} else if behind = bare(of); behind == nil {
-			return found, false
+		} else if behind = bare(of); behind == nil || text == "refresh_token" && of[0] == '"' {
+			return found, false // a new refresh token that cannot be read is not the same as none
 		}
 		rest = behind
 	}
@@ -54,8 +59,11 @@ func leading(text []byte) (value any, behind []byte, ok bool) {
 	return value, bytes.TrimLeft(text[decoder.InputOffset():], " \t\r\n"), true
 }
 
-// bare is what is behind a word that is no JSON value; nil where that is not plain, or the text ends in it.
+// bare is what is behind a word or a string that is no JSON value; nil where that is not plain, or the text ends in it.
 func bare(text []byte) []byte {
+	if quoted := brokenString.Find(text); quoted != nil {
+		return text[len(quoted)-1:]
+	}
 	i := bytes.IndexAny(text, ",}\"[{")
 	if i < 0 || text[i] != ',' && text[i] != '}' || bytes.Count(text[:i], []byte("'"))%2 != 0 {
 		return nil

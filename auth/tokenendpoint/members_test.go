@@ -32,6 +32,28 @@ func TestAnAnswerWithOneValueThatIsNone(t *testing.T) {
 	}
 }
 
+// Nor does one text that is no JSON. A new refresh token that is none itself is another matter: nobody knows what it is.
+func TestAnAnswerWithOneTextThatIsNone(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"a\nb", "a\t", `\x41`, `it\'s`, `\u12`, `\"a\", \x {b}`, "\xff\n\\\\"} {
+		for _, body := range []string{
+			`{"scope":"%s","access_token":"a","refresh_token":"r","id_token":"i"}`,
+			`{"access_token":"a", "more": {"of":["x", 1]}, "scope" : "%s" , "refresh_token" : "r","id_token":"i"}`,
+			"{\n  \"access_token\": \"a\",\n  \"refresh_token\": \"r\",\n  \"id_token\":\"i\",\n  \"scope\": \"%s\"\n}\n",
+		} {
+			answer, err := answered(t, fmt.Sprintf(body, bad), 0)
+			if err != nil || answer.Access != "a" || answer.Refresh != "r" || answer.ID != "i" || answer.Scope != "" {
+				t.Errorf(body+": %v, %v", bad, answer, err)
+			}
+		}
+		_, err := answered(t, fmt.Sprintf(`{"access_token":"a","refresh_token":"%s","expires_in":60}`, bad), 0)
+		var refusal *auth.ProviderError
+		if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryUnknown || refusal.Failure.Code != auth.CodeUnreadable {
+			t.Errorf("the refresh token %q: %v", bad, err)
+		}
+	}
+}
+
 // What came whole of an answer that breaks off is used if a new refresh token is in it: the one before may have been spent.
 func TestAnAnswerThatBreaksOff(t *testing.T) {
 	t.Parallel()
@@ -68,7 +90,7 @@ func TestAnAnswerThatBreaksOff(t *testing.T) {
 func TestOddObjectsAreUnreadable(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
-		"{", "{{", `{"`, `{"a"`, `{"a":`, `{"a":x`, `{"a":x}`, `{x:1}`, `{"access_token":'a',"expires_in":60}`, `{"a":["access_token":"a"}`, `{"a":"b" "access_token":"a"}`, `{"a":'b, "refresh_token":"r", "access_token":"a", 'c',"d":1}`,
+		"{", "{{", `{"`, `{"a"`, `{"a":`, `{"a":x`, `{"a":x}`, `{x:1}`, `{"access_token":'a',"expires_in":60}`, `{"a":["access_token":"a"}`, `{"a":"b" "access_token":"a"}`, `{"a":"\x "b", "access_token":"a"}`, `{"a":"\x, "access_token":"a"}`, `{"a":'b, "refresh_token":"r", "access_token":"a", 'c',"d":1}`,
 		"{" + strings.Repeat(`"":1,`, mostMembers) + `"access_token":"a",}`,
 		`{"access_token":"a","refresh_token":"r`, `{"access_token":"a","refresh_token":{"r":"r","access_token":"b"`,
 	} {
