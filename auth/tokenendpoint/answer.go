@@ -85,7 +85,7 @@ func read(r *response, now time.Time) (auth.Answer, error) {
 // parameters are the members of a token answer, decoded from JSON or from a form.
 type parameters map[string]any
 
-// parse reads a body by what it is, not by what its label says: JSON comes as text/plain, GitHub answers with a form. Of JSON that broke off
+// parse reads a body by what it is, not by what its label says: JSON comes as text/plain, GitHub answers with a form. Of one that broke off
 // comes what came whole, and an error code is the provider's word also where its description is not readable any more.
 func parse(r *response) (params parameters, readable bool) {
 	body := bytes.TrimFunc(r.body, unicode.IsSpace)
@@ -97,23 +97,32 @@ func parse(r *response) (params parameters, readable bool) {
 		}
 		found, ended := members(body)
 		r.brokeOff = !ended
-		if _, timed := found["expires_in"]; !ended && !timed {
-			delete(found, "access_token") // nobody knows how long it lives
-		}
-		return found, ended && found.tell() || found.token("refresh_token") != ""
+		return found, found.usable(ended)
 	}
-	if r.err != nil || r.status/100 == 3 || r.status/100 == 5 || !isForm(body) {
+	if r.status/100 == 3 || r.status/100 == 5 || !isForm(body) {
 		return nil, false
 	}
-	form, err := url.ParseQuery(string(body))
-	if err != nil {
-		return nil, false
+	if r.brokeOff = r.err != nil; r.brokeOff {
+		body = body[:bytes.LastIndexByte(body, '&')+1] // before it all came whole
+	}
+	form, err := url.ParseQuery(string(body)) // what can be read comes with the error
+	if err != nil && !form.Has("refresh_token") && bytes.Contains(body, []byte("refresh_token=")) {
+		return nil, false // a new one that cannot be read is not the same as none
 	}
 	params = parameters{}
 	for name := range form {
 		params[name] = form.Get(name)
 	}
-	return params, params.tell()
+	return params, params.usable(!r.brokeOff)
+}
+
+// usable says whether parameters, or those that came of an answer that broke off, are of use. Of those nothing is without a new refresh token,
+// nor an access token of which nobody knows how long it lives.
+func (p parameters) usable(ended bool) bool {
+	if _, timed := p["expires_in"]; !ended && !timed {
+		delete(p, "access_token")
+	}
+	return ended && p.tell() || p.token("refresh_token") != ""
 }
 
 // tell says whether parameters are of a token answer, and no others'.

@@ -72,6 +72,7 @@ func TestAnAnswerThatBreaksOff(t *testing.T) {
 	for _, body := range []string{
 		`{"refresh_token":"the-refresh","access_token":"the-acc`,
 		`{"access_token":"the-access","refresh_token":"the-refresh","expires_in":36`, // nobody knows how long it lives
+		"refresh_token=the-refresh&access_token=the-acc", "access_token=the-access&refresh_token=the-refresh&expires_in=36",
 	} {
 		_, err := answered(t, body, 500)
 		var refusal *auth.ProviderError
@@ -79,10 +80,46 @@ func TestAnAnswerThatBreaksOff(t *testing.T) {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
-	_, err := answered(t, `{"error":"invalid_grant","error_descr`, 500)
-	var refusal *auth.ProviderError
-	if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryAnswered || refusal.Failure.Code != "invalid_grant" {
-		t.Errorf("an error: %v", err)
+	for _, body := range []string{`{"error":"invalid_grant","error_descr`, "error=invalid_grant&error_descr"} {
+		_, err := answered(t, body, 500)
+		var refusal *auth.ProviderError
+		if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryAnswered || refusal.Failure.Code != "invalid_grant" {
+			t.Errorf("an error: %v", err)
+		}
+	}
+}
+
+// A form, too, is used as far as it can be read, and as far as it came whole.
+func TestAFormOfWhichAPartIsOdd(t *testing.T) {
+	t.Parallel()
+	for _, odd := range []string{"scope=%zz", "scope=openid;email", "%=x", "scope=100%"} {
+		for _, body := range []string{"access_token=a&expires_in=60&%s&refresh_token=r", "access_token=a&expires_in=60&refresh_token=r&%s"} {
+			answer, err := answered(t, fmt.Sprintf(body, odd), 0)
+			if err != nil || answer.Access != "a" || answer.Refresh != "r" || answer.Lifetime != time.Minute || answer.Scope != "" || answer.BrokeOff {
+				t.Errorf(body+": %v, %v", odd, answer, err)
+			}
+		}
+		if answer, err := answered(t, "access_token=a&"+odd, 0); err != nil || answer.Access != "a" || answer.Refresh != "" {
+			t.Errorf("without a refresh token, %s: %v, %v", odd, answer, err)
+		}
+	}
+	const whole = "access_token=the-access&expires_in=60&refresh_token=the-refresh&scope=openid"
+	for cut := 1; cut < len(whole); cut++ {
+		answer, err := answered(t, whole[:cut], len(whole))
+		var refusal *auth.ProviderError
+		switch errors.As(err, &refusal); {
+		case cut > strings.Index(whole, "&scope") && err == nil && answer.Access == "the-access" && answer.Refresh == "the-refresh" && answer.BrokeOff:
+		case cut <= strings.Index(whole, "&scope") && refusal != nil && refusal.Delivery == auth.DeliveryUnknown && refusal.Failure.Code == auth.CodeCutOff && refusal.Salvage == nil:
+		default:
+			t.Errorf("%s: %v, %v", whole[:cut], answer, err)
+		}
+	}
+	for _, body := range []string{"access_token=a&refresh_token=r%zz&expires_in=60", "access_token=a&refresh_token=r;x&expires_in=60"} {
+		_, err := answered(t, body, 0)
+		var refusal *auth.ProviderError
+		if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryUnknown || refusal.Failure.Code != auth.CodeUnreadable {
+			t.Errorf("%s: %v", body, err)
+		}
 	}
 }
 
