@@ -154,6 +154,7 @@ func TestKeysOutOfReachAtSignIn(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"down":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
 		"no keys": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+		"empty":   func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[]}`) },
 		"ten thousand keys": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, `{"keys":[`+strings.TrimSuffix(strings.Repeat(key, 10_000), ",")+`]}`)
 		},

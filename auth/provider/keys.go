@@ -279,6 +279,9 @@ func (k *keys) fetch() (_ *keySet, err error) {
 	if len(set.Keys) > maxKeys {
 		return nil, fmt.Errorf("keys: the set has %d; more than %d are not read", len(set.Keys), maxKeys)
 	}
+	if len(set.Keys) == 0 {
+		return nil, errors.New("keys: the set is empty") // for a moment, as a rule: the ones that are here go on
+	}
 	return &keySet{keys: understood(set.Keys), at: k.now(), asked: asked}, nil
 }
 
