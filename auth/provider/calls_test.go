@@ -48,6 +48,42 @@ func TestKeysThatAreDownAreAskedForSeldom(t *testing.T) {
 	if n := asked.Load(); n != 2 {
 		t.Errorf("the keys were asked for %d times when the pause was over", n)
 	}
+	for range 100 {
+		now = now.Add(keysPause)
+		_, _ = k.VerifySignature(t.Context(), forged)
+	}
+	if n := asked.Load(); n < 20 || n > 25 {
+		t.Errorf("the keys were asked for %d times in 100 s more, want one in 5 s", n)
+	}
+}
+
+// Whom a key set is out of reach for while the provider takes a new key need not wait for more than a pause once it is back. Strangers may.
+func TestFetchesThatFailTakeNoneFromThoseToCome(t *testing.T) {
+	t.Parallel()
+	k, provider, token := rotated(t)
+	close(provider.let)
+	now := time.Now()
+	k.now, k.client = func() time.Time { return now }, &http.Client{Transport: http.NewFileTransport(http.Dir(t.TempDir()))}
+	stranger := &keyUse{stranger: true}
+	for range 10 {
+		for _, use := range []*keyUse{stranger, {}} {
+			if _, err := k.VerifySignature(use.in(t.Context()), token); err == nil || errors.Is(err, errNoKeyFits) {
+				t.Errorf("without keys: %v", err)
+			}
+			now = now.Add(longestKeysPause / 10)
+		}
+	}
+	if own, strangers := k.again.TokensAt(now), k.strangers.TokensAt(now); own != keysAgainBurst || strangers >= keysAgainBurst {
+		t.Errorf("%v fetches are left, and %v for strangers", own, strangers)
+	}
+	k.client = &http.Client{Transport: provider}
+	now = now.Add(longestKeysPause)
+	if _, err := k.VerifySignature(t.Context(), token); err != nil {
+		t.Errorf("when they are back: %v", err)
+	}
+	if own := k.again.TokensAt(now); own != keysAgainBurst-1 {
+		t.Errorf("%v fetches are left", own)
+	}
 }
 
 // Who comes while nobody asks costs nothing of what is set aside for new keys.
@@ -55,7 +91,7 @@ func TestAPauseCostsNoFetch(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	k := newKeys("http://127.0.0.1:1", http.DefaultClient, func() time.Time { return now })
-	k.found, k.failed, k.failedAt = &keySet{at: now}, errors.New("down"), now
+	k.found, k.failed, k.failedAt, k.pause = &keySet{at: now}, errors.New("down"), now, keysPause
 	for range 2 * keysAgainBurst {
 		if _, err := k.VerifySignature(t.Context(), forged); !errors.Is(err, k.failed) {
 			t.Errorf("in the pause: %v", err)

@@ -29,8 +29,10 @@ const (
 	// strangers can send has as much for itself, so that it costs no sign-in and no renewal a fetch.
 	keysAgain      = 20 * time.Second
 	keysAgainBurst = 3
-	// keysPause is how long nobody asks again after a fetch that brought nothing, whatever was the reason to ask.
-	keysPause = time.Second
+	// keysPause is how long nobody asks again after a fetch that brought nothing, whatever was the reason to ask. With each more in a row
+	// it is longer by as much, up to longestKeysPause.
+	keysPause        = time.Second
+	longestKeysPause = 5 * time.Second
 )
 
 // signingAlgs prove that the provider signed: neither none, nor HMAC with a secret that others know.
@@ -55,10 +57,11 @@ type keys struct {
 	strangers *rate.Limiter // for what anybody may have sent, as often as they like
 
 	mu       sync.Mutex
-	found    *keySet   // nil: nothing yet
-	running  *keyFetch // nil: none
-	failed   error     // why the latest fetch brought nothing
-	failedAt time.Time // when
+	found    *keySet       // nil: nothing yet
+	running  *keyFetch     // nil: none
+	failed   error         // why the latest fetch brought nothing
+	failedAt time.Time     // when
+	pause    time.Duration // from then on nobody asks again
 }
 
 // keySet is what one fetch brought.
@@ -70,9 +73,10 @@ type keySet struct {
 
 // keyFetch is a fetch, for all who wait for it. What it brought is there when it is done.
 type keyFetch struct {
-	done chan struct{}
-	set  *keySet
-	err  error
+	done  chan struct{}
+	again *rate.Limiter // is charged for it if it brings a set; nil: none
+	set   *keySet
+	err   error
 }
 
 func newKeys(url string, client *http.Client, now func() time.Time) *keys {
@@ -222,7 +226,8 @@ func (k *keys) newer(ctx context.Context, known *keySet, again *rate.Limiter) (*
 }
 
 // ask returns a set that is newer than the known one, or the fetch that brings it. One fetch serves all who wait, and outlives them; one
-// that failed, those who come just after it. The limiter, if there is one, is asked only for a fetch that would be one more.
+// that failed, those who come just after it. The limiter, if there is one, is asked only for a fetch that would be one more, and is charged
+// only for one that brings a set: what failed says nothing of the keys. Strangers' is charged at once.
 func (k *keys) ask(known *keySet, again *rate.Limiter) (newer *keySet, running *keyFetch, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -233,15 +238,19 @@ func (k *keys) ask(known *keySet, again *rate.Limiter) (newer *keySet, running *
 		return k.found, nil, nil
 	case k.running != nil:
 		return nil, k.running, nil
-	case k.failed != nil && since >= 0 && since < keysPause:
+	case k.failed != nil && since >= 0 && since < k.pause:
 		return nil, nil, k.failed
-	case again != nil && !again.AllowN(now, 1):
+	case again != nil && again.TokensAt(now) < 1:
 		if k.failed != nil {
 			return nil, nil, k.failed
 		}
 		return nil, nil, errKeysResting
 	}
-	running = &keyFetch{done: make(chan struct{})}
+	if again == k.strangers {
+		again.AllowN(now, 1)
+		again = nil
+	}
+	running = &keyFetch{done: make(chan struct{}), again: again}
 	k.running = running
 	go k.run(running)
 	return nil, running, nil
@@ -252,9 +261,14 @@ func (k *keys) run(running *keyFetch) {
 	running.set, running.err = k.fetch()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.running = nil
-	if k.failed, k.failedAt = running.err, k.now(); running.err == nil {
-		k.found = running.set
+	k.running, k.failed, k.failedAt = nil, running.err, k.now()
+	if running.err != nil {
+		k.pause = min(k.pause+keysPause, longestKeysPause)
+		return
+	}
+	k.found, k.pause = running.set, 0
+	if running.again != nil {
+		running.again.AllowN(k.failedAt, 1)
 	}
 }
 
