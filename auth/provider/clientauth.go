@@ -104,7 +104,7 @@ func codeOf(err error) string {
 func (p *OIDC) otherThan(m *metadata, refusal error) tokenendpoint.AuthMethod {
 	code, post := codeOf(refusal), tokenendpoint.ClientSecretPost
 	codes := []string{invalidClient, "invalid_request"}
-	if pair := p.config.ClientID + p.config.ClientSecret.Reveal(); url.QueryEscape(pair) != pair {
+	if p.encodes() {
 		codes = append(codes, "unauthorized_client") // Glewlwyd's word for a secret that it did not decode (RFC 6749 section 2.3.1)
 	}
 	switch method := authMethod(p.config, m.TokenAuthMethods); {
@@ -115,4 +115,17 @@ func (p *OIDC) otherThan(m *metadata, refusal error) tokenendpoint.AuthMethod {
 		return post
 	}
 	return ""
+}
+
+// encodes says that Basic authentication writes the client's id and secret otherwise than they are (RFC 6749 section 2.3.1).
+func (p *OIDC) encodes() bool {
+	pair := p.config.ClientID + p.config.ClientSecret.Reveal()
+	return url.QueryEscape(pair) != pair
+}
+
+// mayNotDecode says that the provider may have refused the client because it takes its id and secret as they are written, where there is no
+// other way to send them.
+func (p *OIDC) mayNotDecode(m *metadata, refusal error) bool {
+	return slices.Contains([]string{invalidClient, "unauthorized_client"}, codeOf(refusal)) && p.encodes() &&
+		authMethod(p.config, m.TokenAuthMethods) == tokenendpoint.ClientSecretBasic && p.otherThan(m, refusal) == ""
 }

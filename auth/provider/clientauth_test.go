@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -215,6 +216,44 @@ func TestWhichRefusalsOfACodeAreTriedWithTheOtherMethod(t *testing.T) {
 			}
 			if (err == nil) != c.again || calls.Load() != want || c.again && done.Answer.ClientAuth != string(tokenendpoint.ClientSecretPost) {
 				t.Errorf("%d calls, found %q, %v", calls.Load(), done.Answer.ClientAuth, err)
+			}
+		})
+	}
+}
+
+// Whoever looks at the secret finds it to be right.
+func TestAProviderThatMayNotDecodeTheSecretIsNamedAsTheReason(t *testing.T) {
+	t.Parallel()
+	basic, both := []string{"client_secret_basic"}, []string{"client_secret_basic", "client_secret_post"}
+	for name, c := range map[string]struct {
+		announced []string
+		edit      func(*provider.Config)
+		code      string
+		hint      bool
+	}{
+		"its only method":             {basic, nil, "invalid_client", true},
+		"as configured":               {both, func(c *provider.Config) { c.ClientAuth = tokenendpoint.ClientSecretBasic }, "invalid_client", true},
+		"there is another":            {both, nil, "invalid_client", false},
+		"a secret as it is":           {basic, func(c *provider.Config) { c.ClientSecret = "needs-no.encoding" }, "invalid_client", false},
+		"a refusal of something else": {basic, nil, "invalid_grant", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			announces(map[string][]string{"token_endpoint_auth_methods_supported": c.announced})(idp)
+			others := idp.Config.Handler
+			idp.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/token" {
+					others.ServeHTTP(w, r)
+					return
+				}
+				w.WriteHeader(http.StatusBadRequest)
+				_ = json.NewEncoder(w).Encode(map[string]string{"error": c.code})
+			})
+			_, err := signIn(t, newOIDC(t, idp, c.edit), nil)
+			var failed *provider.SignInError
+			if !errors.As(err, &failed) || strings.Contains(failed.Detail, "may not decode") != c.hint || strings.Contains(failed.Detail, scripted.ClientSecret) {
+				t.Errorf("%v", err)
 			}
 		})
 	}

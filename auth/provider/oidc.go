@@ -185,7 +185,12 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {p.config.CallbackURL}, "code_verifier": {s.Verifier},
 	}))
 	if err != nil {
-		return auth.SignedIn{}, exchangeError(err)
+		failed := exchangeError(err)
+		if p.mayNotDecode(m, err) {
+			failed.Detail += "; the client's id or secret has characters that Basic authentication encodes (RFC 6749 section 2.3.1), " +
+				"which the provider may not decode: try a secret of letters and digits"
+		}
+		return auth.SignedIn{}, failed
 	}
 	answer.Scope = cmp.Or(answer.Scope, strings.Join(m.scopes(p.config), " ")) // RFC 6749 section 5.1: left out if as asked for
 	identity, err := p.identify(ctx, m, s, answer)

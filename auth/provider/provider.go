@@ -273,7 +273,7 @@ func signInError(code, format string, args ...any) error {
 }
 
 // exchangeError says that the token endpoint gave no tokens for the code.
-func exchangeError(err error) error {
+func exchangeError(err error) *SignInError {
 	failed := &SignInError{Code: "code_exchange_failed", Detail: err.Error()}
 	var refusal *auth.ProviderError
 	if errors.As(err, &refusal) {
