@@ -19,7 +19,7 @@ type sessions struct{ db *DB }
 // Sessions returns the session store.
 func (db *DB) Sessions() session.Store { return session.Complete(sessions{db}) }
 
-// FindCtx implements scs.CtxStore. It does not write: a last-seen mark that has grown old is left for the keeper.
+// FindCtx implements scs.CtxStore. It does not write: a last-seen mark that has grown old is left for the upkeep.
 func (s sessions) FindCtx(ctx context.Context, hash string) ([]byte, bool, error) {
 	found, err := s.stored(ctx, hash)
 	if errors.Is(err, sql.ErrNoRows) {
