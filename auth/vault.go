@@ -22,7 +22,8 @@ type Person struct{ Provider, Subject string }
 
 // Vault is where grants are kept, sealed. Implementations are safe for concurrent use, by several processes too. What
 // they return is the caller's own, but the maps in a grant are for reading only. Writes are on disk when they
-// return; leases and marks of an engine on one machine a moment later.
+// return; leases and marks of an engine on one machine a moment later. Each call returns within some seconds by itself, whatever
+// its context: renewals are not cancelled, and none may hang in one.
 type Vault interface {
 	// Create stores a new grant, which holds no lease.
 	Create(ctx context.Context, g *Grant) error
