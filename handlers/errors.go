@@ -89,7 +89,8 @@ func asProblem(err error) *httpProblem {
 		case http.StatusNotFound:
 			return problem(he.Code, "not_found", "There is nothing here.", "Check the address, or go back to the start page.")
 		case http.StatusMethodNotAllowed:
-			return problem(he.Code, "method_not_allowed", "This address does not work that way.", "It takes another kind of request. Go back to the start page.")
+			return problem(he.Code, "method_not_allowed", "This address does not work that way.",
+				"It takes another kind of request. Go back to the start page.")
 		case http.StatusRequestEntityTooLarge:
 			return problem(he.Code, "too_large", "That was too much to send.", "Send less.")
 		case http.StatusInternalServerError:

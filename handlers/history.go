@@ -51,7 +51,8 @@ func (a *app) historyRowsOf(g *auth.Grant, list []auth.Renewal) []views.HistoryR
 	for _, r := range list {
 		rows = append(rows, views.HistoryRow{
 			ID: r.ID, At: r.At, Generation: r.Generation, Trigger: string(r.Trigger), Outcome: string(r.Outcome), Duration: r.Duration,
-			ErrorCode: codeOf(r), Means: a.meaning(g, r), Warning: r.Warning, Warns: warningWords(r.Warning), Shared: r.Shared, OldToken: r.OldToken, NewToken: r.NewToken,
+			ErrorCode: codeOf(r), Means: a.meaning(g, r), Warning: r.Warning, Warns: warningWords(r.Warning), Shared: r.Shared,
+			OldToken: r.OldToken, NewToken: r.NewToken,
 			OldExpiry: r.OldExpiry, NewExpiry: r.NewExpiry,
 		})
 	}

@@ -363,7 +363,8 @@ var ofProvider = []string{
 // signInFailed says on the sign-in page what went wrong, and offers another try.
 func (a *app) signInFailed(c echo.Context, p provider.Provider, returnTo string, err error) error {
 	failure := signInFailure(err)
-	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code, "detail", failure.Detail, "said", failure.Said)
+	a.Log.WarnContext(c.Request().Context(), "sign-in failed", "provider", p.Name(), "code", failure.Code,
+		"detail", failure.Detail, "said", failure.Said)
 	outcome := SignInFailed
 	if failure.Code == "access_denied" {
 		outcome = SignInCancelled

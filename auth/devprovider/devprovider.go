@@ -178,6 +178,9 @@ func (p *Provider) discovery(w http.ResponseWriter, _ *http.Request) {
 		"subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"ES256"},
 		"token_endpoint_auth_methods_supported": methods, "introspection_endpoint_auth_methods_supported": methods[:1],
 		"revocation_endpoint_auth_methods_supported": methods, "code_challenge_methods_supported": []string{"S256"},
-		"claims_supported": []string{"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "azp", "name", "given_name", "family_name", "preferred_username", "email", "email_verified"},
+		"claims_supported": []string{
+			"sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "azp",
+			"name", "given_name", "family_name", "preferred_username", "email", "email_verified",
+		},
 	})
 }

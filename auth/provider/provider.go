@@ -71,7 +71,10 @@ func (c Config) authParams() map[string]string {
 
 // Policy is when the provider's grants are due.
 func (c Config) Policy() auth.Policy {
-	return auth.Policy{MaxAge: c.MaxAge, Leeway: c.Leeway, Assumed: c.AssumedLifetime, GrantType: c.GrantType, Since: c.Since, Spread: c.Spread, Concurrency: c.Concurrency}
+	return auth.Policy{
+		MaxAge: c.MaxAge, Leeway: c.Leeway, Assumed: c.AssumedLifetime, GrantType: c.GrantType,
+		Since: c.Since, Spread: c.Spread, Concurrency: c.Concurrency,
+	}
 }
 
 // Provider is one provider people sign in with. The context-taking methods are what Keyturn calls; goth.Provider's are for

@@ -121,7 +121,8 @@ func openTraces(ctx context.Context, log *slog.Logger) (tracer trace.Tracer, clo
 		return nil, nil, settingsError{fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT: %w", err)}
 	}
 	// Detectors of hosts and processes would tell more of the machine than belongs elsewhere.
-	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(attribute.String("service.name", "keyturn")), resource.WithFromEnv())
+	about, err := resource.New(ctx,
+		resource.WithTelemetrySDK(), resource.WithAttributes(attribute.String("service.name", "keyturn")), resource.WithFromEnv())
 	if err != nil {
 		return nil, nil, settingsError{fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)}
 	}
