@@ -167,7 +167,7 @@ func (a *app) introspectToken(c echo.Context) error {
 	}
 	inspector, _ := a.inspector(view.Grant)
 	token, _, _ := tokenOf(view.Grant, p.Kind)
-	said := views.Introspection{}
+	said := views.Introspection{Generation: view.Grant.Generation}
 	claims, err := inspector.Introspect(c.Request().Context(), view.Grant.Tokens, token)
 	if err != nil {
 		words, whose := a.unanswered(c, view.Grant, "introspection", err)

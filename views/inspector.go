@@ -43,9 +43,10 @@ type Signature struct {
 
 // Introspection is what the provider said of a token (RFC 7662), or why it said nothing.
 type Introspection struct {
-	Claims []Claim
-	Error  string
-	Whose  string // whose matter that is
+	Generation int64 // of the token that it is about
+	Claims     []Claim
+	Error      string
+	Whose      string // whose matter that is
 }
 
 // said is the answer in a sentence, for those who hear it: its times count on, and would be read out each second.

@@ -73,7 +73,7 @@ func TestARevealIsNotLostToARenewal(t *testing.T) {
 	}{
 		{"before the renewal has ended", 300 * time.Millisecond, `setTimeout(() => document.getElementById("reveal").click(), 30)`},
 		{"when the new card appears", 0, `new MutationObserver((_, o) => { o.disconnect(); document.getElementById("reveal").click(); }).observe(document.querySelector(".columns"), {childList: true})`},
-		{"when the inspector appears again", 0, `new MutationObserver((_, o) => { o.disconnect(); document.getElementById("reveal").click(); }).observe(document.getElementById("inspector-body"), {childList: true})`},
+		{"when the inspector appears again", 0, `new MutationObserver((_, o) => { o.disconnect(); document.getElementById("reveal").click(); }).observe(document.getElementById("inspector-body"), {characterData: true, childList: true, subtree: true})`},
 	} {
 		b.becomes(t, "there is something to reveal", `document.getElementById("reveal")?.textContent === "Reveal"`)
 		slow.Store(int64(c.slow))

@@ -78,3 +78,20 @@ func TestTheInspectorCatchesUp(t *testing.T) {
 		detail: { ctx: { target: document.getElementById("inspector-body"), request: { method: "GET" } } } }))`))
 	b.becomes(t, "the inspector is up to date", generation+` === "2"`)
 }
+
+// What is selected in the inspector stays so when it shows the token that a renewal brought, and what the provider said of the one before
+// says that it is of that.
+func TestTheInspectorKeepsWhatIsUsedInIt(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openLive(t, p)
+	b.do(t, click(`#introspect`), visible(`#introspection-answer table`))
+	const selected = `getSelection().toString()`
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`getSelection().selectAllChildren([...document.querySelectorAll("#inspector .claims .value")].findLast((value) => value.textContent === "keyturn"))`))
+	b.becomes(t, "something is selected", selected+` === "keyturn"`)
+	p.signedInAs(t, b).do(t, "POST", "/api/renew-token", nil)
+	b.becomes(t, "the inspector has the new token, its signature is checked", `document.querySelector("#inspector .panel").dataset.generation === "2" &&
+		document.querySelector("#inspector .sort").innerText.includes("generation 2") && !!document.querySelector("#inspector .signature.good")`)
+	b.becomes(t, "it is selected still, and the answer is there", selected+` === "keyturn" && /asked [\d:]+, of generation 1 *$/m.test(document.getElementById("introspection-answer").innerText)`)
+	b.becomes(t, "all times are the reader's", `[...document.querySelectorAll("#inspector time")].every((time) => !time.textContent.includes("UTC"))`)
+}
