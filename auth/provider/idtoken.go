@@ -19,8 +19,6 @@ import (
 const (
 	// clockSkew is how far a provider's clock may be ahead of ours.
 	clockSkew = 5 * time.Minute
-	// keyLate is how long after a renewal the key of its id token may come to be published: sets are cached, and copied to many places.
-	keyLate = time.Minute
 	// lastSecond is the end of the year 9999: no expiry is later.
 	lastSecond = 253402300799
 )
@@ -163,16 +161,10 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 	}
 	answer := auth.Answer{ID: idToken, Access: g.PendingAccess(), Refresh: g.Tokens.Refresh}
 	var v verified
-	unknown := false
-	_, err = p.proven(ctx, m, keyUse{known: !fetch}, func(m *metadata, use *keyUse) (err error) {
+	if _, err = p.proven(ctx, m, keyUse{known: !fetch}, func(m *metadata, use *keyUse) (err error) {
 		v, err = m.verify(ctx, p.config, answer, p.options.Now(), use)
-		unknown = use.unknown
 		return err
-	})
-	switch {
-	case err != nil && unknown && isNew(idToken, p.options.Now()):
-		return nil, fmt.Errorf("%w: %w", auth.ErrKeysUnavailable, errUnknownKey)
-	case err != nil:
+	}); err != nil {
 		return nil, err
 	}
 	if v.token.Issuer == "" {
@@ -201,15 +193,6 @@ func (p *OIDC) VerifyIDToken(ctx context.Context, g *auth.Grant, idToken auth.Se
 		return nil, auth.ErrOtherNonce
 	}
 	return v.claims, nil
-}
-
-// isNew says of an id token that nothing has proven yet whether it may have come before its key. What it says of that itself puts off no more
-// than the verdict.
-func isNew(idToken auth.Secret, now time.Time) bool {
-	jwt, _ := auth.ParseJWT(idToken)
-	issuedAt, _ := jwt.Claims["iat"].(json.Number)
-	seconds, _ := issuedAt.Float64()
-	return now.Sub(time.Unix(int64(seconds), 0)).Abs() < keyLate
 }
 
 // audience is an aud claim's values in order: one alone may be a string.

@@ -42,7 +42,6 @@ var signingAlgs = []jose.SignatureAlgorithm{
 
 var (
 	errNoKeyFits   = errors.New("none of the provider's keys made the signature")
-	errUnknownKey  = fmt.Errorf("%w: the key that it names is not there", errNoKeyFits)
 	errKeysResting = errors.New("none of those fetched lately made the signature, and they are not fetched again yet")
 	errKeysUnasked = errors.New("the keys that are here may be old")
 )
@@ -92,7 +91,6 @@ type keyUse struct {
 	stranger    bool  // anybody may have made the token, or may ask as often as they like
 	unavailable error // the answer: why there are no keys, for want of which nothing is verified
 	unfit       bool  // the answer: no key made the signature, or its algorithm is not announced
-	unknown     bool  // the answer: the key that the token names is not there
 }
 
 type keyUseOf struct{}
@@ -114,7 +112,7 @@ func (k *keys) VerifySignature(ctx context.Context, token string) ([]byte, error
 	}
 	payload, err := k.verify(ctx, jws, use)
 	if errors.Is(err, errNoKeyFits) {
-		use.unfit, use.unknown = true, errors.Is(err, errUnknownKey)
+		use.unfit = true
 	} else {
 		use.unavailable = err
 	}
@@ -161,13 +159,12 @@ func (k *keys) verify(ctx context.Context, jws *jose.JSONWebSignature, use *keyU
 
 // verify tries the keys that could have made the signature. The error is errNoKeyFits, and what is wrong with the key that the token names.
 func (s *keySet) verify(jws *jose.JSONWebSignature) ([]byte, error) {
-	header, named, tried, passedOver := jws.Signatures[0].Header, false, 0, ""
+	header, tried, passedOver := jws.Signatures[0].Header, 0, ""
 	for i := range s.keys {
 		key := &s.keys[i]
 		if header.KeyID != "" && key.KeyID != header.KeyID {
 			continue
 		}
-		named = true
 		if why := unfit(key, header.Algorithm); why != "" {
 			passedOver = why
 			continue
@@ -178,9 +175,6 @@ func (s *keySet) verify(jws *jose.JSONWebSignature) ([]byte, error) {
 		if payload, err := jws.Verify(key.Key); err == nil {
 			return payload, nil
 		}
-	}
-	if header.KeyID != "" && !named {
-		return nil, errUnknownKey
 	}
 	if header.KeyID != "" && tried == 0 && passedOver != "" {
 		return nil, fmt.Errorf("%w: the key %q, which it names, %s", errNoKeyFits, short(header.KeyID), passedOver)
