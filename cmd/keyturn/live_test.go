@@ -354,7 +354,10 @@ func TestALateWarningIsTold(t *testing.T) {
 	idp.Change(func() {
 		idp.Keys = func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(time.Second)
-			writeJSON(w, map[string]any{"keys": []any{}})
+			writeJSON(w, map[string]any{"keys": []any{map[string]any{ // RFC 7517 appendix A.1
+				"kty": "EC", "crv": "P-256", "kid": "old",
+				"x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+			}}})
 		}
 		idp.IDToken = func(signed string) string {
 			parts := strings.Split(signed, ".")
