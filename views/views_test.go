@@ -180,24 +180,10 @@ func TestAFragmentSwapsWhatARenewalChanges(t *testing.T) {
 	}
 }
 
-// Long words are broken where one reads on.
-func TestWordsAreBrokenBetweenTheirParts(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"http://localhost:8080/dev-provider": "http://<wbr>localhost:8080/<wbr>dev-provider", "a.b@example.org": "a.<wbr>b@<wbr>example.<wbr>org",
-		"answer_cut_off": "answer_<wbr>cut_<wbr>off", "<a/>": "&lt;a/<wbr>&gt;", "openid": "openid",
-	} {
-		if got := render(t, breakable(text)); got != want {
-			t.Errorf("%s, want %s", got, want)
-		}
-	}
-}
-
 func TestAScopeIsShownWhole(t *testing.T) {
 	t.Parallel()
 	long := "https://www.googleapis.com/auth/calendar.events.readonly/" + strings.Repeat("ä", 90)
 	page := render(t, Dashboard(DashboardPage{Grant: GrantFacts{Scope: []string{long, strings.Repeat("ö", 300)}}}))
-	page = strings.ReplaceAll(page, "<wbr>", "")
 	for _, text := range []string{"<bdi>" + long + "</bdi>", "<bdi>" + strings.Repeat("ö", chipRunes) + "…</bdi>"} {
 		if !strings.Contains(page, text) {
 			t.Errorf("no %s", text)
