@@ -35,8 +35,8 @@ var errResting = errors.New("the provider is ailing and rests")
 // unless the provider has said how long to wait.
 //
 // A grant that fails although others were served meanwhile, since its last failure or while it was called for, is ill by itself. That tells
-// nothing of the provider. Until they are well, such grants have a quarter of the calls together that nobody asks for; and with these, those
-// who ask although their latest call failed have half of all, so that what hangs for them holds up nobody else.
+// nothing of the provider. Until they are well, such grants have a quarter of the calls together that nobody asks for, and half of all, so
+// that what hangs for them holds up nobody else.
 //
 // It is safe for concurrent use.
 type lane struct {
@@ -48,7 +48,7 @@ type lane struct {
 	busy     int // calls now
 	unasked  int // automatic ones among them
 	ailments int // those for grants that are ill by themselves among the automatic ones
-	retries  int // those for grants whose latest call failed among the others
+	retries  int // those for such grants among the others
 	asking   []*turn
 	waiting  []*turn // automatic ones, for which a request waits
 	freed    chan struct{}
@@ -80,9 +80,8 @@ type turn struct {
 	err   error
 }
 
-// place is what a call takes of a lane: one of those that nobody asks for, and of these one for an ill grant; or, of the others, one for a
-// grant whose latest call failed.
-type place struct{ unasked, ill, retry bool }
+// place is what a call takes of a lane: one of those that nobody asks for, or of those that somebody does, and of these one for an ill grant.
+type place struct{ unasked, ill bool }
 
 func newTurn(grant string, asked bool) *turn {
 	t := &turn{grant: grant, come: make(chan struct{})}
@@ -172,7 +171,7 @@ func (l *lane) try(grant string, left time.Duration) (leave func(), ok bool) {
 
 // begin takes a place for a call; l.mu is held.
 func (l *lane) begin(grant string, unasked bool) place {
-	p := place{unasked: unasked, ill: unasked && l.ill(grant), retry: !unasked && l.fails(grant)}
+	p := place{unasked, l.ill(grant)}
 	l.count(p, 1)
 	return p
 }
@@ -183,10 +182,10 @@ func (l *lane) count(p place, n int) {
 	if p.unasked {
 		l.unasked += n
 	}
-	if p.ill {
+	switch {
+	case p.ill && p.unasked:
 		l.ailments += n
-	}
-	if p.retry {
+	case p.ill:
 		l.retries += n
 	}
 }
@@ -252,7 +251,9 @@ func (l *lane) signal() {
 
 // open says whether there is a place for a call for a grant that somebody asks for. l.mu is held.
 func (l *lane) open(grant string) bool {
-	return l.busy < l.most && l.busy-l.telling() < l.ceiling() && (l.retries+l.ailments < max(1, l.most/2) || !l.fails(grant))
+	half, sick, others, ill := max(1, l.most/2), l.retries+l.ailments, l.busy-l.telling(), l.ill(grant)
+	room := others < l.ceiling() || !ill && others-sick < max(1, l.ceiling()-half) // the latter where there are few places
+	return l.busy < l.most && room && (sick < half || !ill)
 }
 
 // free says whether there is a place for an automatic call. One that probes has no other beside it, but those for ill grants, of which it

@@ -77,12 +77,12 @@ func TestProgramsForWhichTheProviderHangsLeaveRoomForOthers(t *testing.T) {
 		programs(ctx, &running, p.lane, 20*time.Second, &ProviderError{Delivery: DeliveryUnknown, Failure: Failure{Code: CodeTimeout}})
 		var longest time.Duration
 		running.Go(func() {
-			time.Sleep(2 * time.Minute) // in which they become known
+			time.Sleep(3 * time.Minute) // in which they become known
 			for ; ctx.Err() == nil; time.Sleep(3 * time.Second) {
 				longest = max(longest, ask(ctx, p.lane, "well", 100*time.Millisecond, nil))
 			}
 		})
-		p.live(2 * time.Minute)
+		p.live(3 * time.Minute)
 		clear(p.expired)
 		p.live(10 * time.Minute)
 		end()
@@ -91,4 +91,34 @@ func TestProgramsForWhichTheProviderHangsLeaveRoomForOthers(t *testing.T) {
 			t.Errorf("who asks waits for %v; %d of 20 tokens expired", longest, len(p.expired))
 		}
 	})
+}
+
+// One failure, which may be anybody's, costs nobody their turn when they ask again, and nor does what hangs for others, however few calls
+// there may be.
+func TestWhoAsksPassesWhatHangsForOthers(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{2, 3, 4, 16} {
+		t.Run(strconv.Itoa(most), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(most, time.Now)
+				l.noteFailing("failed once", failing{at: time.Now()})
+				for i := range most {
+					sick := "sick " + strconv.Itoa(i)
+					l.noteFailing(sick, failing{time.Now(), true})
+					go func() {
+						if _, err := l.enter(t.Context(), newTurn(sick, true)); err == nil {
+							<-t.Context().Done()
+						}
+					}()
+				}
+				synctest.Wait()
+				for _, grant := range []string{"failed once", "well"} {
+					if waited := ask(t.Context(), l, grant, time.Second, nil); waited > 0 {
+						t.Errorf("%s waits for %v", grant, waited)
+					}
+				}
+			})
+		})
+	}
 }
