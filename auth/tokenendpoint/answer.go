@@ -106,7 +106,7 @@ func parse(r *response) (params parameters, readable bool) {
 		body = body[:bytes.LastIndexByte(body, '&')+1] // before it all came whole
 	}
 	form, err := url.ParseQuery(string(body)) // what can be read comes with the error
-	if err != nil && !form.Has("refresh_token") && bytes.Contains(body, []byte("refresh_token=")) {
+	if err != nil && !form.Has("refresh_token") && !form.Has("error") && bytes.Contains(body, []byte("refresh_token=")) {
 		return nil, false // a new one that cannot be read is not the same as none
 	}
 	params = parameters{}
@@ -130,14 +130,16 @@ func (p parameters) tell() bool {
 	return slices.ContainsFunc([]string{"access_token", "refresh_token", "id_token", "error"}, func(name string) bool { return p.text(name) != "" })
 }
 
-// isForm tells a form from a page or a line of text, in which a link may stand that would read like one.
+// isForm tells a form from a page or a line of text, in which a link may stand that would read like one. In one that begins as a token
+// answer does there may be spaces that somebody left as they are.
 func isForm(body []byte) bool {
 	name, _, pair := bytes.Cut(body, []byte("="))
+	begins := slices.Contains([]string{"access_token", "refresh_token", "id_token", "token_type", "expires_in", "scope", "error"}, string(name))
 	odd := func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-.", c)
 	}
 	return pair && len(name) > 0 && !bytes.ContainsFunc(name, odd) &&
-		!bytes.ContainsFunc(body, func(c rune) bool { return c == '<' || c == '>' || unicode.IsSpace(c) || unicode.IsControl(c) })
+		!bytes.ContainsFunc(body, func(c rune) bool { return c == '<' || c == '>' || !begins && (unicode.IsSpace(c) || unicode.IsControl(c)) })
 }
 
 // text is a member that is a string, else "".

@@ -103,6 +103,14 @@ func TestAFormOfWhichAPartIsOdd(t *testing.T) {
 			t.Errorf("without a refresh token, %s: %v, %v", odd, answer, err)
 		}
 	}
+	answer, err := answered(t, "access_token=a&expires_in=60&scope=openid email&refresh_token=r", 0)
+	if err != nil || answer.Refresh != "r" || answer.Scope != "openid email" {
+		t.Errorf("with a space: %v, %v", answer, err)
+	}
+	_, err = answered(t, "error=invalid_grant&error_description=refresh_token=x;y", 0)
+	if refusal := new(auth.ProviderError); !errors.As(err, &refusal) || refusal.Failure.Code != "invalid_grant" {
+		t.Errorf("a refusal: %v", err)
+	}
 	const whole = "access_token=the-access&expires_in=60&refresh_token=the-refresh&scope=openid"
 	for cut := 1; cut < len(whole); cut++ {
 		answer, err := answered(t, whole[:cut], len(whole))
