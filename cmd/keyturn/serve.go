@@ -47,24 +47,20 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	public := newServer(s.partingFrom(s.handler), log)
 	// People whose renewal waits get their answer; event streams set bounds of their own.
 	public.WriteTimeout = 2*settings.RenewTimeout + time.Minute
-	admin := newServer(s.adminHandler(), log)
-	servers := []*http.Server{public}
-	door := &parting{Listener: faultListener{listener}, closed: make(chan struct{})}
-	public.ConnState = door.follow
-	listeners := []net.Listener{door}
+	doors := []*parting{doorOf(public, listener)}
 	if settings.AdminAddr != "" {
 		listener, err := net.Listen("tcp", settings.AdminAddr)
 		if err != nil {
 			return fmt.Errorf("--admin-addr (KEYTURN_ADMIN_ADDR): cannot listen on %q: %w", settings.AdminAddr, err)
 		}
-		servers, listeners = append(servers, admin), append(listeners, faultListener{listener})
+		doors = append(doors, doorOf(newServer(s.adminHandler(), log), listener))
 		log.Info("admin listener", "address", listener.Addr().String())
 	}
-	failed := make(chan error, len(servers))
+	failed := make(chan error, len(doors))
 	var serving sync.WaitGroup
-	for i, server := range servers {
+	for _, door := range doors {
 		serving.Go(func() {
-			if err := server.Serve(listeners[i]); !errors.Is(err, http.ErrServerClosed) {
+			if err := door.server.Serve(door); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})
@@ -95,7 +91,10 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	s.events.Drain()
 	unschedule()
 	scheduling.Wait()
-	err = errors.Join(err, s.drain(drain, public, door), admin.Shutdown(drain))
+	err = errors.Join(err, s.drain(drain, doors[0]))
+	for _, admin := range doors[1:] {
+		err = errors.Join(err, admin.shut(drain))
+	}
 	serving.Wait()
 	return err
 }
@@ -110,10 +109,10 @@ const lastWords = 200 * time.Millisecond
 
 // drain refuses new connections while requests and renewals finish; they wait for each other. Revocations that run finish after that, and
 // the others are owed.
-func (s *site) drain(ctx context.Context, public *http.Server, door *parting) error {
+func (s *site) drain(ctx context.Context, public *parting) error {
 	var draining sync.WaitGroup
 	var closing, renewing error
-	draining.Go(func() { closing = door.shut(ctx, public) })
+	draining.Go(func() { closing = public.shut(ctx) })
 	draining.Go(func() { renewing = s.rotator.Drain(ctx) })
 	draining.Wait()
 	return errors.Join(closing, renewing, s.grants.Wait(ctx))
@@ -122,10 +121,18 @@ func (s *site) drain(ctx context.Context, public *http.Server, door *parting) er
 // parting is a listener that can stop to accept connections before its server shuts down.
 type parting struct {
 	net.Listener
-	silent sync.Map // connections on which nothing has come
+	server *http.Server
+	silent sync.Map // connections on which no whole request has come
 	parted atomic.Bool
 	once   sync.Once
 	closed chan struct{}
+}
+
+// doorOf is a server's listener.
+func doorOf(server *http.Server, listener net.Listener) *parting {
+	door := &parting{Listener: faultListener{listener}, server: server, closed: make(chan struct{})}
+	server.ConnState = door.follow
+	return door
 }
 
 // Accept implements net.Listener. After part it waits for Close.
@@ -161,13 +168,13 @@ func (l *parting) follow(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// shut parts, and shuts its server down when last words have come. That would answer nobody any more who has said nothing, and yet wait 5 s
-// for them.
-func (l *parting) shut(ctx context.Context, server *http.Server) error {
+// shut parts, and shuts its server down when last words have come. That would answer nobody any more who has not asked yet, and still wait
+// 5 s for them.
+func (l *parting) shut(ctx context.Context) error {
 	l.part()
 	time.Sleep(lastWords)
 	l.silent.Range(func(conn, _ any) bool { _ = conn.(net.Conn).Close(); return true })
-	return server.Shutdown(ctx)
+	return l.server.Shutdown(ctx)
 }
 
 // partingFrom has clients take their next request elsewhere once the process is about to end: a connection that closes behind an answer

@@ -37,13 +37,11 @@ func TestASilentConnectionIsClosedSoon(t *testing.T) {
 		defer near.Close()
 		listener := oneConn{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
 		listener.conns <- far
-		door := &parting{Listener: listener, closed: make(chan struct{})}
-		server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
-		server.ConnState = door.follow
-		go func() { _ = server.Serve(door) }()
+		door := doorOf(newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler)), listener)
+		go func() { _ = door.server.Serve(door) }()
 		synctest.Wait()
 		began := time.Now()
-		if err := door.shut(t.Context(), server); err != nil || time.Since(began) > time.Second {
+		if err := door.shut(t.Context()); err != nil || time.Since(began) > time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})
