@@ -2,6 +2,7 @@ package tokenendpoint
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/url"
@@ -9,7 +10,7 @@ import (
 	"time"
 )
 
-// LocalName says whether a host, without a port, is a name that always means this machine, whatever a resolver knows (RFC 6761 section 6.3).
+// LocalName says whether a host, without a port, is a name that means this machine (RFC 6761 section 6.3).
 func LocalName(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	return host == "localhost" || strings.HasSuffix(host, ".localhost")
@@ -23,12 +24,16 @@ func NewDialer() *Dialer {
 	return &Dialer{net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}}
 }
 
-// DialContext is net.Dialer's, and asks no resolver for a LocalName that few know.
+// DialContext is net.Dialer's, and calls this machine where a resolver does not know a LocalName. Some do, such as those of containers, in
+// which another may have the name.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	if host, port, err := net.SplitHostPort(address); err == nil && LocalName(host) {
-		address = net.JoinHostPort("localhost", port)
+	conn, err := d.Dialer.DialContext(ctx, network, address)
+	if unknown := new(net.DNSError); errors.As(err, &unknown) {
+		if host, port, err := net.SplitHostPort(address); err == nil && LocalName(host) {
+			return d.Dialer.DialContext(ctx, network, net.JoinHostPort("localhost", port))
+		}
 	}
-	return d.Dialer.DialContext(ctx, network, address)
+	return conn, err
 }
 
 // proxyFor is the environment's proxy, but for this machine, of whose names http.ProxyFromEnvironment spares only the shortest.

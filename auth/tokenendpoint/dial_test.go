@@ -2,9 +2,9 @@ package tokenendpoint
 
 import (
 	"crypto/tls"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 )
 
@@ -21,7 +21,7 @@ func TestANameBelowLocalhostNeedsNoResolver(t *testing.T) {
 	t.Cleanup(server.Close)
 	client := NewHTTPClient(0)
 	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // whose name is asked for is what counts
-	_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
+	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
 	response, err := client.Get("https://keyturn-2.localhost:" + port)
 	if err != nil {
 		t.Fatal(err)
