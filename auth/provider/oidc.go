@@ -187,8 +187,8 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 	if err != nil {
 		failed := exchangeError(err)
 		if p.mayNotDecode(m, err) {
-			failed.Detail += "; the client's id or secret has characters that Basic authentication encodes (RFC 6749 section 2.3.1), " +
-				"which the provider may not decode: try a secret of letters and digits"
+			failed.Detail = "the client's id or secret has characters that Basic authentication encodes (RFC 6749 section 2.3.1), " +
+				"which the provider may not decode: try a secret of letters and digits; " + failed.Detail // what is last may be cut off
 		}
 		return auth.SignedIn{}, failed
 	}
