@@ -297,7 +297,8 @@
     if (target && target.id === "try-it-answer") {
       announce([...target.querySelectorAll(".http, .http + .none, .result")].map((part) => part.innerText).join(" ")); // the body may be long
     }
-    if (target && target.id === "history-older" && target.rows.length > olderRows) announce(`${target.rows.length - olderRows} older renewals`);
+    const older = target && target.id === "history-older" ? target.rows.length - olderRows : 0;
+    if (older > 0) announce(older + (older === 1 ? " older renewal" : " older renewals"));
     if (target && target.id === "introspection-answer") announce(target.querySelector("[data-announce]").dataset.announce);
     focusAgain();
   });
@@ -313,7 +314,7 @@
     if (card && card !== shownCard) {
       const renewed = shownCard && shownCard.dataset.generation !== card.dataset.generation;
       const failure = failureOf(card);
-      announceState(card.dataset.state, failure && failure !== failureOf(shownCard) ? textOf(byId("result")) : "");
+      announceState(card.dataset.state, !click && failure && failure !== failureOf(shownCard) ? textOf(byId("result")) : "");
       skew = at(card, "now") - Date.now() + (shownCard ? 0 : sincePageCame());
       shownCard = card;
       if (renewed) {
