@@ -139,7 +139,9 @@ func isForm(body []byte) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-.", c)
 	}
 	return pair && len(name) > 0 && !bytes.ContainsFunc(name, odd) &&
-		!bytes.ContainsFunc(body, func(c rune) bool { return c == '<' || c == '>' || !begins && (unicode.IsSpace(c) || unicode.IsControl(c)) })
+		!bytes.ContainsFunc(body, func(c rune) bool {
+			return c == '<' || c == '>' || !begins && (unicode.IsSpace(c) || unicode.IsControl(c))
+		})
 }
 
 // text is a member that is a string, else "".
