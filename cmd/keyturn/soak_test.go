@@ -106,6 +106,7 @@ func (tr *traffic) visit(ctx context.Context, t *testing.T) {
 		return
 	}
 	tr.came.Add(1)
+	came := time.Now()
 	watching, unwatch := context.WithCancel(ctx)
 	defer unwatch()
 	if rand.IntN(4) == 0 {
@@ -126,6 +127,8 @@ func (tr *traffic) visit(ctx context.Context, t *testing.T) {
 		switch {
 		case path == "/api/renew-token" && a.status == http.StatusOK && a.json(t)["outcome"] == "kept":
 			tr.kept.Add(1)
+		case a.status == http.StatusUnauthorized && time.Since(came) > soakLifetime-5*time.Second:
+			return // on a busy machine a visit may take longer than a session
 		case a.status != http.StatusOK:
 			t.Errorf("%s: %d %.200s", route, a.status, a.body)
 		}
@@ -152,6 +155,9 @@ func rests(t *testing.T, p *program) figures {
 	return last
 }
 
+// soakLifetime is how long a session of the soak lives.
+const soakLifetime = 20 * time.Second
+
 // An hour of everything, or less than a minute of it: nothing grows that should not.
 func TestSoak(t *testing.T) {
 	lasts := time.Duration(authtest.Soak(0, 45, 3600)) * time.Second
@@ -167,7 +173,7 @@ func TestSoak(t *testing.T) {
 	free.Close()
 	idp, p := atScripted(t, func(idp *scripted.Provider) {
 		idp.Class, idp.Interval, idp.Lifetime = scripted.FamilyRevoked, time.Minute, 5*time.Minute
-	}, "--log-level=warn", "--session-lifetime=20s", "--session-idle=20s", "--max-age=3s",
+	}, "--log-level=warn", "--session-lifetime="+soakLifetime.String(), "--session-idle="+soakLifetime.String(), "--max-age=3s",
 		"--admin-addr="+free.Addr().String())
 	ill := func(w http.ResponseWriter, r *http.Request, _ func() map[string]any) bool {
 		if r.PostForm.Get("grant_type") != "refresh_token" {
