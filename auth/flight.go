@@ -43,8 +43,8 @@ func (r *Rotator) join(ctx context.Context, id string, trigger Trigger, asked ti
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f = r.flights[id]
-	if f != nil && trigger.Forced() {
-		f.turn.hasten() // somebody asks, who may have what is kept free for that
+	if f != nil {
+		f.turn.hasten(trigger.urgency()) // somebody may ask, who may have what is kept free for that
 	}
 	if joined = f != nil && (f.ended.IsZero() || f.ended.After(asked)); joined || r.draining {
 		if leave != nil {
@@ -55,7 +55,7 @@ func (r *Rotator) join(ctx context.Context, id string, trigger Trigger, asked ti
 		}
 		return f, joined
 	}
-	f = &flight{done: make(chan struct{}), turn: newTurn(id, trigger.Forced())}
+	f = &flight{done: make(chan struct{}), turn: newTurn(id, trigger.urgency())}
 	r.flights[id] = f
 	r.running.Go(func() {
 		r.fly(context.WithoutCancel(ctx), f, id, trigger, leave)

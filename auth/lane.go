@@ -19,15 +19,17 @@ const (
 
 	failingFor  = maxRetryAfter // that a grant counts as failing after its latest failure
 	mostFailing = 1000          // that are remembered
+
+	wantedFor = 5 * time.Second // that places are kept for automatic calls for which there were none
 )
 
 // errResting says that an ailing provider is left alone for now.
 var errResting = errors.New("the provider is ailing and rests")
 
 // lane bounds the calls at one provider: a bulkhead with a circuit breaker, which is open while the provider rests and half-open for one
-// probe at a time. What people and programs ask for comes first. It leaves a quarter to automatic renewals, since a program may ask without
-// an end. These leave a quarter, too, have less while the provider fails and more again with each success, and rest when it fails for
-// everybody.
+// probe at a time. What people ask for comes first, then what programs do. That leaves a quarter to automatic renewals while some wait, since a
+// program may ask without an end. These leave a quarter, too, have less while the provider fails and more again with each success, and rest
+// when it fails for everybody.
 //
 // A rest is too long for those whose access tokens end before it, or for whom somebody waits. They are let through one at a time where they
 // may know better. What only one grant has met may be the limit of one person: the first call for another tells whether the rest is over, or
@@ -60,6 +62,7 @@ type lane struct {
 	only     string             // the one grant that has met the failures; empty: more than one has, or there are none
 	failing  map[string]failing // grants whose latest call failed: not before failingFor ago, or about to be forgotten
 	servedAt time.Time          // the latest call that did not
+	wantedAt time.Time          // when there was no place for an automatic call that might have begun
 }
 
 // failing is the latest failure of a grant.
@@ -70,10 +73,10 @@ type failing struct {
 
 // turn is somebody who waits in a lane, or is about to.
 type turn struct {
-	grant  string               // its id
-	asked  atomic.Bool          // a person or a program asks for the renewal
-	waited bool                 // it did not come at once; set before enter returns
-	at     atomic.Pointer[lane] // nil: it does not wait yet
+	grant   string               // its id
+	urgency atomic.Int32         // an urgency
+	waited  bool                 // it did not come at once; set before enter returns
+	at      atomic.Pointer[lane] // nil: it does not wait yet
 
 	come  chan struct{}
 	place place // set before come is closed, as is err
@@ -83,11 +86,35 @@ type turn struct {
 // place is what a call takes of a lane: one of those that nobody asks for, or of those that somebody does, and of these one for an ill grant.
 type place struct{ unasked, ill bool }
 
-func newTurn(grant string, asked bool) *turn {
+// urgency is who asks for a renewal.
+type urgency int32
+
+const (
+	byNobody urgency = iota
+	byProgram
+	byPerson
+)
+
+// urgency is who asks for a renewal with the trigger.
+func (t Trigger) urgency() urgency {
+	switch t {
+	case TriggerManual:
+		return byPerson
+	case TriggerAPI:
+		return byProgram
+	default:
+		return byNobody
+	}
+}
+
+func newTurn(grant string, by urgency) *turn {
 	t := &turn{grant: grant, come: make(chan struct{})}
-	t.asked.Store(asked)
+	t.urgency.Store(int32(by))
 	return t
 }
+
+// by is who asks for the turn.
+func (t *turn) by() urgency { return urgency(t.urgency.Load()) }
 
 // comes ends the wait for a turn, with a place or with an error.
 func (t *turn) comes(p place, err error) {
@@ -95,20 +122,20 @@ func (t *turn) comes(p place, err error) {
 	close(t.come)
 }
 
-// hasten makes a turn that has not come yet one that somebody asks for.
-func (t *turn) hasten() {
-	if t.asked.Swap(true) {
+// hasten makes a turn that has not come yet one that is more urgent. Two callers do not at the same time.
+func (t *turn) hasten(by urgency) {
+	if t.by() >= by {
 		return
 	}
+	t.urgency.Store(int32(by))
 	l := t.at.Load()
 	if l == nil {
 		return // it will look
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.Index(l.waiting, t); i >= 0 {
-		l.waiting = slices.Delete(l.waiting, i, i+1)
-		l.asking = append(l.asking, t)
+	if l.drop(t) {
+		l.queue(t)
 		l.admit()
 	}
 }
@@ -119,8 +146,8 @@ func newLane(most int, now func() time.Time) *lane {
 	return l
 }
 
-// ceiling is how many automatic calls may run at once when all is well. What people and programs ask for has as much, with what is for ill
-// grants: each leaves a quarter to the other.
+// ceiling is how many automatic calls may run at once when all is well. While some wait, what programs ask for has as much, with what is for
+// ill grants: each leaves a quarter to the other.
 func (l *lane) ceiling() int { return max(1, l.most*3/4) }
 
 // enter waits for a turn and returns how to end it. The error is errResting for one that nobody asks for while the provider rests for
@@ -128,15 +155,11 @@ func (l *lane) ceiling() int { return max(1, l.most*3/4) }
 func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 	t.at.Store(l)
 	l.mu.Lock()
-	switch {
-	case t.asked.Load():
-		l.asking = append(l.asking, t)
-	case l.restsFor(t.grant, 0):
+	if t.by() == byNobody && l.restsFor(t.grant, 0) {
 		l.mu.Unlock()
 		return nil, errResting
-	default:
-		l.waiting = append(l.waiting, t)
 	}
+	l.queue(t)
 	l.admit()
 	l.mu.Unlock()
 	select {
@@ -162,8 +185,13 @@ func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 func (l *lane) try(grant string, left time.Duration) (leave func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	others := slices.ContainsFunc(l.waiting, func(t *turn) bool { return !l.crowded(t.grant) })
-	if others || l.restsFor(grant, left) || l.crowded(grant) || !l.free() {
+	if l.restsFor(grant, left) || l.crowded(grant) {
+		return nil, false
+	}
+	if l.awaited() || !l.free() {
+		if l.telling() < l.room() {
+			l.wantedAt = l.now()
+		}
 		return nil, false
 	}
 	return l.leaving(l.begin(grant, true)), true
@@ -204,7 +232,7 @@ func (l *lane) leaving(p place) func() {
 func (l *lane) admit() {
 	still := l.asking[:0]
 	for _, t := range l.asking {
-		if l.open(t.grant) {
+		if l.open(t) {
 			t.comes(l.begin(t.grant, false), nil)
 		} else {
 			still = append(still, t)
@@ -231,6 +259,11 @@ func (l *lane) admit() {
 func (l *lane) withdraw(gone *turn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.drop(gone)
+}
+
+// drop is withdraw; l.mu is held.
+func (l *lane) drop(gone *turn) bool {
 	if i := slices.Index(l.asking, gone); i >= 0 {
 		l.asking = slices.Delete(l.asking, i, i+1)
 		return true
@@ -242,6 +275,22 @@ func (l *lane) withdraw(gone *turn) bool {
 	return false
 }
 
+// queue has a turn wait, a person's before those of programs; l.mu is held.
+func (l *lane) queue(t *turn) {
+	switch t.by() {
+	case byNobody:
+		l.waiting = append(l.waiting, t)
+	case byProgram:
+		l.asking = append(l.asking, t)
+	default:
+		i := slices.IndexFunc(l.asking, func(other *turn) bool { return other.by() != byPerson })
+		if i < 0 {
+			i = len(l.asking)
+		}
+		l.asking = slices.Insert(l.asking, i, t)
+	}
+}
+
 func (l *lane) signal() {
 	select {
 	case l.freed <- struct{}{}:
@@ -249,21 +298,35 @@ func (l *lane) signal() {
 	}
 }
 
-// open says whether there is a place for a call for a grant that somebody asks for. l.mu is held.
-func (l *lane) open(grant string) bool {
-	half, sick, others, ill := max(1, l.most/2), l.retries+l.ailments, l.busy-l.telling(), l.ill(grant)
-	room := others < l.ceiling() || !ill && others-sick < max(1, l.ceiling()-half) // the latter where there are few places
-	return l.busy < l.most && room && (sick < half || !ill)
+// open says whether there is a place for a call that somebody asks for. l.mu is held.
+func (l *lane) open(t *turn) bool {
+	half, sick, others, ill := max(1, l.most/2), l.retries+l.ailments, l.busy-l.telling(), l.ill(t.grant)
+	if l.busy >= l.most || ill && sick >= half {
+		return false
+	}
+	return t.by() == byPerson || !l.wanted() || others < l.ceiling() || !ill && others-sick < max(1, l.ceiling()-half)
+}
+
+// wanted says whether automatic calls wait, or had no place a moment ago; l.mu is held.
+func (l *lane) wanted() bool { return l.awaited() || l.now().Sub(l.wantedAt) < wantedFor }
+
+// awaited says whether a request waits for an automatic call that only wants a place; l.mu is held.
+func (l *lane) awaited() bool {
+	return slices.ContainsFunc(l.waiting, func(t *turn) bool { return !l.crowded(t.grant) })
 }
 
 // free says whether there is a place for an automatic call. One that probes has no other beside it, but those for ill grants, of which it
 // learns nothing. l.mu is held.
 func (l *lane) free() bool {
-	room := l.allowed
+	return l.busy < l.most && l.unasked < l.ceiling() && l.telling() < l.room()
+}
+
+// room is how many automatic calls there may be at present that will tell something of the provider; l.mu is held.
+func (l *lane) room() int {
 	if l.resting() {
-		room = 1
+		return 1
 	}
-	return l.busy < l.most && l.unasked < l.ceiling() && l.telling() < room
+	return l.allowed
 }
 
 // telling is how many automatic calls are under way that will tell something of the provider; l.mu is held.

@@ -23,7 +23,7 @@ func programs(ctx context.Context, running *sync.WaitGroup, l *lane, takes time.
 // ask is one renewal that somebody asks for, and returns how long its turn took to come.
 func ask(ctx context.Context, l *lane, grant string, takes time.Duration, refusal *ProviderError) (waited time.Duration) {
 	asked := time.Now()
-	leave, err := l.enter(ctx, newTurn(grant, true))
+	leave, err := l.enter(ctx, newTurn(grant, byProgram))
 	if err != nil {
 		return time.Since(asked)
 	}
@@ -49,7 +49,7 @@ func TestProgramsThatAskAllTheTimeLeaveRoomForOthers(t *testing.T) {
 				requests := 0
 				running.Go(func() { // each waits for a token in place of one that has expired
 					for ; ctx.Err() == nil; time.Sleep(time.Second) {
-						if leave, err := p.lane.enter(ctx, newTurn("waits", false)); err == nil {
+						if leave, err := p.lane.enter(ctx, newTurn("waits", byNobody)); err == nil {
 							time.Sleep(500 * time.Millisecond)
 							leave()
 							requests++
@@ -104,10 +104,11 @@ func TestWhoAsksPassesWhatHangsForOthers(t *testing.T) {
 				l := newLane(most, time.Now)
 				l.noteFailing("failed once", failing{at: time.Now()})
 				for i := range most {
-					sick := "sick " + strconv.Itoa(i)
-					l.noteFailing(sick, failing{time.Now(), true})
+					l.noteFailing("sick "+strconv.Itoa(i), failing{time.Now(), true})
+				}
+				for i := range most {
 					go func() {
-						if _, err := l.enter(t.Context(), newTurn(sick, true)); err == nil {
+						if _, err := l.enter(t.Context(), newTurn("sick "+strconv.Itoa(i), byProgram)); err == nil {
 							<-t.Context().Done()
 						}
 					}()
@@ -117,6 +118,44 @@ func TestWhoAsksPassesWhatHangsForOthers(t *testing.T) {
 					if waited := ask(t.Context(), l, grant, time.Second, nil); waited > 0 {
 						t.Errorf("%s waits for %v", grant, waited)
 					}
+				}
+			})
+		})
+	}
+}
+
+// What programs hold a person passes, and who clicks has no less than who does not. While nothing else waits programs may have all.
+func TestPeoplePassPrograms(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{2, 4, 16} {
+		t.Run(strconv.Itoa(most), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLane(most, time.Now)
+				ends := make(chan func(), 2*most)
+				for i := range 2 * most {
+					go func() {
+						if end, err := l.enter(t.Context(), newTurn("program "+strconv.Itoa(i), byProgram)); err == nil {
+							ends <- end
+						}
+					}()
+				}
+				synctest.Wait()
+				if l.busy != most {
+					t.Errorf("programs have %d of %d places", l.busy, most)
+				}
+				clicked := newTurn("clicked", byNobody)
+				came := false
+				go func() {
+					_, err := l.enter(t.Context(), clicked)
+					came = err == nil
+				}()
+				synctest.Wait()
+				clicked.hasten(byPerson)
+				(<-ends)()
+				synctest.Wait()
+				if !came {
+					t.Error("a person waits behind programs")
 				}
 			})
 		})

@@ -170,7 +170,7 @@ func TestARestOfManyLetsThroughWhoMayKnowBetter(t *testing.T) {
 		l := newLane(16, time.Now)
 		down := &ProviderError{Delivery: DeliveryAnswered, Failure: Failure{Code: CodeHTTPStatus, Status: 500}}
 		rests := func(grant string) bool {
-			leave, err := l.enter(t.Context(), newTurn(grant, false))
+			leave, err := l.enter(t.Context(), newTurn(grant, byNobody))
 			if err == nil {
 				leave()
 			}
@@ -190,7 +190,7 @@ func TestARestOfManyLetsThroughWhoMayKnowBetter(t *testing.T) {
 		if !rests("0") {
 			t.Error("who has met it is let through")
 		}
-		leave, err := l.enter(t.Context(), newTurn("well", false))
+		leave, err := l.enter(t.Context(), newTurn("well", byNobody))
 		if err != nil {
 			t.Fatal("after 5 s:", err)
 		}
@@ -241,14 +241,14 @@ func TestCallsForGrantsThatAreIllLeaveRoomForOthers(t *testing.T) {
 		}
 		ctx, leave := context.WithCancel(t.Context())
 		go func() {
-			_, err := l.enter(ctx, newTurn("0", false))
+			_, err := l.enter(ctx, newTurn("0", byNobody))
 			waiting <- err
 		}()
 		synctest.Wait()
 		if len(waiting) != 0 || !l.waits("0") || l.waits("well") {
 			t.Error("one more of them")
 		}
-		if _, err := l.enter(t.Context(), newTurn("0", true)); err != nil {
+		if _, err := l.enter(t.Context(), newTurn("0", byProgram)); err != nil {
 			t.Errorf("one that is asked for: %v", err)
 		}
 		for i := range 4 {

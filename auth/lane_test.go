@@ -25,17 +25,17 @@ func TestALaneBoundsCallsAndLeavesRoomForPeople(t *testing.T) {
 		t.Fatalf("%d automatic calls at once, want 6 of 8", len(leaves))
 	}
 	for range 2 {
-		if _, err := l.enter(t.Context(), newTurn("asked", true)); err != nil {
+		if _, err := l.enter(t.Context(), newTurn("asked", byProgram)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := l.enter(ctx, newTurn("asked", true)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := l.enter(ctx, newTurn("asked", byProgram)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("a ninth call: %v", err)
 	}
 	come := make(chan error)
-	go func() { _, err := l.enter(t.Context(), newTurn("asked", true)); come <- err }()
+	go func() { _, err := l.enter(t.Context(), newTurn("asked", byProgram)); come <- err }()
 	leaves[0]()
 	leaves[0]() // once only
 	if err := <-come; err != nil {
@@ -53,7 +53,7 @@ func TestWhoWaitsComesBeforeTheScheduler(t *testing.T) {
 		leave, _ := l.try("due", time.Minute)
 		var come atomic.Bool
 		go func() {
-			_, err := l.enter(t.Context(), newTurn("waits", false))
+			_, err := l.enter(t.Context(), newTurn("waits", byNobody))
 			come.Store(err == nil)
 		}()
 		synctest.Wait()
@@ -85,10 +85,10 @@ func TestAnAilingProviderIsProbed(t *testing.T) {
 			t.Errorf("%d probes in ten minutes, want one in 15 to 30 s", probes)
 		}
 		l.report("another", time.Now(), false, down) // a rest that begins now, wherever the last one is
-		if _, err := l.enter(t.Context(), newTurn("waits", false)); !errors.Is(err, errResting) {
+		if _, err := l.enter(t.Context(), newTurn("waits", byNobody)); !errors.Is(err, errResting) {
 			t.Errorf("a request that waits: %v, want errResting", err)
 		}
-		leave, err := l.enter(t.Context(), newTurn("asked", true))
+		leave, err := l.enter(t.Context(), newTurn("asked", byProgram))
 		if err != nil {
 			t.Fatalf("a click: %v", err)
 		}
@@ -157,7 +157,7 @@ func TestTheLimitOfOneIsProbedByAnother(t *testing.T) {
 				if _, ok := l.try("told", 0); ok {
 					t.Error("a call for the grant that was told")
 				}
-				if _, err := l.enter(t.Context(), newTurn("told", false)); !errors.Is(err, errResting) {
+				if _, err := l.enter(t.Context(), newTurn("told", byNobody)); !errors.Is(err, errResting) {
 					t.Errorf("a request for the grant that was told: %v, want errResting", err)
 				}
 				if _, ok := l.try("due", 29*time.Second); ok {
@@ -173,7 +173,7 @@ func TestTheLimitOfOneIsProbedByAnother(t *testing.T) {
 				var come, resting atomic.Int32
 				for range 3 {
 					go func() {
-						if _, err := l.enter(t.Context(), newTurn("waits", false)); errors.Is(err, errResting) {
+						if _, err := l.enter(t.Context(), newTurn("waits", byNobody)); errors.Is(err, errResting) {
 							resting.Add(1)
 						} else if err == nil {
 							come.Add(1)
@@ -283,12 +283,12 @@ func TestATurnThatComesTooLateIsGivenBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLane(1, time.Now)
-		if _, err := l.enter(t.Context(), newTurn("busy", true)); err != nil {
+		if _, err := l.enter(t.Context(), newTurn("busy", byProgram)); err != nil {
 			t.Fatal(err)
 		}
 		ctx, goAway := context.WithCancel(t.Context())
 		go func() {
-			if leave, err := l.enter(ctx, newTurn("asked", true)); err == nil {
+			if leave, err := l.enter(ctx, newTurn("asked", byProgram)); err == nil {
 				leave()
 			}
 		}()
