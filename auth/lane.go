@@ -181,7 +181,8 @@ func (l *lane) enter(ctx context.Context, t *turn) (leave func(), err error) {
 	return l.leaving(t.place), nil
 }
 
-// try takes a turn for an automatic call if one is free now, behind the automatic ones that wait. left is how long the grant's access token lives.
+// try takes a turn for an automatic call if one is free now, behind the automatic ones that wait. left is how long the grant's access token
+// lives.
 func (l *lane) try(grant string, left time.Duration) (leave func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -298,13 +299,18 @@ func (l *lane) signal() {
 	}
 }
 
-// open says whether there is a place for a call that somebody asks for. l.mu is held.
+// open says whether there is a place for a call that somebody asks for. Where there are few places, those that are ill may have all that
+// programs get while automatic calls wait: one more is for a grant that is not. l.mu is held.
 func (l *lane) open(t *turn) bool {
-	half, sick, others, ill := max(1, l.most/2), l.retries+l.ailments, l.busy-l.telling(), l.ill(t.grant)
-	if l.busy >= l.most || ill && sick >= half {
+	ill, sick, half := l.ill(t.grant), l.retries+l.ailments, max(1, l.most/2)
+	switch others := l.busy - l.telling(); {
+	case l.busy >= l.most, ill && sick >= half:
 		return false
+	case t.by() == byPerson, !l.wanted(), others < l.ceiling():
+		return true
+	default:
+		return !ill && others-sick < max(1, l.ceiling()-half)
 	}
-	return t.by() == byPerson || !l.wanted() || others < l.ceiling() || !ill && others-sick < max(1, l.ceiling()-half)
 }
 
 // wanted says whether automatic calls wait, or had no place a moment ago; l.mu is held.
