@@ -161,9 +161,11 @@ func (l *parting) Close() error {
 
 // follow is its server's ConnState.
 func (l *parting) follow(conn net.Conn, state http.ConnState) {
-	if state == http.StateNew {
+	switch state {
+	case http.StateNew:
 		l.silent.Store(conn, nil)
-	} else {
+	case http.StateIdle: // it was active before
+	default:
 		l.silent.Delete(conn)
 	}
 }
