@@ -14,7 +14,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"keyturn/auth"
-	"keyturn/auth/session"
 	"keyturn/static"
 	"keyturn/views"
 )
@@ -121,7 +120,7 @@ func (a *app) person(c echo.Context, g *auth.Grant) views.Person {
 	text := func(name string) string { s, _ := user[name].(string); return s }
 	return views.Person{
 		Name: text("name"), Email: text("email"), Subject: text("sub"), Provider: a.label(g),
-		Mark: personMark(session.Owner{Provider: g.Identity.Provider, Subject: g.Identity.Subject}),
+		Mark: personMark(auth.Person{Provider: g.Identity.Provider, Subject: g.Identity.Subject}),
 	}
 }
 

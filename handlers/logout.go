@@ -96,8 +96,8 @@ const (
 // whoever tries again is still known, and a session without a grant is nobody's.
 func (a *app) signOut(c echo.Context) error {
 	ctx := c.Request().Context()
-	person, in := a.Sessions.SignedIn(ctx)
-	if shown := c.FormValue("person"); in && shown != "" && shown != personMark(person) {
+	owner, in := a.Sessions.SignedIn(ctx)
+	if shown := c.FormValue("person"); in && shown != "" && shown != personMark(auth.Person{Provider: owner.Provider, Subject: owner.Subject}) {
 		return a.stayAsOther(c)
 	}
 	stay, err := a.Sessions.Leave(ctx)
@@ -108,12 +108,12 @@ func (a *app) signOut(c echo.Context) error {
 	if in {
 		wait, cancel := context.WithTimeout(ctx, endWait)
 		defer cancel()
-		g, err := a.Grants.End(wait, person.GrantID)
+		g, err := a.Grants.End(wait, owner.GrantID)
 		if err != nil {
 			stay()
 			return storageProblem(err)
 		}
-		way = a.leave(c, person.Provider, g)
+		way = a.leave(c, owner.Provider, g)
 	} else {
 		way = a.leftFor(c)
 	}
@@ -128,7 +128,7 @@ func (a *app) signOut(c echo.Context) error {
 }
 
 // personMark tells the few persons of one browser from each other in the forms of its pages.
-func personMark(p session.Owner) string { return session.Hash(p.Provider + "\n" + p.Subject)[:8] }
+func personMark(p auth.Person) string { return session.Hash(p.Provider + "\n" + p.Subject)[:8] }
 
 // stayAsOther answers a sign-out from a page that shows somebody whom the browser has signed in somebody else after.
 func (a *app) stayAsOther(c echo.Context) error {
