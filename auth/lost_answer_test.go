@@ -94,11 +94,11 @@ func TestWhoWaitsGetsWhatIsBeingStored(t *testing.T) {
 		takes      time.Duration
 		generation int64
 		code       string
-	}{{300 * time.Millisecond, 2, ""}, {2 * time.Second, 1, auth.CodeStorage}} {
+	}{{600 * time.Millisecond, 2, ""}, {2 * time.Second, 1, auth.CodeStorage}} {
 		t.Run(c.takes.String(), func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, options{timeout: 2 * time.Second, vault: func(v auth.Vault) auth.Vault { return leisurely{v, c.takes} }})
-			h.idp.Change(func() { slow(1850 * time.Millisecond)(h.idp) })
+			h.idp.Change(func() { slow(1600 * time.Millisecond)(h.idp) })
 			result := h.renew(t)
 			if result.Grant.Generation != c.generation || result.Failure.Code != c.code {
 				t.Errorf("generation %d with %q", result.Grant.Generation, result.Failure.Code)
