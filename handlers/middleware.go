@@ -18,7 +18,8 @@ import (
 )
 
 // headers sets on every answer what a browser needs to know to be safe with it. Handlers may loosen nothing but
-// form-action, and static files set their own caching. Answers under /api are data: nothing in them is to be loaded or run at all.
+// form-action, and static files set their own caching. Answers under /api are data: nothing in them is to be loaded or run at all,
+// but in a page that says there what went wrong (see render).
 func (a *app) headers(next http.Handler) http.Handler {
 	always := http.Header{
 		"X-Content-Type-Options":       {"nosniff"},

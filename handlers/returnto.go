@@ -21,7 +21,7 @@ func (a *app) returnPath(text string) string {
 	return local
 }
 
-// isNoPage says that a path is of a route that is not to be looked at by itself, or of none of Keyturn's own.
+// isNoPage says that a path is of a route that is not to be looked at by itself.
 func (a *app) isNoPage(clean string) bool {
 	for _, prefix := range []string{"/auth", renewRoute, triggerRoute, EventsRoute, "/static", "/healthz", "/readyz", "/dashboard/", a.DevPrefix} {
 		under := strings.TrimSuffix(prefix, "/") + "/"

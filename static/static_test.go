@@ -66,7 +66,7 @@ func TestAssetsAreKeptForEver(t *testing.T) {
 	}
 }
 
-// Everything a page needs stays under 60 KB on the wire.
+// Everything a page needs stays under 50 KB on the wire.
 func TestPageBudget(t *testing.T) {
 	t.Parallel()
 	var total int64
