@@ -159,7 +159,7 @@ func (a *app) roundFailed(c echo.Context, p provider.Provider, pending session.P
 // saysNo says whether a failure is an answer to the wish for consent: an outage tells nothing of what the next one brings.
 func saysNo(failure *provider.SignInError) bool {
 	switch failure.Code {
-	case provider.CodePushRefused, "code_exchange_failed":
+	case provider.CodePushRefused, provider.CodeExchangeFailed:
 		return failure.Failure.Status/100 == 4 && !failure.Failure.Unwell()
 	}
 	return failure.Code != codeInternal && !slices.Contains(ofProvider, failure.Code)

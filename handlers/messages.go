@@ -289,25 +289,25 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 	case auth.CodeMetadata:
 		p.Title, p.Detail = "What "+label+" says about itself cannot be used.", "Its metadata is missing, unreadable, or that of another issuer."
 		p.Next = "This is for Keyturn's operator to mend, whose log says what is wrong. Until then trying again will not help."
-	case "code_exchange_failed":
+	case provider.CodeExchangeFailed:
 		p.Title, p.Detail = label+" gave no tokens.", exchangeWords(label, failure.Failure)
 		unlessMended(failure.Failure.Code)
 	case provider.CodePushRefused:
 		p.Title, p.Detail = label+" did not take the request for a sign-in.", exchangeWords(label, failure.Failure)
 		unlessMended(failure.Failure.Code)
-	case "issuer_mismatch":
+	case provider.CodeIssuerMismatch:
 		untrusted("It names another provider than the one that was asked, or none.")
-	case "invalid_id_token":
+	case provider.CodeInvalidIDToken:
 		untrusted("The id token, which says who signed in, does not stand up to the checks.")
-	case "invalid_userinfo":
+	case provider.CodeInvalidUserinfo:
 		untrusted("Its userinfo does not say that it is about the person who signed in.")
-	case "no_id_token":
+	case provider.CodeNoIDToken:
 		untrusted("There is no id token in it, which says who signed in.")
-	case "invalid_callback":
+	case provider.CodeInvalidCallback:
 		untrusted("It lacks what proves that it comes from there.")
-	case "no_code":
+	case provider.CodeNoCode:
 		p.Detail = "The answer of " + label + " has neither a code nor an error."
-	case "no_subject", "profile_failed":
+	case provider.CodeNoSubject, provider.CodeProfileFailed:
 		p.Detail = label + " did not say who signed in."
 	case codeOver:
 		p.Title, p.Detail = label+" has ended this sign-in.", "It says that your session there is over: perhaps you have signed out there meanwhile."

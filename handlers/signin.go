@@ -356,7 +356,7 @@ func signInFailure(err error) *provider.SignInError {
 
 // ofProvider are the codes of sign-ins that fail because of how the provider is, and not of what the browser brought.
 var ofProvider = []string{
-	auth.CodeDiscovery, auth.CodeMetadata, auth.CodeKeysUnavailable, "code_exchange_failed", provider.CodePushRefused, "server_error",
+	auth.CodeDiscovery, auth.CodeMetadata, auth.CodeKeysUnavailable, provider.CodeExchangeFailed, provider.CodePushRefused, "server_error",
 	"temporarily_unavailable",
 }
 

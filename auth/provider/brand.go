@@ -247,11 +247,11 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 		return auth.SignedIn{}, &SignInError{Code: "access_denied"}
 	}
 	if callback.Get(cmp.Or(b.entry.proof, "code")) == "" {
-		return auth.SignedIn{}, signInError("no_code", "the answer has neither a code nor an error")
+		return auth.SignedIn{}, signInError(CodeNoCode, "the answer has neither a code nor an error")
 	}
 	if b.entry.check != nil {
 		if err := b.entry.check(b.config, callback); err != nil {
-			return auth.SignedIn{}, signInError("invalid_callback", "%v", err)
+			return auth.SignedIn{}, signInError(CodeInvalidCallback, "%v", err)
 		}
 	}
 	if b.entry.tokenURL == nil {
@@ -279,12 +279,9 @@ func (b *brand) Finish(ctx context.Context, session goth.Session, callback url.V
 	return signedIn, err
 }
 
-// codeProfile says that a profile cannot be read, perhaps only now.
-const codeProfile = "profile_failed"
-
 func isProfileFailure(err error) bool {
 	var failure *SignInError
-	return errors.As(err, &failure) && failure.Code == codeProfile
+	return errors.As(err, &failure) && failure.Code == CodeProfileFailed
 }
 
 // identify says who signed in, by a token answer with the given members.
@@ -296,7 +293,7 @@ func (b *brand) identify(ctx context.Context, s *brandSession, members map[strin
 	}
 	user, err := b.user(ctx, inner, nil)
 	if err != nil {
-		return auth.SignedIn{}, signInError(codeProfile, "who signed in could not be read: %s", errorCode(err))
+		return auth.SignedIn{}, signInError(CodeProfileFailed, "who signed in could not be read: %s", errorCode(err))
 	}
 	if user.Email == "" {
 		user.Email = textOf(members, "email") // VK says it only here
@@ -326,7 +323,7 @@ func (b *brand) finishByGoth(ctx context.Context, s *brandSession, callback url.
 	began := b.options.Now()
 	user, err := b.user(ctx, s.Inner, callback)
 	if err != nil {
-		return auth.SignedIn{}, signInError("code_exchange_failed", "%s", errorCode(err))
+		return auth.SignedIn{}, signInError(CodeExchangeFailed, "%s", errorCode(err))
 	}
 	answer := auth.Answer{Access: auth.Secret(user.AccessToken), RequestedAt: began}
 	if b.entry.noToken {

@@ -26,10 +26,10 @@ func (b *brand) signedIn(user goth.User, answer auth.Answer) (auth.SignedIn, err
 		subject = b.entry.subject(user)
 	}
 	if subject == "" || subject == "0" { // a profile without a number is 0 in goth, for everybody
-		return auth.SignedIn{}, signInError("no_subject", "the provider did not say who signed in")
+		return auth.SignedIn{}, signInError(CodeNoSubject, "the provider did not say who signed in")
 	}
 	if !auth.IsID(subject) {
-		return auth.SignedIn{}, signInError("no_subject", "the person's id is longer than 255 characters, or holds one that cannot be printed")
+		return auth.SignedIn{}, signInError(CodeNoSubject, "the person's id is longer than 255 characters, or holds one that cannot be printed")
 	}
 	secrets := answer.Secrets()
 	identity := auth.Identity{

@@ -172,14 +172,14 @@ func (p *OIDC) Finish(ctx context.Context, session goth.Session, callback url.Va
 	}
 	// RFC 9207 section 2.4: a wrong issuer, or none where one is announced, is a mix-up.
 	if iss, present := callback.Get("iss"), callback.Has("iss"); present && iss != m.Issuer || !present && m.IssInAuthorization {
-		return auth.SignedIn{}, signInError("issuer_mismatch", "the answer's iss is not the provider's")
+		return auth.SignedIn{}, signInError(CodeIssuerMismatch, "the answer's iss is not the provider's")
 	}
 	if callback.Get("error") != "" {
 		return auth.SignedIn{}, errorAnswer(callback, m.scopes(p.config))
 	}
 	code := callback.Get("code")
 	if code == "" {
-		return auth.SignedIn{}, signInError("no_code", "the answer has neither a code nor an error")
+		return auth.SignedIn{}, signInError(CodeNoCode, "the answer has neither a code nor an error")
 	}
 	answer, err := p.exchange(ctx, m, p.config.tokenForm(url.Values{
 		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {p.config.CallbackURL}, "code_verifier": {s.Verifier},
@@ -206,7 +206,7 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 	case answer.ID == "" && answer.BrokeOff:
 		return auth.Identity{}, exchangeError(&auth.ProviderError{Delivery: auth.DeliveryAnswered, Failure: auth.Failure{Code: auth.CodeCutOff}})
 	case answer.ID == "":
-		return auth.Identity{}, signInError("no_id_token", "the token endpoint gave no id token; is the scope openid asked for?")
+		return auth.Identity{}, signInError(CodeNoIDToken, "the token endpoint gave no id token; is the scope openid asked for?")
 	}
 	waiting, cancel := context.WithTimeout(ctx, p.options.RenewTimeout)
 	defer cancel()
@@ -222,7 +222,7 @@ func (p *OIDC) identify(ctx context.Context, m *metadata, s *Session, answer aut
 		err = v.isOf(s, m.Issuer, p.config, p.options.Now())
 	}
 	if err != nil {
-		return auth.Identity{}, signInError("invalid_id_token", "%v", err)
+		return auth.Identity{}, signInError(CodeInvalidIDToken, "%v", err)
 	}
 	claims, err := p.withUserInfo(ctx, m, v, answer)
 	if err != nil {

@@ -16,9 +16,6 @@ type pushes struct {
 	SignRequired bool   `json:"require_signed_request_object"`
 }
 
-// CodePushRefused says that the provider did not take an authorization request that was pushed.
-const CodePushRefused = "authorization_request_refused"
-
 // pushed hands an authorization request to a provider that takes it from the client itself only, and returns the URL that stands for it
 // (RFC 9126 section 4). To others, the browser carries it. The error is a *SignInError.
 func (p *OIDC) pushed(ctx context.Context, m *metadata, target string) (string, error) {

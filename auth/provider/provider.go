@@ -2,9 +2,7 @@
 package provider
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -12,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/markbates/goth"
@@ -250,58 +247,4 @@ func (s *Set) Of(whose auth.Identity) (auth.Provider, bool) {
 		return nil, false
 	}
 	return p, true
-}
-
-// SignInError is a failed sign-in: the provider's own error answer, or what we found wrong with an answer. Its texts hold
-// no secret.
-type SignInError struct {
-	Code    string       // OAuth error code, or one of ours
-	Detail  string       // for the log: technical, and often a library's
-	Said    string       // what the provider wrote for people; may be empty
-	Failure auth.Failure // of the token endpoint, if that is where it failed
-
-	Unused auth.Answer // tokens that the provider has given all the same: to be revoked, unless they are somebody's who stays signed in
-}
-
-// Error implements error.
-func (e *SignInError) Error() string {
-	if detail := cmp.Or(e.Detail, e.Said); detail != "" {
-		return e.Code + ": " + detail
-	}
-	return e.Code
-}
-
-func signInError(code, format string, args ...any) error {
-	return &SignInError{Code: code, Detail: fmt.Sprintf(format, args...)}
-}
-
-// exchangeError says that the token endpoint gave no tokens for the code.
-func exchangeError(err error) *SignInError {
-	failed := &SignInError{Code: "code_exchange_failed", Detail: err.Error()}
-	var refusal *auth.ProviderError
-	if errors.As(err, &refusal) {
-		failed.Failure = refusal.Failure
-		if refusal.Salvage != nil {
-			failed.Unused = *refusal.Salvage
-		}
-	}
-	return failed
-}
-
-// unused says which tokens a failed sign-in leaves.
-func unused(answer auth.Answer, err error) error {
-	var failed *SignInError
-	if errors.As(err, &failed) {
-		failed.Unused = answer
-	}
-	return err
-}
-
-// errorAnswer is the provider's error answer to an authorization request for scopes (RFC 6749 section 4.1.2.1).
-func errorAnswer(callback url.Values, asked []string) error {
-	failed := &SignInError{Code: callback.Get("error"), Said: callback.Get("error_description")}
-	if failed.Code == "invalid_scope" {
-		failed.Detail = fmt.Sprintf("it was asked for %q; KEYTURN_SCOPES, or scopes in the file, says what to ask for", strings.Join(asked, " "))
-	}
-	return failed
 }

@@ -23,7 +23,7 @@ func (p *OIDC) withUserInfo(ctx context.Context, m *metadata, v verified, answer
 		case info != nil && !names(info, "sub"):
 			p.options.Log.WarnContext(ctx, "userinfo names no sub; its claims are not used", "provider", p.config.Name)
 		case info != nil && textOf(info, "sub") != v.token.Subject:
-			return nil, signInError("invalid_userinfo", "userinfo's sub is not the id token's")
+			return nil, signInError(CodeInvalidUserinfo, "userinfo's sub is not the id token's")
 		case err != nil:
 			p.options.Log.WarnContext(ctx, "userinfo could not be read; the id token's claims serve", "provider", p.config.Name,
 				"error", auth.Redact(err.Error(), answer.Secrets()...))
