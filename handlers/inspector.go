@@ -125,6 +125,8 @@ func (a *app) signature(c echo.Context, g *auth.Grant, kind string) views.Signat
 		return views.Signature{State: "bad", Text: "not signed"}
 	case errors.Is(err, provider.ErrNoKeyFits):
 		return views.Signature{State: "bad", Text: "not verified: none of " + a.named(g) + "'s published keys fits"}
+	case errors.Is(err, provider.ErrKeysResting):
+		return views.Signature{State: "bad", Text: "not verified: none of the keys fits that " + a.named(g) + " published a moment ago"}
 	default:
 		return views.Signature{State: "unknown", Text: "not checked: " + a.named(g) + "'s keys cannot be reached"}
 	}

@@ -208,7 +208,7 @@ func TestKeysThatCameMeanwhileCostNoFetch(t *testing.T) {
 	if set, err := k.newer(t.Context(), before, none); err != nil || set != k.found {
 		t.Errorf("with what was known before: %v, %v", set, err)
 	}
-	if _, err := k.newer(t.Context(), k.found, none); !errors.Is(err, errKeysResting) {
+	if _, err := k.newer(t.Context(), k.found, none); !errors.Is(err, ErrKeysResting) {
 		t.Errorf("with what is known now: %v", err)
 	}
 	if n := provider.asked.Load(); n != 1 {

@@ -23,6 +23,8 @@ var (
 	ErrNotSigned = errors.New("the token has no signature that a published key can prove")
 	// ErrNoKeyFits says that none of the provider's published keys made the signature.
 	ErrNoKeyFits = errors.New("none of the provider's published keys fits the signature")
+	// ErrKeysResting says that none of those read a moment ago did, and that they are not read again yet.
+	ErrKeysResting = errors.New("none of the keys read a moment ago made the signature, and they are not read again yet")
 )
 
 const (
@@ -35,7 +37,8 @@ type Inspector interface {
 	// Offers says what there is to ask.
 	Offers(ctx context.Context) (Offers, error)
 	// CheckSignature verifies the signature of a JWT with the provider's published keys (OpenID Connect Discovery
-	// section 3, jwks_uri), and nothing else of it. The error is ErrNotSigned, ErrNoKeyFits, or auth.ErrKeysUnavailable.
+	// section 3, jwks_uri), and nothing else of it. The error is ErrNotSigned, ErrNoKeyFits, ErrKeysResting,
+	// or auth.ErrKeysUnavailable.
 	CheckSignature(ctx context.Context, token auth.Secret) error
 	// Introspect asks the provider what a token is (RFC 7662 section 2); ErrNotOffered without an endpoint.
 	Introspect(ctx context.Context, tokens auth.TokenSet, token auth.Secret) (map[string]any, error)
@@ -90,6 +93,8 @@ func (p *OIDC) CheckSignature(ctx context.Context, token auth.Secret) error {
 		switch _, err := m.keys.VerifySignature(use.in(ctx), token.Reveal()); {
 		case err == nil:
 			return nil
+		case errors.Is(use.unavailable, ErrKeysResting):
+			return ErrKeysResting
 		case use.unavailable != nil:
 			return auth.ErrKeysUnavailable
 		default:

@@ -42,7 +42,6 @@ var signingAlgs = []jose.SignatureAlgorithm{
 
 var (
 	errNoKeyFits   = errors.New("none of the provider's keys made the signature")
-	errKeysResting = errors.New("none of those fetched lately made the signature, and they are not fetched again yet")
 	errKeysUnasked = errors.New("the keys that are here may be old")
 )
 
@@ -244,7 +243,7 @@ func (k *keys) ask(known *keySet, again *rate.Limiter) (newer *keySet, running *
 		if k.failed != nil {
 			return nil, nil, k.failed
 		}
-		return nil, nil, errKeysResting
+		return nil, nil, ErrKeysResting
 	}
 	if again == k.strangers {
 		again.AllowN(now, 1)

@@ -170,6 +170,25 @@ func TestSignaturesAreSaidToBeWhatTheyAre(t *testing.T) {
 	}
 }
 
+// A provider's keys are not read again at each look at a token of somebody else's. It is not said that they are out of reach.
+func TestASignatureThatIsLookedAtAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	foreign := scripted.New(t)
+	idp, p := atScripted(t, nil)
+	idp.Change(func() { idp.Access = func() string { return foreign.Sign(map[string]any{"sub": "alice"}) } })
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	for n := range 8 {
+		a := alice.do(t, "GET", "/dashboard/tokens/access/signature", nil, "HX-Request", "true")
+		if !strings.Contains(a.body, "not verified: none of") {
+			t.Fatalf("look %d: %s", n+1, a.body)
+		}
+	}
+	if calls := idp.Calls("/keys"); calls > 5 {
+		t.Errorf("keys fetched %d times", calls)
+	}
+}
+
 // What is in an encrypted token, its signature too, is for whom it is meant for.
 func TestAnEncryptedTokenIsSaidToBeEncrypted(t *testing.T) {
 	t.Parallel()
