@@ -114,6 +114,9 @@ func callWords(name string, f auth.Failure) told {
 
 // answerWords is what callWords says where that leaves nothing to do; "" for nothing.
 func answerWords(name string, f auth.Failure) string {
+	if f.Code == auth.CodeRateLimited || f.Code == auth.CodeHTTPStatus && f.Status == http.StatusTooManyRequests {
+		return name + " asks for fewer requests."
+	}
 	switch f.Code {
 	case auth.CodeUnreachable, auth.CodeDiscovery:
 		return name + " cannot be reached."
@@ -125,8 +128,6 @@ func answerWords(name string, f auth.Failure) string {
 		return name + " answered with something that is no token answer."
 	case auth.CodeRedirect:
 		return name + " answered with a redirect, which a token endpoint must not do; nothing was sent there. The operator should check the issuer."
-	case auth.CodeRateLimited:
-		return name + " asks for fewer requests."
 	case auth.CodeHTTPStatus, "server_error", "temporarily_unavailable":
 		if f.Status == 0 {
 			return name + " has a problem of its own."

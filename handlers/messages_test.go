@@ -29,6 +29,7 @@ func TestWordsOfARequestThatWasNotTaken(t *testing.T) {
 	for want, failure := range map[string]auth.Failure{
 		"Example Corp answered with something that Keyturn cannot use.": {Code: auth.CodeHTTPStatus, Status: 200, Detail: "HTTP status 200, without a request_uri"},
 		"Example Corp has a problem of its own (status 500).":           {Code: auth.CodeHTTPStatus, Status: 500},
+		"Example Corp asks for fewer requests.":                         {Code: auth.CodeHTTPStatus, Status: 429},
 		"Example Corp answered with the error invalid_request. It says: “redirect_uri is not registered”": {
 			Code: "invalid_request", Status: 400, Detail: "redirect_uri is not registered"},
 	} {
