@@ -57,7 +57,7 @@ const (
 	CodeHTTPStatus          = "provider_error"           // an error status without an OAuth error code
 	CodeRateLimited         = "rate_limited"             // 429
 	CodeNoAccessToken       = "no_access_token"          // tokens came, the access token did not
-	CodeTokenType           = "unsupported_token_type"   // neither Bearer nor DPoP
+	CodeTokenType           = "unusable_token_type"      // neither Bearer nor DPoP
 	CodeIdentityChanged     = "identity_changed"         // the new id token is of another person or issuer
 	CodeIDTokenRejected     = "id_token_rejected"        // warning: the new id token is invalid, the old one was kept
 	CodeOutcomeUnknown      = "outcome_unknown"          // nobody knows whether the provider took the refresh token; it is kept for later

@@ -30,6 +30,8 @@ func TestWordsOfARequestThatWasNotTaken(t *testing.T) {
 		"Example Corp answered with something that Keyturn cannot use.": {Code: auth.CodeHTTPStatus, Status: 200, Detail: "HTTP status 200, without a request_uri"},
 		"Example Corp has a problem of its own (status 500).":           {Code: auth.CodeHTTPStatus, Status: 500},
 		"Example Corp asks for fewer requests.":                         {Code: auth.CodeHTTPStatus, Status: 429},
+		// The code with which an endpoint refuses a token (RFC 7009 section 2.2.1) is not ours for a type that it gave.
+		"Example Corp answered with the error unsupported_token_type.": {Code: "unsupported_token_type", Status: 400},
 		"Example Corp answered with the error invalid_request. It says: “redirect_uri is not registered”": {
 			Code: "invalid_request", Status: 400, Detail: "redirect_uri is not registered"},
 	} {
