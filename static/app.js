@@ -358,14 +358,17 @@
 
   async function asked(path) {
     const answer = await fetch(path, { method: "POST", headers: { Accept: "text/plain", ...shownGrant() }, cache: "no-store" });
-    if (!answer.ok) throw new Error(answer.status < 500 ? "The page is no longer current. Reload it." : "Keyturn cannot do that now. Try again in a moment.");
-    return answer.text();
+    if (answer.ok) return answer.text();
+    const said = [401, 404].includes(answer.status) ? null : await answer.json().catch(() => ({}));
+    throw new Error(said ? said.error?.message ?? "Keyturn cannot do that now. Try again in a moment." : "The page is no longer current. Reload it.");
   }
 
   // Safari takes only what is handed over while the click lasts, if it is there yet or not; older browsers only what is there.
   async function copy(text) {
+    const blob = text.then((t) => new Blob([t], { type: "text/plain" }));
+    blob.catch(() => {}); // who clicked is told below
     try {
-      await navigator.clipboard.write([new ClipboardItem({ "text/plain": text.then((t) => new Blob([t], { type: "text/plain" })) })]);
+      await navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })]);
     } catch {
       await navigator.clipboard.writeText(await text);
     }

@@ -47,17 +47,24 @@ func TestAFailedCopySaysWhy(t *testing.T) {
 			`for (const f of ["write", "writeText"]) Clipboard.prototype[f] = () => Promise.reject(new DOMException("no", "NotAllowedError"))`,
 			"could not be copied. Reveal it",
 		},
-		"the session is over":  {answers("401"), "no longer current. Reload it"},
-		"the database is away": {answers("503"), "cannot do that now. Try again"},
+		"the session is over":          {answers("401"), "no longer current. Reload it"},
+		"something in between is away": {answers("503"), "cannot do that now. Try again"},
+		"it was asked for too often":   {"", "You asked for this too often. Try again in "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, p := atScripted(t, nil)
+			_, p := atScripted(t, nil, "--limit-reveal=1/h")
 			b := openTab(t, look{script: c.script})
 			b.atScripted(t, p)
+			if c.script == "" {
+				p.signedInAs(t, b).do(t, "POST", "/dashboard/tokens/access/reveal", nil)
+			}
 			b.do(t, click(`#copy`), visible(`#notice .problem`))
 			if said := b.text(t, "#notice"); !strings.Contains(said, c.want) {
 				t.Errorf("it says %q", said)
+			}
+			if c.script == "" {
+				b.silence() // the browser notes the status
 			}
 		})
 	}
