@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
 	"keyturn/auth/authtest"
@@ -39,7 +42,7 @@ type look struct {
 	script        string // run before any script of a page
 }
 
-// tab is a tab of a browser, and what its console said.
+// tab is a tab of a browser, and what went wrong in it.
 type tab struct {
 	context.Context
 	look     look
@@ -60,8 +63,8 @@ var theBrowser = sync.OnceValues(func() (context.Context, error) {
 	return ctx, chromedp.Do(ctx)
 })
 
-// openTab opens a tab with cookies of its own, as another browser would have. It fails the test by any message of its
-// console: an error there is a defect.
+// openTab opens a tab with cookies of its own, as another browser would have. It fails the test by any warning and error that its browser
+// notes or a script writes to its console, and by what a script throws and nobody catches.
 func openTab(t testing.TB, l look) *tab {
 	t.Helper()
 	authtest.Require(t, "chromium", chromium() != "")
@@ -96,7 +99,7 @@ func newTab(t testing.TB, l look, where chromedp.ContextOption) *tab {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, message := range b.messages {
-			t.Errorf("console: %s", message)
+			t.Errorf("in the browser: %s", message)
 		}
 	})
 	b.do(t, chromedp.EmulateViewport(l.width, l.height))
@@ -113,19 +116,52 @@ func newTab(t testing.TB, l look, where chromedp.ContextOption) *tab {
 	if l.script != "" {
 		protocol(t, ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: l.script})
 	}
-	events := chromedp.Events(ctx, log.EntryAdded)
+	hear(b, log.EntryAdded, func(event log.EventEntryAdded) string {
+		if level := event.Entry.Level; level == log.EntryLevelWarning || level == log.EntryLevelError {
+			return fmt.Sprintf("%s: %s (%s)", level, event.Entry.Text, event.Entry.URL)
+		}
+		return ""
+	})
+	hear(b, runtime.ConsoleAPICalled, func(event runtime.EventConsoleAPICalled) string {
+		switch event.Type {
+		case runtime.ConsoleAPICalledTypeWarning, runtime.ConsoleAPICalledTypeError, runtime.ConsoleAPICalledTypeAssert:
+			return fmt.Sprintf("%s: %s", event.Type, spelt(event.Args...))
+		default:
+			return ""
+		}
+	})
+	hear(b, runtime.ExceptionThrown, func(event runtime.EventExceptionThrown) string {
+		return event.ExceptionDetails.Text + " " + spelt(event.ExceptionDetails.Exception)
+	})
+	protocol(t, ctx, log.Enable, cdp.Empty{})
+	protocol(t, ctx, runtime.Enable, cdp.Empty{})
+	return b
+}
+
+// hear notes what is wrong by events of the tab's page, unless that is nothing.
+func hear[E any](b *tab, kind cdp.Event[E], wrong func(E) string) {
+	events := chromedp.Events(b.Context, kind)
 	go func() {
 		for event, err := range events {
 			if err != nil {
 				return
 			}
-			if level := event.Entry.Level; level == log.EntryLevelWarning || level == log.EntryLevelError {
-				b.note("%s: %s (%s)", level, event.Entry.Text, event.Entry.URL)
+			if said := wrong(event); said != "" {
+				b.note(said)
 			}
 		}
 	}()
-	protocol(t, ctx, log.Enable, cdp.Empty{})
-	return b
+}
+
+// spelt is what values of a page are, as text.
+func spelt(values ...*runtime.RemoteObject) string {
+	var words []string
+	for _, v := range values {
+		if v != nil {
+			words = append(words, string(v.Value)+v.Description)
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // silence forgets what the console said: the browser itself notes each request that fails.
@@ -184,11 +220,11 @@ func protocol[P, R any](t testing.TB, ctx context.Context, c cdp.Command[P, R], 
 	}
 }
 
-func (b *tab) note(format string, args ...any) {
+func (b *tab) note(message string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.deaf {
-		b.messages = append(b.messages, fmt.Sprintf(format, args...))
+		b.messages = append(b.messages, message)
 	}
 }
 
@@ -231,4 +267,20 @@ func (b *tab) signIn(t testing.TB, base string) {
 	t.Helper()
 	b.do(t, chromedp.Navigate(base), click(`a[data-provider="dev"]`),
 		click(`button[value="alice"]`), visible(`#token-card`))
+}
+
+// What a script of a page does wrong would else stay in a console that nobody looks at.
+func TestWhatGoesWrongInAPageIsHeard(t *testing.T) {
+	t.Parallel()
+	b := openTab(t, look{script: `console.info("fine"); console.warn("odd", {}); console.error("bad"); Promise.reject(new Error("left")); setTimeout(() => { throw new TypeError("thrown"); });`})
+	b.do(t, chromedp.Navigate("data:text/html,"))
+	heard := func() string {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		slices.Sort(b.messages)
+		return strings.Join(b.messages, "\n")
+	}
+	want := regexp.MustCompile(`(?s)^Uncaught .*Error: left.*\nUncaught TypeError: thrown.*\nerror: "bad"\nwarning: "odd" Object$`)
+	eventually(t, "each is noted, and nothing else", func() bool { return want.MatchString(heard()) })
+	b.silence()
 }

@@ -203,6 +203,7 @@ func TestAPageIsToldAgainWhatItLeftToAClick(t *testing.T) {
 	t.Run("whose answer is lost", func(t *testing.T) {
 		t.Parallel()
 		b := openLive(t, p)
+		b.deafen() // htmx notes it
 		ask(t, b, answered(`{ await new Promise((then) => setTimeout(then, 500)); throw new TypeError("Failed to fetch"); }`))
 		ask(t, b, chromedp.Evaluate[chromedp.Void](`window.sameDocument = true; window.said = [];
 			new MutationObserver(() => said.push(document.getElementById("announce").textContent)).observe(document.getElementById("announce"), {childList: true})`))
