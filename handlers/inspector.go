@@ -88,7 +88,7 @@ func (a *app) showPanel(c echo.Context, view auth.View, p views.TokenPanel) erro
 		said := a.signature(c, view.Grant, p.Kind)
 		p.Signature = &said
 	}
-	return a.part(c, view, "Inspector", views.TokenInspection(p, a.Now()))
+	return a.part(c, view, "Inspector", "inspector-body", views.TokenInspection(p, a.Now()))
 }
 
 // checkSignature says whether a token's signature is right, and with which key.
@@ -100,7 +100,7 @@ func (a *app) checkSignature(c echo.Context) error {
 	if p.Withheld || !p.JWT {
 		return echo.ErrNotFound
 	}
-	return a.part(c, view, "Signature", views.SignatureWords(a.signature(c, view.Grant, p.Kind)))
+	return a.part(c, view, "Signature", "", views.SignatureWords(a.signature(c, view.Grant, p.Kind)))
 }
 
 func (a *app) signature(c echo.Context, g *auth.Grant, kind string) views.Signature {

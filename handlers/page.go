@@ -27,13 +27,14 @@ func (a *app) render(c echo.Context, status int, view templ.Component) error {
 	return c.HTMLBlob(status, buffer.Bytes())
 }
 
-// part is a part of the dashboard: alone for htmx, as a page of its own for a browser without JavaScript.
-func (a *app) part(c echo.Context, view auth.View, title string, content templ.Component) error {
+// part is a part of the dashboard, for an element of it: alone for htmx, else as a page of its own.
+func (a *app) part(c echo.Context, view auth.View, title, place string, content templ.Component) error {
 	if isHTMX(c) {
 		return a.render(c, http.StatusOK, content)
 	}
 	a.allowSignOutTargets(c, view.Grant)
-	return a.render(c, http.StatusOK, views.Part(a.person(c, view.Grant), title, content))
+	page := views.PartPage{GrantID: view.Grant.ID, Person: a.person(c, view.Grant), Title: title, Place: place}
+	return a.render(c, http.StatusOK, views.Part(page, content))
 }
 
 // retryAfter tells when to ask again (RFC 9110 section 10.2.3), in whole seconds.

@@ -46,7 +46,7 @@ func (a *app) showSessions(c echo.Context, view auth.View) error {
 			rows = append(rows, row)
 		}
 	}
-	return a.part(c, view, "Sessions", views.SessionList(rows, more, a.Now()))
+	return a.part(c, view, "Sessions", "session-list", views.SessionList(rows, more, a.Now()))
 }
 
 // signOutSession ends another session of the same person. Any other id is none that they could know.

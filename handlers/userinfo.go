@@ -26,7 +26,7 @@ func (a *app) callUserInfo(c echo.Context) error {
 		return echo.ErrNotFound
 	}
 	if !view.Grant.Tokens.ValidAt(a.Now()) {
-		return a.part(c, view, "Try it", views.ExchangeAnswer(views.Exchange{
+		return a.part(c, view, "Try it", "", views.ExchangeAnswer(views.Exchange{
 			Method: http.MethodGet, URL: "userinfo", Failed: "Not sent", Error: "The access token has expired and could not be renewed.",
 		}, !isHTMX(c)))
 	}
@@ -53,7 +53,7 @@ func (a *app) callUserInfo(c echo.Context) error {
 			shown.Reason = "The answer names no sub, as it must: its claims are not used (OpenID Connect Core section 5.3.2)."
 		}
 	}
-	return a.part(c, view, "Try it", views.ExchangeAnswer(shown, !isHTMX(c)))
+	return a.part(c, view, "Try it", "", views.ExchangeAnswer(shown, !isHTMX(c)))
 }
 
 // ofSomebodyElse says that an answer names another person than the one who signed in at an OpenID provider.

@@ -275,7 +275,7 @@
   function focusAgain() {
     if ((focused || around) && document.activeElement === document.body) {
       let next = focused && (byId(focused) || heir(focused));
-      if (!next && around) next = byId(around)?.querySelector("h2");
+      if (!next && around) next = byId(around)?.querySelector("h1, h2");
       if (next?.tabIndex < 0) next.tabIndex = -1; // so that it can have it
       next?.focus({ preventScroll: true });
     }

@@ -99,6 +99,14 @@ type DashboardPage struct {
 	CanTry   bool // there is an endpoint to try the token at
 }
 
+// PartPage is a part of the dashboard as a page of its own.
+type PartPage struct {
+	GrantID string // as of the dashboard
+	Person  Person
+	Title   string
+	Place   string // id of the element whose content it is, also on the dashboard; empty: none is swapped
+}
+
 // TokenCard is the present access token. Times are absolute; Now lets the browser correct its clock.
 type TokenCard struct {
 	State         string // fresh, due, expired or needs_sign_in

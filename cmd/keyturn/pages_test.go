@@ -112,6 +112,7 @@ func TestPages(t *testing.T) {
 	scenes := map[string]func(*testing.T, *viewer){
 		"first minute": firstMinute(t), "inspecting": inspecting(t), "ailing provider": ailing(t), "refused": refused(t),
 		"many generations": manyGenerations(t), "foreign text": foreignText(t), "many providers": manyProviders(t), "withheld": withheld(t),
+		"parts": parts(t),
 	}
 	// A browser is slow: without time for all, some scenes are played, each in one look.
 	few := !everything()
