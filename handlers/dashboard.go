@@ -80,7 +80,6 @@ func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, 
 		rows += reaching(list, id)
 	}
 	history := a.historyOf(view.Grant, list, rows)
-	_, inspects := a.inspector(view.Grant)
 	claims := 0
 	if jwt, _ := auth.ParseJWT(view.Grant.Tokens.Access); a.ExposeTokens {
 		claims = len(jwt.Header) + len(jwt.Claims)
@@ -89,7 +88,7 @@ func (a *app) dashboardHTML(c echo.Context, view auth.View, said *views.Result, 
 	err = views.Dashboard(views.DashboardPage{
 		GrantID: view.Grant.ID, Person: a.person(c, view.Grant), Token: a.tokenCard(view, said, history.Since),
 		Grant: a.grantFacts(c, view, list), Timeline: a.timeline(view, list), History: history,
-		Claims: claims, CanTry: inspects,
+		Claims: claims, CanTry: a.canTry(view.Grant),
 	}).Render(ctx, &html)
 	return html.Bytes(), err
 }

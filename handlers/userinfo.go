@@ -15,6 +15,16 @@ import (
 	"keyturn/views"
 )
 
+// canTry says whether the grant's provider has a userinfo endpoint, as far as is known.
+func (a *app) canTry(g *auth.Grant) bool {
+	inspector, ok := a.inspector(g)
+	if !ok {
+		return false
+	}
+	offers, known := inspector.Offered()
+	return offers.UserInfo || !known
+}
+
 // callUserInfo calls the provider's userinfo endpoint with the present access token and shows the answer as it is.
 func (a *app) callUserInfo(c echo.Context) error {
 	view, err := a.signedIn(c)

@@ -96,7 +96,7 @@ type DashboardPage struct {
 	Timeline Timeline
 	History  History
 	Claims   int  // that the access token has, its header's included; 0: it says nothing by itself
-	CanTry   bool // there is an endpoint to try the token at
+	CanTry   bool // there is an endpoint to try the token at, or may be
 }
 
 // PartPage is a part of the dashboard as a page of its own.

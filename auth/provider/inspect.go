@@ -36,6 +36,8 @@ const (
 type Inspector interface {
 	// Offers says what there is to ask.
 	Offers(ctx context.Context) (Offers, error)
+	// Offered is Offers, if that is known already: nobody is asked, and nobody waits.
+	Offered() (offers Offers, known bool)
 	// CheckSignature verifies the signature of a JWT with the provider's published keys (OpenID Connect Discovery
 	// section 3, jwks_uri), and nothing else of it. The error is ErrNotSigned, ErrNoKeyFits, ErrKeysResting,
 	// or auth.ErrKeysUnavailable.
@@ -73,7 +75,19 @@ func (p *OIDC) Offers(ctx context.Context) (Offers, error) {
 	if err != nil {
 		return Offers{}, err
 	}
-	return Offers{UserInfo: m.UserInfoURL != "", Introspection: m.IntrospectionURL != ""}, nil
+	return m.offers(), nil
+}
+
+// Offered implements Inspector.
+func (p *OIDC) Offered() (offers Offers, known bool) {
+	if m := p.discovery.known(); m != nil {
+		return m.offers(), true
+	}
+	return Offers{}, false
+}
+
+func (m *metadata) offers() Offers {
+	return Offers{UserInfo: m.UserInfoURL != "", Introspection: m.IntrospectionURL != ""}
 }
 
 // CheckSignature implements Inspector.

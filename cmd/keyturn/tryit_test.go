@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"keyturn/auth/provider/scripted"
 )
 
 func TestTryItShowsTheAnswerAsItIs(t *testing.T) {
@@ -51,6 +53,25 @@ func TestTryItShowsTheAnswerAsItIs(t *testing.T) {
 				t.Errorf("somebody else's, %s: no %q in %s", form, text, said)
 			}
 		}
+	}
+}
+
+// A button that can only say that it cannot work is not there. Whether it can may not be known: then nobody waits for that.
+func TestTryItIsOfferedUnlessThereIsNoEndpoint(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Document = func(document map[string]any) { delete(document, "userinfo_endpoint") }
+	})
+	alice := p.person()
+	const none, button = "has no userinfo endpoint to try", `id="call-userinfo"`
+	if page := alice.do(t, "GET", "/auth/oidc", nil).body; !strings.Contains(page, none) || strings.Contains(page, button) {
+		t.Errorf("it is known that there is none: %s", page)
+	}
+	p.kill(t)
+	idp.Close()
+	p.again(t)
+	if page := alice.do(t, "GET", "/dashboard", nil).body; strings.Contains(page, none) || !strings.Contains(page, button) {
+		t.Errorf("it is not known: %s", page)
 	}
 }
 
