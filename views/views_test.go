@@ -21,6 +21,8 @@ func render(t *testing.T, view templ.Component) string {
 	return b.String()
 }
 
+func card(t TokenCard) templ.Component { return tokenCard(t, false) }
+
 const hostile = `<script>alert(1)</script>" onmouseover="x`
 
 func hostileDashboard(state string) DashboardPage {
@@ -83,9 +85,9 @@ func TestSentencesGoFromLeftToRight(t *testing.T) {
 		view  templ.Component
 		times int
 	}{
-		"failed":   {Token(TokenCard{State: "fresh", Result: &Result{Text: said, Whose: "provider"}}), 1},
-		"said":     {Token(TokenCard{State: "fresh", Result: &Result{Text: said}}), 1},
-		"no token": {Token(TokenCard{State: "fresh", NoToken: said}), 1},
+		"failed":   {card(TokenCard{State: "fresh", Result: &Result{Text: said, Whose: "provider"}}), 1},
+		"said":     {card(TokenCard{State: "fresh", Result: &Result{Text: said}}), 1},
+		"no token": {card(TokenCard{State: "fresh", NoToken: said}), 1},
 		"notice":   {Notice(problem), 2},
 		"error":    {Error(ErrorPage{Problem: problem, Action: "/"}), 2},
 		"try it":   {ExchangeAnswer(Exchange{Error: said}, false), 1},
@@ -103,7 +105,7 @@ func TestEachStateHasAWordAndAShape(t *testing.T) {
 		"fresh": {"●", "Fresh", `id="refresh-token"`}, "due": {"◐", "Due", `id="refresh-token"`}, "expired": {"○", "Expired"},
 		"needs_sign_in": {"⚑", "Needs sign-in", `id="sign-in-again"`, `href="/auth/work"`},
 	} {
-		html := render(t, Token(hostileDashboard(state).Token))
+		html := render(t, card(hostileDashboard(state).Token))
 		for _, text := range want {
 			if !strings.Contains(html, text) {
 				t.Errorf("%s: no %q", state, text)
@@ -115,7 +117,7 @@ func TestEachStateHasAWordAndAShape(t *testing.T) {
 func TestAnExpiryIsNotAheadForever(t *testing.T) {
 	t.Parallel()
 	for away, want := range map[time.Duration]string{time.Second: "<dt>Expires</dt>", 0: "<dt>Expired</dt>"} {
-		if html := render(t, Token(TokenCard{State: "due", Now: begin, ExpiresAt: begin.Add(away)})); !strings.Contains(html, want) {
+		if html := render(t, card(TokenCard{State: "due", Now: begin, ExpiresAt: begin.Add(away)})); !strings.Contains(html, want) {
 			t.Errorf("%v before: no %s in %s", away, want, html)
 		}
 	}
@@ -149,7 +151,7 @@ func TestATokenThatCannotBeRenewedSaysSoInItsState(t *testing.T) {
 	for state, want := range map[string]string{
 		"fresh": "the token is good until it expires", "needs_sign_in": "The token has expired, and this provider gave no refresh token",
 	} {
-		if html := render(t, Token(TokenCard{State: state, SignInURL: "/auth/work"})); strings.Count(html, "no refresh token") != 1 || !strings.Contains(html, want) {
+		if html := render(t, card(TokenCard{State: state, SignInURL: "/auth/work"})); strings.Count(html, "no refresh token") != 1 || !strings.Contains(html, want) {
 			t.Errorf("%s: no %q in\n%s", state, want, html)
 		}
 	}
@@ -157,7 +159,7 @@ func TestATokenThatCannotBeRenewedSaysSoInItsState(t *testing.T) {
 
 func TestTheButtonIsAFormToo(t *testing.T) {
 	t.Parallel()
-	html := render(t, Token(hostileDashboard("fresh").Token))
+	html := render(t, card(hostileDashboard("fresh").Token))
 	const target = `"/api/trigger-renew-token?query=update-token-data"`
 	for _, text := range []string{`method="post"`, "action=" + target, "hx-post=" + target, `hx-target="#token-card"`, `data-expires-at="2026-03-01T12:02:00Z"`, ">2:00<"} {
 		if !strings.Contains(html, text) {
