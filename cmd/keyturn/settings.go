@@ -263,6 +263,9 @@ func (s *Settings) read(from *sources) error {
 	if s.Providers, err = s.readProviders(from.file); err != nil {
 		return err
 	}
+	if err := s.checkUse(); err != nil {
+		return err
+	}
 	s.Warnings = append(s.Warnings, from.unknownVariables(list)...)
 	s.Warnings = append(s.Warnings, from.unusableProxies()...)
 	return nil

@@ -89,13 +89,6 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 			return ProviderSettings{}, false, fmt.Errorf("%s: is set, but no issuer; allowed: both --issuer (KEYTURN_ISSUER) "+
 				"and --client-id (KEYTURN_CLIENT_ID), or neither", s.whereSet("client-id"))
 		}
-		for _, name := range []string{
-			"client-secret", "client-auth", "client-key-file", "client-key-id", "api-identifier", "scopes", "grant-type",
-		} {
-			if s.given(name) {
-				s.Warnings = append(s.Warnings, oneLine(errors.New(s.whereSet(name)+": is not used without an issuer")).Error())
-			}
-		}
 		return ProviderSettings{}, false, nil
 	}
 	p := s.defaults()
@@ -113,6 +106,40 @@ func (s *Settings) genericProvider() (ProviderSettings, bool, error) {
 		return s.whereSet(strings.ReplaceAll(key, "_", "-"))
 	})
 	return p, err == nil, err
+}
+
+// checkUse warns of settings that have no effect because the provider that they are for is not there, and refuses scopes with which the
+// embedded one would sign nobody in.
+func (s *Settings) checkUse() error {
+	embedded, _ := s.devProviderOn(s.publicURL(nil)) // its error is for those who need a provider
+	issuer := s.given("issuer")
+	warn := func(why string, names ...string) {
+		for _, name := range names {
+			if s.given(name) {
+				s.Warnings = append(s.Warnings, oneLine(errors.New(s.whereSet(name)+": is not used without "+why)).Error())
+			}
+		}
+	}
+	if !issuer {
+		warn("an issuer", "client-secret", "client-auth", "client-key-file", "client-key-id", "api-identifier", "grant-type")
+	}
+	if !embedded {
+		warn("the embedded provider", "dev-token-lifetime", "dev-reuse-interval")
+	}
+	if !issuer && !embedded {
+		warn("an issuer", "scopes")
+		return nil
+	}
+	return needOpenID(s.Scopes, s.whereSet("scopes"))
+}
+
+// needOpenID refuses scopes that ask for no sign-in (OpenID Connect Core section 3.1.2.1).
+func needOpenID(scopes []string, where string) error {
+	if slices.Contains(scopes, "openid") {
+		return nil
+	}
+	return value{items: scopes, where: where}.refused(
+		errors.New("lacks openid; allowed: scopes with openid among them, such as " + defaultScopes()))
 }
 
 // defaults is a provider that has what all of them have until they say otherwise.
@@ -309,9 +336,10 @@ func (p *ProviderSettings) completeOIDC(where func(key string) string) error {
 	if p.AssumedLifetime == 0 {
 		p.AssumedLifetime = auth.DefaultAssumedLifetime
 	}
-	if p.Scopes != nil && !slices.Contains(p.Scopes, "openid") {
-		return value{items: p.Scopes, where: where("scopes")}.refused(
-			errors.New("lacks openid; allowed: scopes with openid among them, such as " + defaultScopes()))
+	if p.Scopes != nil {
+		if err := needOpenID(p.Scopes, where("scopes")); err != nil {
+			return err
+		}
 	}
 	if u, err := url.Parse(p.Issuer); p.Label == "" && err == nil {
 		p.Label = u.Host

@@ -250,6 +250,32 @@ func TestEmbeddedProvider(t *testing.T) {
 	}
 }
 
+// The embedded provider is asked for the scopes of the settings, and has settings of its own.
+func TestOnlyWhatHasNoEffectIsSaidToBeUnused(t *testing.T) {
+	t.Parallel()
+	const scopes = "--scopes (KEYTURN_SCOPES): is not used without an issuer"
+	const lifetime = "--dev-token-lifetime (KEYTURN_DEV_TOKEN_LIFETIME): is not used without the embedded provider"
+	const reuse = "--dev-reuse-interval (KEYTURN_DEV_REUSE_INTERVAL): is not used without the embedded provider"
+	issuer := []string{"--issuer=https://id.example", "--client-id=x"}
+	set := []string{"--scopes=openid", "--dev-token-lifetime=1m", "--dev-reuse-interval=0s"}
+	for _, c := range []struct{ args, want []string }{
+		{nil, nil},
+		{[]string{"--no-dev-provider"}, []string{lifetime, reuse, scopes}},
+		{[]string{"--base-url=https://keyturn.example"}, []string{lifetime, reuse, scopes}},
+		{issuer, []string{lifetime, reuse}},
+		{append([]string{"--dev-provider"}, issuer...), nil},
+		{[]string{"--config", tempFile(t, "k.yaml", "providers:\n  - {type: github, client_id: x, client_secret: s}\n")}, []string{lifetime, reuse, scopes}},
+	} {
+		if got := mustParse(t, slices.Concat(set, c.args), nil).Warnings; !slices.Equal(got, c.want) {
+			t.Errorf("%q: got %q", c.args, got)
+		}
+	}
+	want := `--scopes (KEYTURN_SCOPES): "profile" lacks openid; allowed: scopes with openid among them, such as ` + defaultScopes()
+	if _, err := parseWith([]string{"--scopes=profile"}, nil); err == nil || err.Error() != want {
+		t.Errorf("for the embedded provider: got %v\nwant %s", err, want)
+	}
+}
+
 func TestDeriveBaseURL(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

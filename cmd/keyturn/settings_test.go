@@ -384,10 +384,10 @@ func TestUnknownVariablesAreWarnedOf(t *testing.T) {
 	path := tempFile(t, "k.yaml", "data_dir: ${KEYTURN_PLACE}")
 	s := mustParse(t, []string{"--config", path}, []string{
 		"KEYTURN_ADR=hush", "KEYTURN_TEST_REQUIRE=postgres", "KEYTURN_PLACE=p", "KEYTURN_OLD=", "PATH=/bin",
-		"KEYTURN_SOMETHING_ELSE=1", "KEYTURN_SCOPES=openid",
+		"KEYTURN_SOMETHING_ELSE=1", "KEYTURN_API_IDENTIFIER=api",
 	})
 	want := []string{
-		"--scopes (KEYTURN_SCOPES): is not used without an issuer",
+		"--api-identifier (KEYTURN_API_IDENTIFIER): is not used without an issuer",
 		"KEYTURN_ADR: this environment variable is not a setting; did you mean KEYTURN_ADDR?",
 		"KEYTURN_SOMETHING_ELSE: this environment variable is not a setting",
 	}
