@@ -266,6 +266,10 @@ func (s *Settings) read(from *sources) error {
 	if err := s.checkUse(); err != nil {
 		return err
 	}
+	if base := s.publicURL(nil); !encrypted(base) {
+		s.Warnings = append(s.Warnings, oneLine(fmt.Errorf("%s: %s is not encrypted: whoever is on the way reads people's session cookies and "+
+			"tokens; serve it over https", s.whereSet("base-url"), shown(base))).Error())
+	}
 	s.Warnings = append(s.Warnings, from.unknownVariables(list)...)
 	s.Warnings = append(s.Warnings, from.unusableProxies()...)
 	return nil

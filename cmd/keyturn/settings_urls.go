@@ -121,14 +121,19 @@ func deriveBaseURL(addr string, opened net.Addr) string {
 	return origin("http", host, port)
 }
 
+// encrypted says whether nobody on the way reads what goes to the URL: it is https, or stays on this machine.
+func encrypted(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "https" || provider.Loopback(u.Hostname()))
+}
+
 // issuerURL checks an issuer and returns it unchanged: issuers are compared character by character
 // (OpenID Connect Core 3.1.3.7), a slash at the end included.
 func issuerURL(text string) (string, error) {
-	u, err := webURL(text)
-	if err != nil {
+	if _, err := webURL(text); err != nil {
 		return "", err
 	}
-	if u.Scheme == "http" && !provider.Loopback(u.Hostname()) {
+	if !encrypted(text) {
 		return "", errors.New("is not encrypted; allowed: an https URL, or http for a loopback host")
 	}
 	return text, nil
