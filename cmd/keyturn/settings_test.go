@@ -233,8 +233,10 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 			"Keyturn can make one"},
 		{"--data-dir=main.go", `--data-dir (KEYTURN_DATA_DIR): "main.go" is no directory; allowed: a directory, or a path where Keyturn can ` +
 			"make one"},
-		{"--session-lifetime=-1h", `--session-lifetime (KEYTURN_SESSION_LIFETIME): "-1h" is too short; ` +
-			durations + "9600h"},
+		{"--session-lifetime=5ms", `--session-lifetime (KEYTURN_SESSION_LIFETIME): "5ms" is too short; allowed: a duration from 1s to 9600h such ` +
+			`as 60s or 30m`},
+		{"--session-idle=999ms", `--session-idle (KEYTURN_SESSION_IDLE): "999ms" is too short; allowed: a duration from 1s to 9600h such as 60s ` +
+			`or 30m`},
 		{"--session-idle=48h", `--session-idle (KEYTURN_SESSION_IDLE): 48h is more than --session-lifetime ` +
 			`(KEYTURN_SESSION_LIFETIME), 24h; allowed: at most the session's lifetime`},
 		{"--max-age=abc", `--max-age (KEYTURN_MAX_AGE): "abc" is not a duration; ` + durations + "720h"},
@@ -243,7 +245,10 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 		{"--leeway=-1s", `--leeway (KEYTURN_LEEWAY): "-1s" is too short; allowed: a duration from 0s to 24h such as ` +
 			`60s or 30m`},
 		{"--drain-delay=-.5s", `--drain-delay (KEYTURN_DRAIN_DELAY): "-.5s" is too short; allowed: a duration from 0s to 10m such as 60s or 30m`},
-		{"--renew-timeout=11m", `--renew-timeout (KEYTURN_RENEW_TIMEOUT): "11m" is too long; ` + durations + "10m"},
+		{"--renew-timeout=1ms", `--renew-timeout (KEYTURN_RENEW_TIMEOUT): "1ms" is too short; allowed: a duration from 10ms to 10m such as 60s ` +
+			`or 30m`},
+		{"--renew-timeout=11m", `--renew-timeout (KEYTURN_RENEW_TIMEOUT): "11m" is too long; allowed: a duration from 10ms to 10m such as 60s ` +
+			`or 30m`},
 		{"--renew-mode=never", `--renew-mode (KEYTURN_RENEW_MODE): "never" is not known; allowed: background or on-demand`},
 		{"--expose-tokens=all", `--expose-tokens (KEYTURN_EXPOSE_TOKENS): "all" is not known; allowed: owner or never`},
 		{"--dev-provider=maybe", `--dev-provider (KEYTURN_DEV_PROVIDER): "maybe" is not known; allowed: on, off or ` +
