@@ -78,7 +78,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case commandServe:
 		err = serve(ctx, settings, log, stdout)
 	case commandReady:
-		err = askReady(ctx, settings, stdout)
+		err = askReady(ctx, settings, what.exclude, stdout)
 	case commandSessionsList, commandSessionsEnd:
 		err = manageSessions(ctx, settings, what, log, stdout)
 	default:

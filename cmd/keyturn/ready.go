@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -13,13 +14,14 @@ import (
 // readyPatience bounds the question; /readyz itself gives the database less.
 const readyPatience = 4 * time.Second
 
-// askReady asks the Keyturn that runs with these settings on this machine whether it is ready. It is a health check for
-// where there is no other program to ask with, as in the container image.
-func askReady(ctx context.Context, settings Settings, stdout io.Writer) error {
+// askReady asks the Keyturn that runs with these settings on this machine whether it is ready, but for the parts to
+// exclude. It is a health check for where there is no other program to ask with, as in the container image.
+func askReady(ctx context.Context, settings Settings, exclude []string, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
 	address := deriveBaseURL(settings.Addr, nil) + "/readyz"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	query := url.Values{"exclude": exclude}.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"?"+query, nil)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type command struct {
 	person auth.Person // whose sessions
 
 	withoutRevoking bool
+	exclude         []string // parts that /readyz is not to look at
 }
 
 // The names of commands. Without one the program serves; parseSettings answers version itself.
@@ -64,7 +65,9 @@ type grammar struct {
 			WithoutRevoking bool `name:"without-revoking"`
 		} `cmd:"" help:"End the sessions of one person, by PROVIDER and SUBJECT, or --all; revokes their tokens, unless --without-revoking."`
 	} `cmd:"" help:"Look after people's sessions."`
-	Ready   struct{} `cmd:"" help:"Ask the server that runs here with these settings whether it is ready."`
+	Ready struct {
+		Exclude []string `name:"exclude" enum:"database,migrations,keyset,spool"` // what readiness looks at
+	} `cmd:"" help:"Ask the server that runs here with these settings whether it is ready; --exclude=database,migrations: whatever becomes of those parts."`
 	Version struct {
 		JSON bool `name:"json"`
 	} `cmd:"" help:"Print the version and what it was built from; --json: for programs."`
@@ -127,6 +130,8 @@ func parseCommandLine(args []string, stdout io.Writer) (flags map[string]string,
 	case commandSessionsEnd:
 		err = what.about(asked.Sessions.End.whose)
 		what.withoutRevoking = asked.Sessions.End.WithoutRevoking
+	case commandReady:
+		what.exclude = asked.Ready.Exclude
 	case commandVersion:
 		return nil, what, true, writeVersion(stdout, asked.Version.JSON)
 	}

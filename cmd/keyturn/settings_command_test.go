@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -37,9 +38,10 @@ func TestCommands(t *testing.T) {
 		{"sessions end --all", command{name: commandSessionsEnd}},
 		{"sessions end --all --without-revoking", command{name: commandSessionsEnd, withoutRevoking: true}},
 		{"ready --addr :1", command{name: commandReady}},
+		{"ready --exclude=database,spool --exclude keyset", command{name: commandReady, exclude: []string{"database", "spool", "keyset"}}},
 	} {
 		s, got, done, err := parseSettings(strings.Fields(c.args), nil, &bytes.Buffer{})
-		if err != nil || done || got != c.want || strings.Contains(c.args, "addr") && s.Addr != ":1" {
+		if err != nil || done || !reflect.DeepEqual(got, c.want) || strings.Contains(c.args, "addr") && s.Addr != ":1" {
 			t.Errorf("%q: got %+v, done %t, addr %s, error %v", c.args, got, done, s.Addr, err)
 		}
 	}
