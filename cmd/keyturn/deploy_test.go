@@ -63,14 +63,30 @@ func TestWhatIsShippedSetsOnlySettingsThatExist(t *testing.T) {
 	}
 }
 
-// longestDrainDelay is the longest drain_delay among the files that are shipped.
-const longestDrainDelay = 10 * time.Second
+// longestDrainDelay is the longest of the default and of those that the files set.
+func longestDrainDelay(t *testing.T, files map[string]string) time.Duration {
+	t.Helper()
+	longest, set := mustParse(t, nil, nil).DrainDelay, 0
+	for path, content := range files {
+		for _, found := range regexp.MustCompile(`(?i)(?:drain_delay: |KEYTURN_DRAIN_DELAY=)(\S+)`).FindAllStringSubmatch(content, -1) {
+			delay, err := time.ParseDuration(found[1])
+			if err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+			longest, set = max(longest, delay), set+1
+		}
+	}
+	if set == 0 {
+		t.Error("no file sets a drain_delay")
+	}
+	return longest
+}
 
-// Whoever runs Keyturn must not kill it before the longest drain is over.
+// Whoever runs Keyturn must not kill it before the longest drain is over, and the last spans are sent.
 func TestWhatIsShippedWaitsForADrain(t *testing.T) {
 	t.Parallel()
-	longest := 2*mustParse(t, nil, nil).RenewTimeout + drainGrace + longestDrainDelay
 	files := shipped(t)
+	longest := longestDrainDelay(t, files) + 2*mustParse(t, nil, nil).RenewTimeout + drainGrace + flushTimeout
 	for path, key := range map[string]string{
 		"compose.yaml":                       `stop_grace_period: (\d+)s`,
 		"deploy/systemd/keyturn.service":     `TimeoutStopSec=(\d+)s`,
@@ -82,7 +98,7 @@ func TestWhatIsShippedWaitsForADrain(t *testing.T) {
 			continue
 		}
 		seconds, _ := strconv.Atoi(found[1])
-		if wait := time.Duration(seconds) * time.Second; wait <= longest+5*time.Second {
+		if wait := time.Duration(seconds) * time.Second; wait <= longest+5*time.Second { // Kubernetes counts preStop in
 			t.Errorf("%s waits %s; a drain may take %s", path, wait, longest)
 		}
 	}
