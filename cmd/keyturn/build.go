@@ -36,8 +36,9 @@ type site struct {
 	closers   []func() error
 }
 
-// build puts Keyturn together. Nothing of it calls a provider: serve has them asked, and waits for none.
-func build(ctx context.Context, settings Settings, base string, log *slog.Logger) (_ *site, err error) {
+// build puts Keyturn together. Nothing of it calls a provider: serve has them asked, and waits for none. env is the environment, for
+// what OpenTelemetry's variables set.
+func build(ctx context.Context, settings Settings, env map[string]string, base string, log *slog.Logger) (_ *site, err error) {
 	s := &site{}
 	defer func() {
 		if err != nil {
@@ -45,7 +46,7 @@ func build(ctx context.Context, settings Settings, base string, log *slog.Logger
 		}
 	}()
 	now := time.Now
-	tracer, closeTraces, err := openTraces(ctx, log)
+	tracer, closeTraces, err := openTraces(ctx, env, log)
 	if err != nil {
 		return nil, err
 	}

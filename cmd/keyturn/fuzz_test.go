@@ -28,7 +28,7 @@ func FuzzCallback(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	s, err := build(f.Context(), settings, "http://localhost:8080", slog.New(slog.DiscardHandler))
+	s, err := build(f.Context(), settings, nil, "http://localhost:8080", slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	switch what.name {
 	case commandServe:
-		err = serve(ctx, settings, log, stdout)
+		err = serve(ctx, settings, environment(environ), log, stdout)
 	case commandReady:
 		err = askReady(ctx, settings, what.exclude, stdout)
 	case commandSessionsList, commandSessionsEnd:

@@ -21,7 +21,7 @@ func BenchmarkRequest(b *testing.B) {
 	}
 	front := httptest.NewUnstartedServer(nil)
 	base := "http://" + front.Listener.Addr().String()
-	s, err := build(b.Context(), settings, base, slog.New(slog.DiscardHandler))
+	s, err := build(b.Context(), settings, nil, base, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -21,7 +21,7 @@ const drainGrace = 15 * time.Second
 
 // serve runs Keyturn until ctx is done, and then drains: not ready first, then no new renewals, running ones finish and are
 // stored, connections close.
-func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.Writer) (err error) {
+func serve(ctx context.Context, settings Settings, env map[string]string, log *slog.Logger, stdout io.Writer) (err error) {
 	defer runtime.KeepAlive(collectSeldom())
 	listener, err := net.Listen("tcp", settings.Addr)
 	if err != nil {
@@ -30,7 +30,7 @@ func serve(ctx context.Context, settings Settings, log *slog.Logger, stdout io.W
 	defer listener.Close()
 	base := settings.publicURL(listener.Addr())
 	settings.Addr = listener.Addr().String()
-	s, err := build(ctx, settings, base, log)
+	s, err := build(ctx, settings, env, base, log)
 	if err != nil && ctx.Err() != nil {
 		log.Info("stopped while starting")
 		return nil

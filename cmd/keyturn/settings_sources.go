@@ -130,17 +130,24 @@ func (s *sources) unknownVariables(list []setting) []string {
 // for what was meant.
 func (s *sources) unusableProxies() []string {
 	var warnings []string
-	for _, names := range [][]string{{"HTTP_PROXY", "http_proxy"}, {"HTTPS_PROXY", "https_proxy"}} {
-		i := slices.IndexFunc(names, func(name string) bool { return s.env[name] != "" }) // the first counts
-		if i < 0 {
-			continue
-		}
-		proxy, err := proxyOf(s.env[names[i]])
+	for _, name := range proxyVariables(s.env) {
+		proxy, err := proxyOf(s.env[name])
 		if err != nil || proxy == nil || proxy.Hostname() == "" || strings.HasSuffix(proxy.Host, ":") {
-			warnings = append(warnings, names[i]+": is not the URL of a proxy, and what is to go by it goes directly or not at all; allowed: http://HOST:PORT")
+			warnings = append(warnings, name+": is not the URL of a proxy, and what is to go by it goes directly or not at all; allowed: http://HOST:PORT")
 		}
 	}
 	return warnings
+}
+
+// proxyVariables are the environment's variables that net/http takes proxies from: of two that mean the same the first counts.
+func proxyVariables(env map[string]string) []string {
+	var set []string
+	for _, names := range [][]string{{"HTTP_PROXY", "http_proxy"}, {"HTTPS_PROXY", "https_proxy"}} {
+		if name, _ := firstSet(env, names...); name != "" {
+			set = append(set, name)
+		}
+	}
+	return set
 }
 
 // proxyOf is the proxy that net/http takes an environment variable to name; nil: none.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -18,7 +17,6 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/net/http/httpguts"
-	"golang.org/x/net/http/httpproxy"
 
 	"keyturn/auth"
 	"keyturn/auth/provider"
@@ -30,25 +28,25 @@ const otlpPrefix = "OTEL_EXPORTER_OTLP_"
 // flushTimeout bounds the sending of the last spans when Keyturn ends.
 const flushTimeout = 3 * time.Second
 
-// tracesWanted says whether the environment asks for traces. What the library would pass over in silence is an error.
-func tracesWanted() (bool, error) {
-	endpoint, address := firstSet(otlpPrefix+"TRACES_ENDPOINT", otlpPrefix+"ENDPOINT")
-	if address == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
+// tracesWanted says whether the environment env asks for traces. What the library would pass over in silence is an error.
+func tracesWanted(env map[string]string) (bool, error) {
+	endpoint, address := firstSet(env, otlpPrefix+"TRACES_ENDPOINT", otlpPrefix+"ENDPOINT")
+	if address == "" || env["OTEL_SDK_DISABLED"] == "true" || env["OTEL_TRACES_EXPORTER"] == "none" {
 		return false, nil
 	}
 	if u, err := url.Parse(address); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return false, fmt.Errorf("%s: is no address; allowed: an http or https URL", endpoint)
 	}
-	if name, protocol := firstSet(otlpPrefix+"TRACES_PROTOCOL", otlpPrefix+"PROTOCOL"); protocol != "" && protocol != "http/protobuf" {
+	if name, protocol := firstSet(env, otlpPrefix+"TRACES_PROTOCOL", otlpPrefix+"PROTOCOL"); protocol != "" && protocol != "http/protobuf" {
 		return false, fmt.Errorf("%s: %s is not known; allowed: http/protobuf", name, shown(protocol))
 	}
 	return true, nil
 }
 
 // firstSet is the first of the environment's variables that is not empty.
-func firstSet(names ...string) (name, value string) {
+func firstSet(env map[string]string, names ...string) (name, value string) {
 	for _, name := range names {
-		if value := os.Getenv(name); value != "" {
+		if value := env[name]; value != "" {
 			return name, value
 		}
 	}
@@ -57,10 +55,10 @@ func firstSet(names ...string) (name, value string) {
 
 // traceSecrets are what is secret of what spans are sent with: headers, one of which may be a key, and the credentials for a proxy. What
 // is no header is an error without its text, which the library would print.
-func traceSecrets() ([]auth.Secret, error) {
+func traceSecrets(env map[string]string) ([]auth.Secret, error) {
 	var secrets []auth.Secret
 	for _, variable := range []string{otlpPrefix + "HEADERS", otlpPrefix + "TRACES_HEADERS"} {
-		for header := range strings.SplitSeq(os.Getenv(variable), ",") {
+		for header := range strings.SplitSeq(env[variable], ",") {
 			if strings.TrimSpace(header) == "" {
 				continue
 			}
@@ -72,9 +70,8 @@ func traceSecrets() ([]auth.Secret, error) {
 			secrets = append(secrets, headerSecrets(strings.TrimSpace(value))...)
 		}
 	}
-	environment := httpproxy.FromEnvironment()
-	for _, text := range []string{environment.HTTPProxy, environment.HTTPSProxy} {
-		if proxy, err := proxyOf(text); err == nil && proxy != nil {
+	for _, name := range proxyVariables(env) {
+		if proxy, err := proxyOf(env[name]); err == nil && proxy != nil {
 			secrets = append(secrets, provider.BasicSecrets(proxy.User)...)
 		}
 	}
@@ -95,17 +92,17 @@ func headerSecrets(value string) []auth.Secret {
 }
 
 // openTraces returns the tracer of the process, nil unless OpenTelemetry's own environment names where spans go, by
-// OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT. The library reads the rest of that environment. close sends what
-// is left.
-func openTraces(ctx context.Context, log *slog.Logger) (tracer trace.Tracer, closeTraces func() error, err error) {
-	wanted, err := tracesWanted()
+// OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT. env tells what is checked here. The library itself takes no environment but
+// the process's, and reads all of it from there. close sends what is left.
+func openTraces(ctx context.Context, env map[string]string, log *slog.Logger) (tracer trace.Tracer, closeTraces func() error, err error) {
+	wanted, err := tracesWanted(env)
 	if err != nil {
 		return nil, nil, settingsError{err}
 	}
 	if !wanted {
 		return nil, func() error { return nil }, nil
 	}
-	secrets, err := traceSecrets()
+	secrets, err := traceSecrets(env)
 	if err != nil {
 		return nil, nil, settingsError{err}
 	}
