@@ -3,6 +3,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -18,7 +19,7 @@ import (
 	"keyturn/auth/session"
 )
 
-// Config is what the handlers are made of.
+// Config is what the handlers are made of. Nothing in it may be nil where the field does not say so.
 type Config struct {
 	Sessions     *session.Manager
 	Providers    *provider.Set
@@ -27,11 +28,11 @@ type Config struct {
 	Events       *auth.Events
 	Vault        Vault
 	Callbacks    auth.Callbacks
-	BaseURL      string        // scheme and host, without a slash at the end
+	BaseURL      string        // an origin: scheme and host, without a slash at the end
 	ExposeTokens bool          // a signed-in person may fetch their own tokens
 	SessionIdle  time.Duration // a session ends this long after its last request; zero: only at its end
 	DevPrefix    string        // path of the embedded provider; empty: it is off
-	DevProvider  http.Handler
+	DevProvider  http.Handler  // nil without DevPrefix
 	// Ready names what fails, exclude aside; nothing: requests may come here.
 	Ready     func(ctx context.Context, exclude []string) (failing []string)
 	Now       func() time.Time
@@ -40,7 +41,7 @@ type Config struct {
 	Meter     Meter
 	Tracer    trace.Tracer // nil: no spans
 
-	TrustedProxies    []netip.Prefix // whose X-Forwarded-For and traceparent are believed
+	TrustedProxies    []netip.Prefix // may be nil; whose X-Forwarded-For and traceparent are believed
 	Limits            Limits
 	SessionsPerPerson int    // the oldest ends when there is one more
 	SecurityContact   string // URI; empty: there is no security.txt
@@ -69,11 +70,35 @@ func newApp(config Config) *app {
 	return &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates), storage: auth.Complaint{Every: complainEvery}}
 }
 
-// New returns the whole site as one handler. Sessions are loaded around echo, because inside it an error after a change of
-// the session would commit twice; static files, health and the embedded provider need none.
-func New(config Config) http.Handler {
+// check says what is missing.
+func (c Config) check() error {
+	for _, part := range []struct {
+		name    string
+		missing bool
+	}{
+		{"Sessions", c.Sessions == nil}, {"Providers", c.Providers == nil}, {"Rotator", c.Rotator == nil}, {"Grants", c.Grants == nil},
+		{"Events", c.Events == nil}, {"Vault", c.Vault == nil}, {"Ready", c.Ready == nil}, {"Now", c.Now == nil}, {"Log", c.Log == nil},
+		{"Meter", c.Meter == nil}, {"DevProvider", c.DevPrefix != "" && c.DevProvider == nil},
+	} {
+		if part.missing {
+			return errors.New("handlers: no " + part.name)
+		}
+	}
+	return nil
+}
+
+// New returns the whole site as one handler, or an error if something of it is missing, or the base URL is no origin. Sessions are loaded
+// around echo, because inside it an error after a change of the session would commit twice; static files, health and the embedded
+// provider need none.
+func New(config Config) (http.Handler, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
 	a := newApp(config)
-	e := a.routes()
+	e, err := a.routes()
+	if err != nil {
+		return nil, err
+	}
 	sessions := a.Sessions.Handler(e)
 	signedIn := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sessions.ServeHTTP(lastWord{w, requestOf(r.Context()), a.Sessions, r}, r)
@@ -91,7 +116,7 @@ func New(config Config) http.Handler {
 		default:
 			signedIn.ServeHTTP(w, r)
 		}
-	})))
+	}))), nil
 }
 
 func (a *app) isDevProvider(path string) bool {
@@ -101,12 +126,16 @@ func (a *app) isDevProvider(path string) bool {
 func isHealth(path string) bool { return path == "/healthz" || path == "/readyz" }
 
 // routes is every route of the site, in one place.
-func (a *app) routes() *echo.Echo {
+func (a *app) routes() (*echo.Echo, error) {
+	sameOrigin, err := a.sameOrigin()
+	if err != nil {
+		return nil, err
+	}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.IPExtractor = clientAddress(a.TrustedProxies)
 	e.HTTPErrorHandler = a.failed
-	around := a.answered(a.recovered(a.sameOrigin()(limitBody()(routed))))
+	around := a.answered(a.recovered(sameOrigin(limitBody()(routed))))
 	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return around }) // echo would put it together anew with each request
 	signIn, renew := a.limited(limitSignIn, a.Limits.SignIn), a.limited(limitRenew, a.Limits.Renew)
 	reveal := a.limited(limitReveal, a.Limits.Reveal)
@@ -152,7 +181,7 @@ func (a *app) routes() *echo.Echo {
 		e.Any(a.DevPrefix, echo.WrapHandler(a.DevProvider))
 		e.Any(a.DevPrefix+"/*", echo.WrapHandler(a.DevProvider))
 	}
-	return e
+	return e, nil
 }
 
 const (

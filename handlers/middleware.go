@@ -77,13 +77,11 @@ func contentPolicy(formTargets []string) string {
 // sameOrigin refuses requests that another site makes a browser send. Three are meant to come from elsewhere: the callback
 // (response_mode=form_post), which its state protects, a logout token, which its signature does, and the wish for a sign-in, which
 // changes nothing here.
-func (a *app) sameOrigin() echo.MiddlewareFunc {
+func (a *app) sameOrigin() (echo.MiddlewareFunc, error) {
 	protection := http.NewCrossOriginProtection()
-	if u, err := url.Parse(a.BaseURL); err == nil {
-		// A proxy may rewrite Host, with which Origin is compared.
-		if err := protection.AddTrustedOrigin(u.Scheme + "://" + u.Host); err != nil {
-			a.Log.Error("base URL is no origin", "error", err)
-		}
+	// A proxy may rewrite Host, with which Origin is compared.
+	if err := protection.AddTrustedOrigin(a.BaseURL); err != nil {
+		return nil, fmt.Errorf("base URL: %w", err)
 	}
 	check := func(r *http.Request) error {
 		// The library compares hosts alone: who can answer for http://HOST, anybody on the way to it, would be let in at https://HOST.
@@ -103,7 +101,7 @@ func (a *app) sameOrigin() echo.MiddlewareFunc {
 			}
 			return next(c)
 		}
-	}
+	}, nil
 }
 
 // limitBody bounds request bodies: the largest is a form_post callback.

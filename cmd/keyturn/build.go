@@ -104,7 +104,9 @@ func build(ctx context.Context, settings Settings, env map[string]string, base s
 		Store: db.Sessions(), Uses: db, Sealer: sealer, Lifetime: settings.SessionLifetime, Secure: isHTTPS(base), Now: now, Log: log,
 		OnError: handlers.SessionFailed(config),
 	})
-	s.handler = handlers.New(config)
+	if s.handler, err = handlers.New(config); err != nil {
+		return nil, settingsError{err} // the base URL is one of them
+	}
 	return s, nil
 }
 
