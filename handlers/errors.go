@@ -174,10 +174,8 @@ type apiError struct {
 	Message string `json:"message"`
 }
 
-// SessionFailed answers a request whose session could not be loaded or saved.
-func SessionFailed(config Config) func(w http.ResponseWriter, r *http.Request, err error) {
-	a := newApp(config)
-	e := echo.New()
+// sessionFailed answers a request whose session could not be loaded or saved.
+func (a *app) sessionFailed(e *echo.Echo) func(w http.ResponseWriter, r *http.Request, err error) {
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		p := storageProblem(err)
 		if clientGone(r.Context(), err) {

@@ -21,7 +21,7 @@ import (
 
 // Config is what the handlers are made of. Nothing in it may be nil where the field does not say so.
 type Config struct {
-	Sessions     *session.Manager
+	Session      session.Options // New itself says what its OnError is
 	Providers    *provider.Set
 	Rotator      *auth.Rotator
 	Grants       *auth.Grants
@@ -57,6 +57,7 @@ type Vault interface {
 // app is the handlers over their configuration.
 type app struct {
 	Config
+	Sessions *session.Manager
 	consents consents
 
 	dashboards, states *keptAnswers
@@ -66,17 +67,14 @@ type app struct {
 	storage    auth.Complaint
 }
 
-func newApp(config Config) *app {
-	return &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates), storage: auth.Complaint{Every: complainEvery}}
-}
-
 // check says what is missing.
 func (c Config) check() error {
 	for _, part := range []struct {
 		name    string
 		missing bool
 	}{
-		{"Sessions", c.Sessions == nil}, {"Providers", c.Providers == nil}, {"Rotator", c.Rotator == nil}, {"Grants", c.Grants == nil},
+		{"Session.Store", c.Session.Store == nil}, {"Session.Uses", c.Session.Uses == nil}, {"Session.Sealer", c.Session.Sealer == nil},
+		{"Session.Now", c.Session.Now == nil}, {"Session.Log", c.Session.Log == nil}, {"Providers", c.Providers == nil}, {"Rotator", c.Rotator == nil}, {"Grants", c.Grants == nil},
 		{"Events", c.Events == nil}, {"Vault", c.Vault == nil}, {"Ready", c.Ready == nil}, {"Now", c.Now == nil}, {"Log", c.Log == nil},
 		{"Meter", c.Meter == nil}, {"DevProvider", c.DevPrefix != "" && c.DevProvider == nil},
 	} {
@@ -94,11 +92,13 @@ func New(config Config) (http.Handler, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	a := newApp(config)
+	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates), storage: auth.Complaint{Every: complainEvery}}
 	e, err := a.routes()
 	if err != nil {
 		return nil, err
 	}
+	config.Session.OnError = a.sessionFailed(e)
+	a.Sessions = session.New(config.Session)
 	sessions := a.Sessions.Handler(e)
 	signedIn := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sessions.ServeHTTP(lastWord{w, requestOf(r.Context()), a.Sessions, r}, r)

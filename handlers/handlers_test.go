@@ -2,8 +2,10 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -13,11 +15,22 @@ import (
 	"keyturn/auth/session"
 )
 
+// away is the sessions of a database that does not answer.
+type away struct{ session.ContextStore }
+
+func (away) FindCtx(context.Context, string) ([]byte, bool, error) {
+	return nil, false, errors.New("away")
+}
+
 // complete is a Config that New takes. What it is made of is empty.
 func complete() Config {
 	return Config{
-		Sessions: session.New(session.Options{}), Providers: &provider.Set{}, Rotator: &auth.Rotator{}, Grants: &auth.Grants{},
-		Events: &auth.Events{}, Vault: struct{ Vault }{}, BaseURL: "https://keyturn.example",
+		Session: session.Options{
+			Store: session.Complete(away{}), Uses: struct{ auth.Uses }{}, Sealer: struct{ session.Sealer }{}, Lifetime: time.Hour,
+			Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		},
+		Providers: &provider.Set{}, Rotator: &auth.Rotator{}, Grants: &auth.Grants{}, Events: &auth.Events{},
+		Vault: struct{ Vault }{}, BaseURL: "https://keyturn.example",
 		Ready: func(context.Context, []string) []string { return nil }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Meter: struct{ Meter }{}, DevPrefix: "/dev", DevProvider: http.NotFoundHandler(),
 	}
@@ -29,7 +42,11 @@ func TestNewRefusesWhatItCannotWorkWith(t *testing.T) {
 		t.Fatalf("complete: %v", err)
 	}
 	for what, spoil := range map[string]func(*Config){
-		"no Sessions":    func(c *Config) { c.Sessions = nil },
+		"no Session.St":  func(c *Config) { c.Session.Store = nil },
+		"no Session.U":   func(c *Config) { c.Session.Uses = nil },
+		"no Session.Se":  func(c *Config) { c.Session.Sealer = nil },
+		"no Session.N":   func(c *Config) { c.Session.Now = nil },
+		"no Session.L":   func(c *Config) { c.Session.Log = nil },
 		"no Providers":   func(c *Config) { c.Providers = nil },
 		"no Rotator":     func(c *Config) { c.Rotator = nil },
 		"no Grants":      func(c *Config) { c.Grants = nil },
@@ -49,3 +66,32 @@ func TestNewRefusesWhatItCannotWorkWith(t *testing.T) {
 		}
 	}
 }
+
+// While the database is away, what answers is the site itself: whatever of it the answer uses is there.
+func TestASessionThatCannotBeLoadedIsAnsweredByTheSite(t *testing.T) {
+	t.Parallel()
+	var told int
+	config := complete()
+	config.Meter = metered{told: func(status int) { told = status }}
+	site, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/dashboard": "<h1", "/api/session": `{"error":{"code":"` + auth.CodeStorage} {
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.AddCookie(&http.Cookie{Name: "keyturn_session", Value: "alice"})
+		w := httptest.NewRecorder()
+		site.ServeHTTP(w, r)
+		if w.Code != http.StatusServiceUnavailable || told != w.Code || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d, the meter is told of %d: %s", path, w.Code, told, w.Body)
+		}
+	}
+}
+
+// metered tells the status of each request that was answered.
+type metered struct {
+	Meter
+	told func(status int)
+}
+
+func (m metered) Request(_, _ string, status int, _ time.Duration) { m.told(status) }

@@ -100,10 +100,9 @@ func build(ctx context.Context, settings Settings, env map[string]string, base s
 	if dev != nil {
 		config.DevPrefix, config.DevProvider = devPath, dev
 	}
-	config.Sessions = session.New(session.Options{
+	config.Session = session.Options{
 		Store: db.Sessions(), Uses: db, Sealer: sealer, Lifetime: settings.SessionLifetime, Secure: isHTTPS(base), Now: now, Log: log,
-		OnError: handlers.SessionFailed(config),
-	})
+	}
 	if s.handler, err = handlers.New(config); err != nil {
 		return nil, settingsError{err} // the base URL is one of them
 	}
