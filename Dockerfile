@@ -13,11 +13,13 @@ ARG TARGETARCH
 ARG VERSION
 ARG REVISION
 RUN GOOS=$TARGETOS GOARCH=$TARGETARCH deploy/build.sh /out/keyturn "$VERSION" "$REVISION"
+RUN deploy/licences.sh /out/THIRD_PARTY_LICENSES
 RUN mkdir /out/data /out/keys
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/keyturn /keyturn
+COPY --from=build /src/LICENSE /out/THIRD_PARTY_LICENSES /
 # The SQLite file, the keyset and the spool are in /data, which must outlive the container. /keys is for a keyset that
 # replicas share. A volume takes over whose they are.
 COPY --from=build --chown=65532:65532 /out/data /data

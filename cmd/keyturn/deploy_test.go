@@ -1,8 +1,10 @@
 package main
 
 import (
+	"debug/buildinfo"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -100,6 +102,44 @@ func TestWhatIsShippedWaitsForADrain(t *testing.T) {
 		seconds, _ := strconv.Atoi(found[1])
 		if wait := time.Duration(seconds) * time.Second; wait <= longest+5*time.Second { // Kubernetes counts preStop in
 			t.Errorf("%s waits %s; a drain may take %s", path, wait, longest)
+		}
+	}
+}
+
+// Binary copies come with the notices of what is in them.
+func TestWhatIsInsideComesWithItsLicences(t *testing.T) {
+	t.Parallel()
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside, err := buildinfo.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "licences")
+	if output, err := exec.Command(filepath.Join("..", "..", "deploy", "licences.sh"), out).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	content, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := []string{"go1", "htmx.org", "@picocss/pico", "simple-icons"}
+	for _, module := range inside.Deps {
+		parts = append(parts, module.Path+" "+module.Version+": ")
+	}
+	for _, part := range parts {
+		if !strings.Contains(string(content), "\n==== "+part) && !strings.HasPrefix(string(content), "==== "+part) {
+			t.Errorf("no licence of %s", part)
+		}
+	}
+	if len(inside.Deps) < 50 {
+		t.Errorf("only %d modules are inside", len(inside.Deps))
+	}
+	for _, path := range []string{"Dockerfile", ".goreleaser.yaml"} {
+		if text, err := os.ReadFile(filepath.Join("..", "..", path)); err != nil || strings.Count(string(text), "THIRD_PARTY_LICENSES") != 2 {
+			t.Errorf("%s does not pack them: %v", path, err)
 		}
 	}
 }
