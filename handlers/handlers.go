@@ -145,6 +145,7 @@ func (a *app) routes() (*echo.Echo, error) {
 		e.Add(method, "/dashboard", a.dashboard, a.inItsSession)
 	}
 	e.GET(elsewhereRoute, a.signInElsewhere)
+	e.GET("/dashboard/timeline", a.timelineTable)
 	e.GET("/dashboard/tokens/:kind", a.inspectToken)
 	e.GET("/dashboard/tokens/:kind/signature", a.checkSignature)
 	e.POST("/dashboard/tokens/:kind/reveal", a.revealToken, reveal)

@@ -130,6 +130,19 @@ func (a *app) timeline(view auth.View, list []auth.Renewal) views.Timeline {
 	return t
 }
 
+// timelineTable is the timeline as a table.
+func (a *app) timelineTable(c echo.Context) error {
+	view, err := a.signedIn(c)
+	if err != nil {
+		return err
+	}
+	list, err := a.Rotator.History(c.Request().Context(), view.Grant.ID, 0, auth.KeptRenewals)
+	if err != nil {
+		return storageProblem(err)
+	}
+	return a.part(c, view, "Timeline", "", views.TimelineTable(a.timeline(view, list)))
+}
+
 // rotationAnswer is one renewal as the API shows it.
 type rotationAnswer struct {
 	ID           int64        `json:"id"`

@@ -39,6 +39,16 @@
     target.focus();
   });
 
+  // The table is asked for when it is opened, and while it is open with each new picture.
+  const look = (table) => table.dispatchEvent(new Event("look"));
+  document.addEventListener("toggle", ({ target }) => { if (target.open && target.matches("#timeline details")) look(target.querySelector(".table")); }, true);
+  let picture = document.getElementById("timeline-picture");
+  document.addEventListener("htmx:after:swap", () => {
+    if (picture === (picture = document.getElementById("timeline-picture"))) return;
+    const table = document.querySelector("#timeline details[open] .table");
+    if (table) look(table);
+  });
+
   // The present moves with the time that it is at the server.
   document.addEventListener("moment", (event) => {
     const picture = document.querySelector("svg.timeline");

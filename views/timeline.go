@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"strconv"
 	"time"
 )
@@ -26,6 +27,7 @@ type Bar struct {
 	ReplacedAt          time.Time // zero: it is in use
 	x, used, left       float64   // percent of the picture: where it begins, for how long it was used, what it had left then
 	room                int       // of rooms, the first in which its number is shown; -1: none
+	joined              *joined   // nil: it is one generation
 }
 
 // Mark is a renewal that failed.
@@ -33,7 +35,8 @@ type Mark struct {
 	At            time.Time
 	Trigger, Code string
 	Means         string // the code in a sentence; may be empty
-	x             float64
+	xs            []float64
+	until         time.Time // zero: it is one try
 }
 
 // axis maps time to percent of the picture's width. It is linear between two issues; but each generation gets a least share,
@@ -45,19 +48,26 @@ type axis struct {
 }
 
 const (
-	leastLast  = 14.0 // percent for the generation in use
-	leastShare = 6.0  // percent for any other, while there is room
-	leastUsed  = 0.1  // percent for the full part of any
-	noticed    = 0.5  // percent that a reader may notice
+	leastLast     = 14.0 // percent for the generation in use
+	leastShare    = 6.0  // percent for any other, while there is room
+	leastTogether = 30.0 // percent for all that are drawn together
+	leastUsed     = 0.1  // percent for the full part of any
+	noticed       = 0.5  // percent that a reader may notice
 )
 
-func newAxis(stops []time.Time) axis {
+// newAxis is an axis over generations that begin, and end, at the stops; the first ones, so many, are drawn together.
+func newAxis(stops []time.Time, together int) axis {
 	n := len(stops) - 1
 	total := max(stops[n].Sub(stops[0]), time.Second)
-	least := min(leastShare, 60/float64(n))
+	least := min(leastShare, 60/float64(n-together))
 	widths, sum := make([]float64, n), 0.0
 	for i := range widths {
-		widths[i] = max(least, 100*float64(stops[i+1].Sub(stops[i]))/float64(total))
+		widths[i] = 100 * float64(stops[i+1].Sub(stops[i])) / float64(total)
+		if i < together {
+			widths[i] = max(widths[i], leastTogether/float64(together))
+		} else {
+			widths[i] = max(widths[i], least)
+		}
 		if i == n-1 {
 			widths[i] = max(widths[i], leastLast)
 		}
@@ -72,23 +82,20 @@ func newAxis(stops []time.Time) axis {
 }
 
 func (a axis) x(t time.Time) float64 {
-	last := len(a.stops) - 1
-	for i := range last {
-		if from, to := a.stops[i], a.stops[i+1]; t.Before(to) || i == last-1 {
-			whole := to.Sub(from)
-			if whole <= 0 {
-				return a.at[i]
-			}
-			share := min(1, max(0, float64(t.Sub(from))/float64(whole)))
-			return a.at[i] + share*(a.at[i+1]-a.at[i])
-		}
+	i := sort.Search(len(a.stops)-2, func(i int) bool { return t.Before(a.stops[i+1]) })
+	whole := a.stops[i+1].Sub(a.stops[i])
+	if whole <= 0 {
+		return a.at[i]
 	}
-	return 0
+	share := min(1, max(0, float64(t.Sub(a.stops[i]))/float64(whole)))
+	return a.at[i] + share*(a.at[i+1]-a.at[i])
 }
 
-// drawing is a laid out Timeline.
+// drawing is a laid out Timeline. Of many generations and tries, the first bar and the first mark stand for the older ones together.
 type drawing struct {
 	Timeline
+	bars       []Bar
+	marks      []Mark
 	now        float64
 	from, to   float64 // the last stretch, in which the present moves
 	begin, end time.Time
@@ -106,6 +113,8 @@ func (t Timeline) draw() drawing {
 	if t.Now.After(d.end) {
 		d.end = t.Now
 	}
+	bars, together := join(t.Bars)
+	d.bars = bars
 	stops := make([]time.Time, 0, len(t.Bars)+1)
 	for i, b := range t.Bars {
 		if i > 0 && b.IssuedAt.Before(stops[i-1]) {
@@ -113,31 +122,34 @@ func (t Timeline) draw() drawing {
 		}
 		stops = append(stops, b.IssuedAt)
 	}
-	a := newAxis(append(stops, d.end))
-	d.Bars = make([]Bar, len(t.Bars))
-	for i, b := range t.Bars {
+	a := newAxis(append(stops, d.end), together)
+	for i := range d.bars {
+		b := &d.bars[i]
 		used := t.Now
 		if !b.ReplacedAt.IsZero() {
 			used = b.ReplacedAt
 		}
 		until := a.x(b.ExpiresAt)
 		b.x = a.x(b.IssuedAt)
+		if b.joined != nil {
+			b.used = a.x(used) - b.x
+			b.joined.draw(a)
+			continue
+		}
 		b.used = max(leastUsed, min(a.x(used), until)-b.x)
 		b.left = max(0, until-b.x-b.used)
-		d.Bars[i] = b
 	}
-	placeNumbers(d.Bars)
-	d.Marks = make([]Mark, len(t.Marks))
-	for i, m := range t.Marks {
-		m.x = a.x(m.At)
-		d.Marks[i] = m
-	}
+	placeNumbers(d.bars)
+	d.marks = joinMarks(t.Marks, a)
 	d.now, d.from, d.to, d.uneven = a.x(t.Now), a.x(d.begin), a.x(d.end), a.uneven
 	return d
 }
 
 // words are what a reader is told of a generation at now, without its times.
 func (b Bar) words(now time.Time) string {
+	if b.joined != nil {
+		return b.joined.words(b)
+	}
 	said := fmt.Sprintf("Generation %d, ", b.Generation)
 	switch {
 	case b.Outcome == "":
@@ -161,6 +173,9 @@ func (b Bar) words(now time.Time) string {
 }
 
 func (m Mark) words() string {
+	if n := len(m.xs); n > 1 {
+		return strconv.Itoa(n) + " failed tries, drawn together"
+	}
 	if m.Means != "" {
 		return "Failed try, " + m.Trigger + ": " + m.Means
 	}
@@ -233,12 +248,12 @@ func placeNumbers(bars []Bar) {
 	}
 }
 
-// numbered are the bars whose numbers a step divides, but for those that would run into the last one's, and whether they all have room.
+// numbered are the bars whose numbers a step divides, and the one of the older generations, but for those that would run into the last one's, and whether they all have room.
 func numbered(bars []Bar, step int64, width float64) (list []*Bar, fits bool) {
 	last := bars[len(bars)-1]
 	for i := range bars[:len(bars)-1] {
 		b := &bars[i]
-		if b.Generation%step != 0 || !b.clear(last, width) {
+		if b.joined == nil && b.Generation%step != 0 || !b.clear(last, width) {
 			continue
 		}
 		if n := len(list); n > 0 && !list[n-1].clear(*b, width) {
@@ -251,7 +266,7 @@ func numbered(bars []Bar, step int64, width float64) (list []*Bar, fits bool) {
 
 // clear says whether a bar's number ends before that of a later one begins, in a picture of so many rem.
 func (b Bar) clear(later Bar, width float64) bool {
-	return (later.x-b.x)*width/100 >= 0.48*float64(len(number(b.Generation)))+0.25
+	return (later.x-b.x)*width/100 >= b.labelRoom()
 }
 
 // full is the width of a bar's full part, less what it leaves free before the next.
@@ -268,7 +283,7 @@ func (b Bar) early() bool { return !b.ReplacedAt.IsZero() && b.left > noticed }
 // crowded says whether the lines of what generations left unused would lie over one another, in the two lanes that they have.
 func (d drawing) crowded() bool {
 	var ends [2]float64
-	for i, b := range d.Bars {
+	for i, b := range d.bars {
 		if !b.early() {
 			continue
 		}
@@ -280,15 +295,18 @@ func (d drawing) crowded() bool {
 	return false
 }
 
-// key are the triggers that occur, in the order in which the key names them, whether it shows that a generation was replaced early, and
+// triggers are what brought a generation, in the order in which the key names them.
+var triggers = [...]string{"sign-in", "manual", "api", "automatic", "background", "recovery"}
+
+// key are the triggers that occur, in their order, whether it shows that a generation was replaced early, and
 // whether any try failed.
-func (d drawing) key() (triggers []string, early, failed bool) {
-	for _, trigger := range []string{"sign-in", "manual", "api", "automatic", "background", "recovery"} {
+func (d drawing) key() (occurring []string, early, failed bool) {
+	for _, trigger := range triggers {
 		if slices.ContainsFunc(d.Bars, func(b Bar) bool { return b.Trigger == trigger }) {
-			triggers = append(triggers, trigger)
+			occurring = append(occurring, trigger)
 		}
 	}
-	return triggers, !d.crowded() && slices.ContainsFunc(d.Bars, Bar.early), len(d.Marks) > 0
+	return occurring, !d.crowded() && slices.ContainsFunc(d.bars, Bar.early), len(d.Marks) > 0
 }
 
 // explanation explains the picture to whoever has one bar only.

@@ -171,7 +171,7 @@ func TestTheButtonIsAFormToo(t *testing.T) {
 func TestAFragmentSwapsWhatARenewalChanges(t *testing.T) {
 	t.Parallel()
 	page := hostileDashboard("fresh")
-	for live, want := range map[bool]int{false: 9, true: 10} {
+	for live, want := range map[bool]int{false: 8, true: 9} {
 		html := render(t, Renewed(page.Token, page.Grant, page.Timeline, page.History, live))
 		if n := strings.Count(html, `hx-swap-oob="true"`) + strings.Count(html, "<hx-partial "); n != want || strings.Contains(html, "<html") {
 			t.Errorf("live %v: %d parts, want %d", live, n, want)

@@ -16,8 +16,8 @@ import (
 // siteRoutes is an address of each route, with the method that it answers to.
 var siteRoutes = []string{
 	"GET /", "GET /dashboard", "GET /dashboard/tokens/access", "GET /dashboard/tokens/id/signature", "POST /dashboard/tokens/access/reveal",
-	"POST /dashboard/tokens/refresh/introspect", "POST /dashboard/userinfo", "GET /dashboard/sessions", "POST /dashboard/sessions/x/signout",
-	"POST /dashboard/sessions/signout-others", "POST /auth/signout", "GET /auth/initiate", "POST /auth/initiate", "GET /auth/dev",
+	"POST /dashboard/tokens/refresh/introspect", "POST /dashboard/userinfo", "GET /dashboard/timeline", "GET /dashboard/sessions",
+	"POST /dashboard/sessions/x/signout", "POST /dashboard/sessions/signout-others", "POST /auth/signout", "GET /auth/initiate", "POST /auth/initiate", "GET /auth/dev",
 	"GET /auth/dev/callback", "POST /auth/dev/callback", "POST /auth/dev/backchannel-logout", "GET /auth/nobody",
 	"POST /api/trigger-renew-token", "POST /api/renew-token", "GET /api/session", "GET /api/rotations", "GET /events",
 	"GET /healthz", "GET /readyz", "GET /robots.txt", "GET /.well-known/security.txt", "GET /static/app.css", "GET /nothing",

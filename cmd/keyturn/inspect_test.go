@@ -30,7 +30,8 @@ var sessionForm = regexp.MustCompile(`action="/dashboard/sessions/([A-Z0-9]+)/si
 
 // unasked is every part of the site that shows something of tokens, without one having been asked for.
 var unasked = []struct{ method, path string }{
-	{"GET", "/dashboard"}, {"GET", "/api/session"}, {"GET", "/api/rotations"}, {"GET", "/dashboard/sessions"}, {"POST", "/dashboard/userinfo"},
+	{"GET", "/dashboard"}, {"GET", "/api/session"}, {"GET", "/api/rotations"}, {"GET", "/dashboard/timeline"}, {"GET", "/dashboard/sessions"},
+	{"POST", "/dashboard/userinfo"},
 	{"GET", "/dashboard/tokens/access"}, {"GET", "/dashboard/tokens/id"}, {"GET", "/dashboard/tokens/refresh"},
 	{"GET", "/dashboard/tokens/access/signature"}, {"POST", "/dashboard/tokens/access/introspect"},
 	{"POST", "/api/trigger-renew-token?query=update-token-data"},

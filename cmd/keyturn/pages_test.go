@@ -248,10 +248,16 @@ func manyGenerations(t *testing.T) func(*testing.T, *viewer) {
 		}
 		v.do(t, chromedp.Reload(), visible(`#token-card`))
 		v.settled(t)
-		if bars := ask(t, v.tab, chromedp.Evaluate[int](`document.querySelectorAll("#timeline .bar").length`)); bars < 180 {
+		if bars := ask(t, v.tab, chromedp.Evaluate[int](`document.querySelectorAll("#timeline .bar").length`)); bars != 41 {
 			t.Errorf("the timeline has %d bars", bars)
 		}
 		v.see(t, "many-generations")
+		ask(t, v.tab, chromedp.Evaluate[chromedp.Void](`document.getElementById("generations-joined").focus()`))
+		v.becomes(t, "it says how many are drawn together", `/^Generations \d+ to \d+, drawn together, in use for /.test(document.getElementById("timeline-detail").textContent)`)
+		v.see(t, "generations-joined")
+		v.do(t, click(`#timeline summary`))
+		v.becomes(t, "the table has each", `document.querySelectorAll("#timeline-table tbody tr").length > 150`)
+		v.do(t, click(`#timeline summary`))
 		v.do(t, click(`#history-more a`))
 		v.becomes(t, "older ones came", `document.querySelectorAll("#history tbody tr").length === 40`)
 		v.do(t, click(`#history-more a`))

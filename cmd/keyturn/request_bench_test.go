@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"keyturn/auth"
 	"keyturn/auth/provider/scripted"
 )
 
@@ -33,12 +34,22 @@ func BenchmarkRequest(b *testing.B) {
 	if a := alice.do(b, "GET", "/auth/oidc", nil); a.url.Path != "/dashboard" {
 		b.Fatalf("sign-in ends at %s: %s", a.url, a.body)
 	}
-	for _, c := range []struct{ method, path string }{
-		{"GET", "/dashboard"}, {"GET", "/api/session"}, {"GET", "/api/rotations"}, {"POST", "/api/renew-token"},
+	for _, c := range []struct{ method, path, when string }{
+		{"GET", "/dashboard", ""}, {"GET", "/api/session", ""}, {"GET", "/api/rotations", ""}, {"POST", "/api/renew-token", ""},
+		{"GET", "/dashboard?before=1000000", " after 200 renewals"}, // not a kept one
+		{"POST", "/api/trigger-renew-token?query=update-token-data", " after 200 renewals"},
 	} {
-		b.Run(c.method+c.path, func(b *testing.B) {
+		if c.when != "" {
+			for range auth.KeptRenewals {
+				alice.do(b, "POST", "/api/renew-token", nil)
+			}
+		}
+		b.Run(c.method+c.path+c.when, func(b *testing.B) {
 			request := httptest.NewRequest(c.method, base+c.path, nil)
 			request.Header.Set("Cookie", alice.cookie(b))
+			if c.when != "" {
+				request.Header.Set("HX-Request", "true")
+			}
 			b.ReportAllocs()
 			for b.Loop() {
 				answer := httptest.NewRecorder()

@@ -92,6 +92,44 @@ func TestTheTimelineMovesOnlyTheBarInUse(t *testing.T) {
 	b.becomes(t, "the picture came, and its first bar is as it was drawn", `moved.length > 0 && moved.every((as) => as)`)
 }
 
+// Only who opens the table loads it; it then keeps up with renewals, and stays where it was scrolled to.
+func TestTheTimelineIsATableOnDemand(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, func(idp *scripted.Provider) { idp.Class = scripted.Static })
+	b := openTab(t, look{})
+	b.atScripted(t, p)
+	b.becomes(t, "it is live", isLive)
+	program := p.signedInAs(t, b)
+	renew := func(to int) {
+		for n := 1; n < to; n++ {
+			program.do(t, "POST", "/api/renew-token", nil)
+		}
+		b.becomes(t, "the picture has them", fmt.Sprintf(`document.querySelectorAll(".timeline .bar").length === %d`, to))
+	}
+	asked := func() int {
+		return ask(t, b, chromedp.Evaluate[int](`performance.getEntriesByType("resource").filter((e) => e.name.endsWith("/dashboard/timeline")).length`))
+	}
+	renew(20)
+	if n := asked(); n != 0 {
+		t.Errorf("nobody looks at the table, and it was loaded %d times", n)
+	}
+	b.do(t, click(`#timeline summary`))
+	const rows = `document.querySelectorAll("#timeline-table tbody tr").length`
+	b.becomes(t, "each generation has a row", rows+` === 20`)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("timeline-table").focus(); document.getElementById("timeline-table").scrollTop = 40`))
+	program.do(t, "POST", "/api/renew-token", nil)
+	b.becomes(t, "a renewal adds one", rows+` === 21 && document.activeElement.id === "timeline-table" && document.activeElement.scrollTop === 40`)
+	b.do(t, click(`#timeline summary`))
+	before := asked()
+	program.do(t, "POST", "/api/renew-token", nil)
+	b.becomes(t, "the picture has one more", `document.querySelectorAll(".timeline .bar").length === 22`)
+	b.do(t, click(`#timeline summary`))
+	b.becomes(t, "so has the table when it is opened again", rows+` === 22`)
+	if n := asked() - before; n != 1 {
+		t.Errorf("closed and opened again, it was loaded %d times", n)
+	}
+}
+
 // Browsers leave backgrounds out on paper unless a page says that it means them.
 func TestTheTimelineKeepsItsKeyOnPaper(t *testing.T) {
 	looksOnly(t)
