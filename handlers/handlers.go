@@ -139,13 +139,13 @@ func (a *app) routes() (*echo.Echo, error) {
 	e.Use(func(echo.HandlerFunc) echo.HandlerFunc { return around }) // echo would put it together anew with each request
 	signIn, renew := a.limited(limitSignIn, a.Limits.SignIn), a.limited(limitRenew, a.Limits.Renew)
 	reveal := a.limited(limitReveal, a.Limits.Reveal)
-	compressed := compression()
+	compressed := compression() // not for /events: a compressor for each open page would take more than it saves
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		e.Add(method, "/", a.home, a.inItsSession, compressed)
 		e.Add(method, "/dashboard", a.dashboard, a.inItsSession)
 	}
 	e.GET(elsewhereRoute, a.signInElsewhere)
-	e.GET("/dashboard/timeline", a.timelineTable)
+	e.GET("/dashboard/timeline", a.timelineTable, compressed)
 	e.GET("/dashboard/tokens/:kind", a.inspectToken)
 	e.GET("/dashboard/tokens/:kind/signature", a.checkSignature)
 	e.POST("/dashboard/tokens/:kind/reveal", a.revealToken, reveal)
@@ -165,7 +165,7 @@ func (a *app) routes() (*echo.Echo, error) {
 	e.POST(callbackRoute, a.finishSignIn, signIn)
 	e.POST(backChannelRoute, a.limitedInVain(limitSignIn, a.Limits.SignIn, a.backChannelLogout))
 
-	e.POST(triggerRoute, a.triggerRenewToken, renew)
+	e.POST(triggerRoute, a.triggerRenewToken, renew, compressed)
 	e.POST(renewRoute, a.renewToken, renew)
 	e.GET(EventsRoute, a.events)
 

@@ -328,14 +328,20 @@ func TestPagesAreCompressedWhereThatIsWelcome(t *testing.T) {
 	_, p := atScripted(t, nil)
 	alice := p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
-	for path, b := range map[string]*person{"/dashboard": alice, "/": p.person()} {
+	for range 4 { // a shorter table is not worth it
+		alice.do(t, "POST", "/api/renew-token", nil)
+	}
+	for way, b := range map[string]*person{
+		"GET /dashboard": alice, "GET /dashboard/timeline": alice, "POST /api/trigger-renew-token?query=update-token-data": alice, "GET /": p.person(),
+	} {
+		method, path, _ := strings.Cut(way, " ")
 		for accepted, want := range map[string]string{
 			"gzip": "gzip", "br, GZIP;q=0.5": "gzip", "gzip;q=0": "", "gzip;q=0, identity": "", "identity": "", "x-gzipped": "",
 		} {
-			a := b.do(t, "GET", path, nil, "Accept-Encoding", accepted)
+			a := b.do(t, method, path, nil, "Accept-Encoding", accepted, "HX-Request", "true")
 			varies := a.header.Values("Vary")
 			if got := a.header.Get("Content-Encoding"); a.status != http.StatusOK || got != want || !strings.Contains(strings.Join(varies, ", "), "Accept-Encoding") {
-				t.Errorf("%s for %q: %d, in %q, varies with %q", path, accepted, a.status, got, varies)
+				t.Errorf("%s for %q: %d, in %q, varies with %q", way, accepted, a.status, got, varies)
 			}
 		}
 	}
