@@ -68,7 +68,8 @@ func newAnswer(body func() ([]byte, error)) *keptAnswer {
 	return k
 }
 
-// keptAnswers are the answers for those who asked last, one for each grant. They are safe for concurrent use.
+// keptAnswers are the answers for those who asked last, one for each grant; when one is added, those go that are too old to be sent. They
+// are safe for concurrent use.
 type keptAnswers struct {
 	mu     sync.Mutex
 	recent *simplelru.LRU[string, *keptAnswer]
@@ -97,6 +98,13 @@ func (k *keptAnswers) under(now circumstances, grant string, body func() ([]byte
 		return b, err
 	})
 	made.under = now
+	for { // what is too old to be sent: it has names in it, of people who may have signed out
+		_, oldest, ok := k.recent.GetOldest()
+		if !ok || oldest.under.at.Equal(now.at) {
+			break
+		}
+		k.recent.RemoveOldest()
+	}
 	k.recent.Add(grant, made)
 	return made
 }
