@@ -2,6 +2,7 @@ package views
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -66,6 +67,23 @@ func TestTheTimelineNumbersWhatItHasRoomFor(t *testing.T) {
 	night.Bars[18].ReplacedAt = time.Time{}
 	if got := shown(night, 15.6); !slices.Equal(got, []int64{5, 10, 15, 19}) {
 		t.Errorf("a night and ten clicks: %v", got)
+	}
+}
+
+// The style sheet hides a number where the picture is narrower than its room.
+func TestTheStyleSheetHasTheRooms(t *testing.T) {
+	t.Parallel()
+	css, err := os.ReadFile("../static/app.css")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for room, width := range rooms[1:] {
+		if rule := fmt.Sprintf("@container (width < %vrem) { .timeline .room-%d { display: none; } }\n", width, room+1); !strings.Contains(string(css), rule) {
+			t.Errorf("no %s", rule)
+		}
+	}
+	if n := strings.Count(string(css), ".room-"); n != len(rooms)-1 {
+		t.Errorf("%d rules for %d rooms", n, len(rooms)-1)
 	}
 }
 
