@@ -12,6 +12,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,14 +31,14 @@ type asset struct {
 	zip  func() []byte // compressed once, when first asked for
 }
 
-// table is the assets by URL, and the URLs by name.
+// table is the assets by URL, with and without its hash, and the URLs by name.
 type table struct {
-	byURL map[string]*asset
-	urls  map[string]string
+	byURL, unhashed map[string]*asset
+	urls            map[string]string
 }
 
 var assets = sync.OnceValue(func() table {
-	t := table{byURL: map[string]*asset{}, urls: map[string]string{}}
+	t := table{byURL: map[string]*asset{}, unhashed: map[string]*asset{}, urls: map[string]string{}}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
 		if name == marksDir {
 			return fs.SkipDir // the pages have the outlines in them
@@ -52,9 +53,11 @@ var assets = sync.OnceValue(func() table {
 		sum := sha256.Sum256(raw)
 		hash := hex.EncodeToString(sum[:6])
 		extension := path.Ext(name)
-		url := "/static/" + strings.TrimSuffix(path.Base(name), extension) + "." + hash + extension
+		stem := "/static/" + strings.TrimSuffix(path.Base(name), extension)
+		url := stem + "." + hash + extension
 		t.urls[name] = url
 		t.byURL[url] = &asset{kind: mimeType(extension), hash: hash, raw: raw, zip: sync.OnceValue(func() []byte { return compress(raw) })}
+		t.unhashed[stem+extension] = t.byURL[url]
 		return nil
 	})
 	if err != nil {
@@ -134,8 +137,12 @@ func AcceptsGzip(h http.Header) bool {
 	return false
 }
 
+// hashed is a URL with a hash in it.
+var hashed = regexp.MustCompile(`^(.+)\.[0-9a-f]{12}(\.[a-z]+)$`)
+
 // Serve answers with the asset that the request names; false when there is none. What has a hash in its name never changes, and may be
-// kept for ever.
+// kept for ever. A page of another version, whose process takes turns with this one during an upgrade, names another hash: it does better
+// with this version's asset than with none, until it is loaded again.
 func Serve(w http.ResponseWriter, r *http.Request) bool {
 	h := w.Header()
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -143,11 +150,16 @@ func Serve(w http.ResponseWriter, r *http.Request) bool {
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return true
 	}
+	keep := "public, max-age=31536000, immutable"
 	a, ok := assets().byURL[r.URL.Path]
+	if parts := hashed.FindStringSubmatch(r.URL.Path); !ok && parts != nil {
+		keep = "no-store"
+		a, ok = assets().unhashed[parts[1]+parts[2]]
+	}
 	if !ok {
 		return false
 	}
-	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("Cache-Control", keep)
 	h.Set("Content-Type", a.kind)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Vary", "Accept-Encoding")

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -63,6 +64,27 @@ func TestAssetsAreKeptForEver(t *testing.T) {
 	}
 	if refused := get("POST", url); refused.StatusCode != http.StatusMethodNotAllowed || refused.Header.Get("Allow") == "" {
 		t.Errorf("POST: %d", refused.StatusCode)
+	}
+}
+
+// During an upgrade, a page of one version may ask a process of the other for what it needs.
+func TestAnAssetOfAnotherVersionIsThisVersions(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"app.css", "vendor/htmx.org/htmx.min.js"} {
+		own := URL(name)
+		other := regexp.MustCompile(`[0-9a-f]{12}`).ReplaceAllString(own, "0123456789ab")
+		want, got := get("GET", own), get("GET", other)
+		if got.StatusCode != http.StatusOK || got.Header.Get("Cache-Control") != "no-store" || got.Header.Get("Content-Type") != want.Header.Get("Content-Type") || got.ContentLength != want.ContentLength {
+			t.Errorf("%s: %d %v", other, got.StatusCode, got.Header)
+		}
+	}
+	for _, path := range []string{
+		"/static/app.js.0123456789ab", "/static/app.0123456789abc.css", "/static/app.0123456789AB.css", "/static/app.0123456789ab.js.css",
+		"/static/nothing.0123456789ab.css", "/static/x/app.0123456789ab.css", "/static/app.0123456789ab.0123456789ab.css", "/app.0123456789ab.css",
+	} {
+		if got := get("GET", path); got.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %d", path, got.StatusCode)
+		}
 	}
 }
 
