@@ -99,7 +99,7 @@ func parse(r *response) (params parameters, readable bool) {
 		r.brokeOff = !ended
 		return found, found.usable(ended)
 	}
-	if r.status/100 == 3 || r.status/100 == 5 || !isForm(body) {
+	if !isForm(body) {
 		return nil, false
 	}
 	if r.brokeOff = r.err != nil; r.brokeOff {
@@ -112,6 +112,9 @@ func parse(r *response) (params parameters, readable bool) {
 	params = parameters{}
 	for name := range form {
 		params[name] = form.Get(name)
+	}
+	if status := r.status / 100; (status == 3 || status == 5) && params.token("refresh_token") == "" {
+		return nil, false
 	}
 	return params, params.usable(!r.brokeOff)
 }

@@ -131,6 +131,33 @@ func TestAFormOfWhichAPartIsOdd(t *testing.T) {
 	}
 }
 
+// Whatever the status, a new refresh token is one, also in a form.
+func TestAFormWithAnOddStatus(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		status int
+		body   string
+		code   string // empty: it is used
+	}{
+		{http.StatusInternalServerError, "access_token=a&expires_in=60&refresh_token=r", ""},
+		{http.StatusForbidden, "access_token=a&expires_in=60&refresh_token=r", ""},
+		{http.StatusPermanentRedirect, "access_token=a&expires_in=60&refresh_token=r", auth.CodeRedirect},
+		{http.StatusBadGateway, "error=unwell&refresh_token=r", "unwell"},
+	} {
+		answer, err := read(&response{status: c.status, body: []byte(c.body)}, time.Now())
+		if refusal := new(auth.ProviderError); errors.As(err, &refusal) && refusal.Salvage != nil && refusal.Failure.Code == c.code {
+			answer = *refusal.Salvage
+		}
+		if (err == nil) != (c.code == "") || answer.Refresh != "r" {
+			t.Errorf("%d %s: %v, %v", c.status, c.body, answer, err)
+		}
+	}
+	_, err := read(&response{status: http.StatusBadGateway, body: []byte("error=unwell")}, time.Now())
+	if refusal := new(auth.ProviderError); !errors.As(err, &refusal) || refusal.Failure.Code != auth.CodeHTTPStatus {
+		t.Errorf("what a gateway says in a line: %v", err)
+	}
+}
+
 // What is no answer at all is not taken for one.
 func TestOddObjectsAreUnreadable(t *testing.T) {
 	t.Parallel()
