@@ -90,14 +90,10 @@ type parameters map[string]any
 func parse(r *response) (params parameters, readable bool) {
 	body := bytes.TrimFunc(r.body, unicode.IsSpace)
 	if bytes.HasPrefix(body, []byte("{")) {
-		decoder := json.NewDecoder(bytes.NewReader(body))
-		decoder.UseNumber()
-		if decoder.Decode(&params) == nil {
-			return params, true
-		}
-		found, ended := members(body)
-		r.brokeOff = !ended
-		return found, found.usable(ended)
+		_, _, whole := leading(body)
+		params, ended := members(body)
+		r.brokeOff = !whole && !ended
+		return params, whole || params.usable(ended)
 	}
 	if !isForm(body) {
 		return nil, false
@@ -110,8 +106,8 @@ func parse(r *response) (params parameters, readable bool) {
 		return nil, false // a new one that cannot be read is not the same as none
 	}
 	params = parameters{}
-	for name := range form {
-		params[name] = form.Get(name)
+	for name, values := range form {
+		params[name] = cmp.Or(values...)
 	}
 	if status := r.status / 100; (status == 3 || status == 5) && params.token("refresh_token") == "" {
 		return nil, false

@@ -9,12 +9,12 @@ import (
 // brokenString is a string with characters or escapes that JSON does not know, and what ends the member.
 var brokenString = regexp.MustCompile(`^"(?s:[^"\\]|\\.)*"[ \t\r\n]*[,}]`)
 
-// mostMembers bounds what is read of an object that is no JSON: a token answer has a dozen.
+// mostMembers bounds what is read of an object: a token answer has a dozen.
 const mostMembers = 1000
 
-// members are those of an object that is no JSON as a whole, each as far as it came whole: for the sake of one number that is none, such as
-// NaN, of a text with an escape that is none, or of an end that got lost, no new refresh token is to be. ended says that the object has its
-// end.
+// members are those of an object, which may be no JSON as a whole, each as far as it came whole: for the sake of one number that is none, such
+// as NaN, of a text with an escape that is none, or of an end that got lost, no new refresh token is to be, nor of a second one that is empty.
+// ended says that the object has its end.
 func members(object []byte) (found parameters, ended bool) {
 	found = parameters{}
 	rest := object[1:]
@@ -31,7 +31,9 @@ func members(object []byte) (found parameters, ended bool) {
 		of := bytes.TrimLeft(behind[1:], " \t\r\n")
 		value, behind, ok := leading(of)
 		if ok && whole(value, behind) {
-			found[text] = value
+			if found[text] == nil || value != nil && value != "" {
+				found[text] = value
+			}
 		} else if behind = bare(of); behind == nil || text == "refresh_token" && of[0] == '"' {
 			return found, false // a new refresh token that cannot be read is not the same as none
 		}

@@ -158,6 +158,22 @@ func TestAFormWithAnOddStatus(t *testing.T) {
 	}
 }
 
+// One with a value is taken, whichever comes first.
+func TestAMemberThatComesTwice(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		"refresh_token=&access_token=a&expires_in=60&refresh_token=r", "access_token=a&expires_in=60&refresh_token=r&refresh_token=",
+		`{"access_token":"a","refresh_token":"r","expires_in":60,"refresh_token":null}`,
+		`{"access_token":"a","refresh_token":"r","expires_in":60,"refresh_token":""}`,
+		`{"refresh_token":"","access_token":"a","expires_in":60,"refresh_token":"r"}`,
+		`{"refresh_token":"earlier","access_token":"a","expires_in":60,"refresh_token":"r"}`,
+	} {
+		if answer, err := answered(t, body, 0); err != nil || answer.Access != "a" || answer.Refresh != "r" || answer.Lifetime != time.Minute {
+			t.Errorf("%s: %v, %v", body, answer, err)
+		}
+	}
+}
+
 // What is no answer at all is not taken for one.
 func TestOddObjectsAreUnreadable(t *testing.T) {
 	t.Parallel()
