@@ -93,7 +93,7 @@ func parse(r *response) (params parameters, readable bool) {
 		_, _, whole := leading(body)
 		params, ended := members(body)
 		r.brokeOff = !whole && !ended
-		return params, whole || params.usable(ended)
+		return params, (whole || params.usable(ended)) && params.legible()
 	}
 	if !isForm(body) {
 		return nil, false
@@ -112,7 +112,14 @@ func parse(r *response) (params parameters, readable bool) {
 	if status := r.status / 100; (status == 3 || status == 5) && params.token("refresh_token") == "" {
 		return nil, false
 	}
-	return params, params.usable(!r.brokeOff)
+	return params, params.usable(!r.brokeOff) && params.legible()
+}
+
+// legible says whether the tokens can be read: one with a control character in it is none (RFC 6749 appendix A), and more than one value, such
+// as where lines end in place of pairs. For the access token alone no new refresh token is to be lost.
+func (p parameters) legible() bool {
+	garbled := func(name string) bool { return p.text(name) != "" && p.token(name) == "" }
+	return !garbled("refresh_token") && (!garbled("access_token") || p.token("refresh_token") != "")
 }
 
 // usable says whether parameters, or those that came of an answer that broke off, are of use. Of those nothing is without a new refresh token,
@@ -225,7 +232,8 @@ func (r *response) beginning() string {
 	return text
 }
 
-// token is a member that is a token: text, or a number that somebody left without quotes. It is to be presented as it came.
+// token is a member that is a token: text without control characters, or a number that somebody left without quotes. It is to be presented as
+// it came.
 func (p parameters) token(name string) auth.Secret {
 	if number, ok := p[name].(json.Number); ok && number != "0" {
 		return auth.Secret(number)
@@ -233,7 +241,11 @@ func (p parameters) token(name string) auth.Secret {
 	if p.text(name) == "" {
 		return ""
 	}
-	return auth.Secret(strings.Trim(p[name].(string), "\r\n\t")) // a space may be of it (RFC 6749 appendix A.17)
+	text := strings.Trim(p[name].(string), "\r\n\t") // a space may be of it (RFC 6749 appendix A.17)
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return ""
+	}
+	return auth.Secret(text)
 }
 
 // textOrNone says that a member is a string, null, or not there.

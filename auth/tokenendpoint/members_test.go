@@ -174,6 +174,29 @@ func TestAMemberThatComesTwice(t *testing.T) {
 	}
 }
 
+// A token is one run of characters. With others in it nobody knows what it is, and it may hold the new refresh token.
+func TestATokenWithAControlCharacter(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		"access_token=a\ntoken_type=bearer\nexpires_in=60\nrefresh_token=r", "access_token=a&refresh_token=r%00&expires_in=60",
+		`{"access_token":"a\nrefresh_token=r","expires_in":60}`, `{"access_token":"a","refresh_token":"r\u0000s","expires_in":60}`,
+		`{"access_token":"a\tb","refresh_token":"r\u007fs","expires_in":60,}`,
+	} {
+		_, err := answered(t, body, 0)
+		var refusal *auth.ProviderError
+		if !errors.As(err, &refusal) || refusal.Delivery != auth.DeliveryUnknown || refusal.Failure.Code != auth.CodeUnreadable || refusal.Salvage != nil {
+			t.Errorf("%q: %v", body, err)
+		}
+	}
+	for _, body := range []string{`{"access_token":"a\nb","refresh_token":"r","expires_in":60}`, "access_token=a%0Ab&refresh_token=r"} {
+		_, err := answered(t, body, 0)
+		var refusal *auth.ProviderError
+		if !errors.As(err, &refusal) || refusal.Failure.Code != auth.CodeNoAccessToken || refusal.Salvage == nil || refusal.Salvage.Refresh != "r" {
+			t.Errorf("%q: %v", body, err)
+		}
+	}
+}
+
 // What is no answer at all is not taken for one.
 func TestOddObjectsAreUnreadable(t *testing.T) {
 	t.Parallel()
