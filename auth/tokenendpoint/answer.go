@@ -136,18 +136,18 @@ func (p parameters) tell() bool {
 	return slices.ContainsFunc([]string{"access_token", "refresh_token", "id_token", "error"}, func(name string) bool { return p.text(name) != "" })
 }
 
-// isForm tells a form from a page or a line of text, in which a link may stand that would read like one. In one that begins as a token
-// answer does there may be spaces that somebody left as they are.
+// isForm tells a form from a page or a line of text, in which a link may stand that would read like one. In one with a pair of a token answer
+// there may be spaces and brackets that somebody left as they are.
 func isForm(body []byte) bool {
 	name, _, pair := bytes.Cut(body, []byte("="))
-	begins := slices.Contains([]string{"access_token", "refresh_token", "id_token", "token_type", "expires_in", "scope", "error"}, string(name))
+	tells := slices.ContainsFunc([]string{"access_token=", "refresh_token=", "error="}, func(name string) bool {
+		return bytes.HasPrefix(body, []byte(name)) || bytes.Contains(body, []byte("&"+name))
+	})
 	odd := func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-.", c)
 	}
 	return pair && len(name) > 0 && !bytes.ContainsFunc(name, odd) &&
-		!bytes.ContainsFunc(body, func(c rune) bool {
-			return c == '<' || c == '>' || !begins && (unicode.IsSpace(c) || unicode.IsControl(c))
-		})
+		(tells || !bytes.ContainsFunc(body, func(c rune) bool { return c == '<' || c == '>' || unicode.IsSpace(c) || unicode.IsControl(c) }))
 }
 
 // text is a member that is a string, else "".

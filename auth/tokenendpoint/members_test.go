@@ -103,11 +103,15 @@ func TestAFormOfWhichAPartIsOdd(t *testing.T) {
 			t.Errorf("without a refresh token, %s: %v, %v", odd, answer, err)
 		}
 	}
-	answer, err := answered(t, "access_token=a&expires_in=60&scope=openid email&refresh_token=r", 0)
-	if err != nil || answer.Refresh != "r" || answer.Scope != "openid email" {
-		t.Errorf("with a space: %v, %v", answer, err)
+	for _, first := range []string{"", "uid=5&", "refresh_token_expires_in=9&"} {
+		for _, scope := range []string{"openid email", "a<b", "a>b"} {
+			answer, err := answered(t, first+"access_token=a&expires_in=60&scope="+scope+"&refresh_token=r", 0)
+			if err != nil || answer.Refresh != "r" || answer.Scope != scope {
+				t.Errorf("%s, with %q: %v, %v", first, scope, answer, err)
+			}
+		}
 	}
-	_, err = answered(t, "error=invalid_grant&error_description=refresh_token=x;y", 0)
+	_, err := answered(t, "error=invalid_grant&error_description=refresh_token=x;y", 0)
 	if refusal := new(auth.ProviderError); !errors.As(err, &refusal) || refusal.Failure.Code != "invalid_grant" {
 		t.Errorf("a refusal: %v", err)
 	}
