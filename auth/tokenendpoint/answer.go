@@ -306,7 +306,8 @@ func (p parameters) refreshLifetime() (lifetime time.Duration, never bool) {
 	return 0, ok && zero == 0
 }
 
-// retryAfter reads the header's seconds or date (RFC 9110 section 10.2.3); 0 when there is none.
+// retryAfter reads the header's seconds or date (RFC 9110 section 10.2.3), the latter by the clock that wrote it if the answer tells that; 0 when
+// there is none.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := strings.TrimSpace(header.Get("Retry-After"))
 	if value == "" {
@@ -318,6 +319,9 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	at, err := http.ParseTime(value)
 	if err != nil {
 		return 0
+	}
+	if sent, err := http.ParseTime(header.Get("Date")); err == nil {
+		now = sent
 	}
 	return max(0, at.Sub(now))
 }

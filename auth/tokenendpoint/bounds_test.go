@@ -118,4 +118,11 @@ func TestRetryAfterInSecondsOrAsADate(t *testing.T) {
 			t.Errorf("%q: %v, want %v", value, got, want)
 		}
 	}
+	for _, skew := range []time.Duration{-30 * time.Second, 30 * time.Second, -time.Hour} {
+		theirs := now.Add(skew)
+		header := http.Header{"Date": {theirs.Format(http.TimeFormat)}, "Retry-After": {theirs.Add(20 * time.Second).Format(http.TimeFormat)}}
+		if got := retryAfter(header, now); got != 20*time.Second {
+			t.Errorf("by a clock that is %v off: %v, want 20 s", skew, got)
+		}
+	}
 }
