@@ -23,8 +23,11 @@ const reserveSize = 1 << 20
 
 const reserveName = ".reserve"
 
-// probeSize is about what an entry takes.
-const probeSize = 4 << 10
+// probeSize is about what an entry takes, and block what a file system hands out at a time.
+const (
+	probeSize = 4 << 10
+	block     = 4 << 10
+)
 
 // Dir is a folder of entries, one file a grant. It implements auth.Spool.
 type Dir struct {
@@ -54,7 +57,7 @@ func Open(path string, sealer vault.Sealer) (*Dir, error) {
 // entry that is being written.
 func (d *Dir) Check() error {
 	err := probe(d.path, probeSize)
-	if _, none := os.Stat(d.reservePath()); noRoom(err) && none == nil {
+	if info, none := os.Stat(d.reservePath()); noRoom(err) && none == nil && info.Size() >= probeSize {
 		err = nil
 	}
 	if err != nil {
@@ -101,7 +104,7 @@ type entry struct {
 	Record auth.Renewal `json:"record"`
 }
 
-// Put implements auth.Spool. When the disk, or what the owner may have of it, is full it takes the room of the reserve.
+// Put implements auth.Spool. When the disk, or what the owner may have of it, is full it takes of the reserve's room.
 func (d *Dir) Put(u auth.Unstored) error {
 	sealed, err := d.sealer.Seal(u.Grant)
 	if err != nil {
@@ -114,10 +117,8 @@ func (d *Dir) Put(u auth.Unstored) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err = d.write(u.Grant.ID, text)
-	if noRoom(err) {
-		if remove := os.Remove(d.reservePath()); remove == nil {
-			err = d.write(u.Grant.ID, text)
-		}
+	for noRoom(err) && d.give(len(text)) {
+		err = d.write(u.Grant.ID, text)
 	}
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
@@ -225,7 +226,7 @@ func (d *Dir) All() ([]auth.Unstored, error) {
 	return all, err
 }
 
-// Remove implements auth.Spool. The reserve is set aside anew if it is gone.
+// Remove implements auth.Spool. What the reserve lacks is set aside anew.
 func (d *Dir) Remove(u auth.Unstored) error {
 	path, err := d.file(u.Grant.ID)
 	if err != nil {
@@ -251,18 +252,26 @@ func (d *Dir) Remove(u auth.Unstored) error {
 	return keyfile.SyncDir(d.path)
 }
 
-// reserve sets room aside, if there is any.
-func (d *Dir) reserve() {
+// give gives up what an entry of a size takes of the reserve, and no more: a database on the same disk may be waiting for room, and would
+// take the rest. It is false when nothing is left.
+func (d *Dir) give(size int) bool {
 	path := d.reservePath()
-	if info, err := os.Stat(path); err == nil && info.Size() >= reserveSize {
-		return
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	left := (info.Size() - int64(size)) / block * block
+	return left > 0 && os.Truncate(path, left) == nil || os.Remove(path) == nil
+}
+
+// reserve sets room aside, or as much of it as there is.
+func (d *Dir) reserve() {
+	file, err := os.OpenFile(d.reservePath(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return
 	}
-	_, err = file.Write(make([]byte, reserveSize)) // zeros that are written take room, unlike a hole
-	if errors.Join(err, file.Close()) != nil {
-		_ = os.Remove(path)
+	defer file.Close()
+	if info, err := file.Stat(); err == nil && info.Size() < reserveSize {
+		_, _ = file.Write(make([]byte, reserveSize-info.Size())) // zeros that are written take room, unlike a hole
 	}
 }

@@ -172,6 +172,21 @@ func TestWhatAKilledProcessHadBegunToWriteIsRemoved(t *testing.T) {
 	}
 }
 
+// fill takes all room that a disk has.
+func fill(t *testing.T, disk string) {
+	t.Helper()
+	filler, err := os.CreateTemp(disk, "filler")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for chunk := make([]byte, 4096); err == nil; {
+		_, err = filler.Write(chunk)
+	}
+	if err := filler.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestOnAFullDiskTheReserveIsUsed(t *testing.T) {
 	t.Parallel()
 	dir := authtest.SmallDisk(t, "2m")
@@ -179,38 +194,47 @@ func TestOnAFullDiskTheReserveIsUsed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fill := func(name string) {
-		filler, err := os.Create(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for chunk := make([]byte, 4096); err == nil; {
-			_, err = filler.Write(chunk)
-		}
-		if err := filler.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	fill("filler")
+	fill(t, dir)
 	if err := d.Check(); err != nil {
 		t.Errorf("with the reserve: %v", err)
 	}
-	u := unstored()
-	for range 20 {
+	u, entries := unstored(), 0
+	for ; err == nil; entries++ {
 		u.Grant.ID = auth.NewGrantID(time.Now())
-		if err := d.Put(u); err != nil {
-			t.Fatal(err)
-		}
+		err = d.Put(u)
 	}
-	if all, err := d.All(); len(all) != 20 || err != nil {
-		t.Errorf("%d entries, %v", len(all), err)
+	if all, unreadable := d.All(); len(all) != entries-1 || entries < 64 || unreadable != nil || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%d of %d entries, %v, %v", len(all), entries, unreadable, err)
 	}
-	fill("more")
 	if err := d.Check(); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("without the reserve: %v", err)
 	}
 	if _, err := Open(filepath.Join(dir, "spool"), d.sealer); err != nil {
 		t.Errorf("a start on a full disk: %v", err)
+	}
+}
+
+// A database on the same disk takes what room comes free, and then its entries leave the spool: the reserve is there for the next ones.
+func TestTheReserveIsForEntriesAlone(t *testing.T) {
+	t.Parallel()
+	dir := authtest.SmallDisk(t, "2m")
+	d, err := Open(filepath.Join(dir, "spool"), sealer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 10 {
+		fill(t, dir)
+		u := unstored()
+		if err := d.Put(u); err != nil {
+			t.Fatalf("entry %d: %v", n, err)
+		}
+		fill(t, dir)
+		if err := d.Remove(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(d.reservePath()); err != nil || info.Size() < reserveSize/2 {
+		t.Errorf("of the reserve is left %v, %v", info, err)
 	}
 }
 
