@@ -178,7 +178,8 @@ func (s *Settings) list() []setting {
 			meaning: "background: grants of live sessions are also renewed with nobody watching; " +
 				"on-demand: only when a request meets them, or nobody knows what became of an earlier try"},
 		{name: "renew-concurrency", group: renewal, preset: strconv.Itoa(auth.DefaultConcurrency), field: count(&s.RenewConcurrency, 1, 1000),
-			meaning: "most renewals at once at one provider; automatic ones leave a quarter to people and programs, and programs leave them one while some wait"},
+			meaning: "most renewals at once at one provider; automatic ones leave a quarter to people and programs, and programs leave them one while some wait; " +
+				"with fewer than 4, grants for which a provider hangs hold up those of others"},
 
 		{name: "issuer", group: generic, absent: "none", field: text(&s.Issuer, issuerURL),
 			meaning: "issuer URL; the provider is named oidc: /auth/oidc"},
