@@ -206,14 +206,15 @@ func (f *flight) endsSoon(over error) bool {
 	}
 }
 
-// unended is why a flight has no answer in time; nil is one that could not begin.
-func (f *flight) unended() Failure {
+// unended is why a flight has no answer in time; nil is one that could not begin. bound is how long a provider may take: one that was asked
+// late, because others came first, may have time left.
+func (f *flight) unended(bound time.Duration) Failure {
 	switch {
 	case f == nil:
 		return Failure{Code: CodeShuttingDown, Party: PartyKeyturn}
 	case f.answered.Load():
 		return Failure{Code: CodeStorage, Party: PartyKeyturn}
-	case f.calling.Load():
+	case f.calling.Load() && (!f.turn.waited || time.Since(f.turnAt) >= bound): // both are set before it calls
 		return Failure{Code: CodeTimeout, Party: PartyProvider}
 	}
 	return Failure{Code: CodeBusy, Party: PartyKeyturn}

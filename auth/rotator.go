@@ -160,7 +160,7 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 		if result, err := r.unanswered(context.WithoutCancel(ctx), id, f); err == nil || errors.Is(err, ErrNotFound) {
 			return result.because(result.Failure), err
 		}
-		return r.view(g).because(f.unended()), nil
+		return r.view(g).because(f.unended(r.RenewTimeout)), nil
 	case errors.Is(f.err, ErrNotFound):
 		return View{}, f.err
 	case f.err != nil:
@@ -250,7 +250,7 @@ func (r *Rotator) unanswered(ctx context.Context, id string, f *flight) (Result,
 	if err != nil {
 		return Result{}, err
 	}
-	kept := Result{View: r.view(g), Outcome: OutcomeKept, Failure: f.unended()}
+	kept := Result{View: r.view(g), Outcome: OutcomeKept, Failure: f.unended(r.RenewTimeout)}
 	if f != nil {
 		if from := f.from.Load(); from != nil && g.triedSince(from) {
 			kept.Outcome, kept.Failure = g.Standing.Outcome, g.Standing.Failure
