@@ -27,6 +27,17 @@ func (l *lane) served(grant string) {
 	l.admit()
 }
 
+// mendedAt is when the provider served others after it failed a grant; zero where it did not, or that tells nothing of the grant, which is ill
+// by itself.
+func (l *lane) mendedAt(grant string) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if latest, is := l.failing[grant]; !is || latest.ill || !l.servedAt.After(latest.at) {
+		return time.Time{}
+	}
+	return l.servedAt
+}
+
 // failed learns from a call that failed, unless that tells nothing of the provider; l.mu is held.
 func (l *lane) failed(grant string, turnAt time.Time, asked bool, refusal *ProviderError) {
 	now, limit := l.now(), limits(refusal)

@@ -145,6 +145,54 @@ func TestWhoCanWaitOutTheLimitOfAnother(t *testing.T) {
 	})
 }
 
+// All grants of a provider have one client. When it has been accepted for one, nobody whom a request meets waits for the back-off; one for which
+// it is refused all the same does, after one more try.
+func TestAClientThatIsAcceptedAgain(t *testing.T) {
+	t.Parallel()
+	for name, alone := range map[string]bool{"for everybody": false, "for others": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, options{lifetime: time.Second})
+			own, others, refused := h.grant.Tokens.Refresh.Reveal(), h.crowd(t, 2), &atomic.Bool{}
+			refused.Store(true)
+			h.idp.Change(func() {
+				h.idp.Token = func(w http.ResponseWriter, r *http.Request, _ func() map[string]any) bool {
+					if r.PostFormValue("refresh_token") != own || !refused.Load() {
+						return false
+					}
+					oauthError(http.StatusUnauthorized, "invalid_client")(w, r, nil)
+					return true
+				}
+			})
+			meets := func(generation int64, calls int) {
+				t.Helper()
+				view, err := h.rotator.Fresh(t.Context(), h.grant.ID)
+				if n := h.idp.TokenCalls(); err != nil || view.Grant.Generation != generation || n != calls {
+					t.Errorf("generation %d after %d token calls, %v; want %d after %d", view.Grant.Generation, n, err, generation, calls)
+				}
+			}
+			served := func(id string) {
+				t.Helper()
+				if result, err := h.rotator.Renew(t.Context(), id, auth.TriggerManual, time.Now()); err != nil || result.Outcome != auth.OutcomeRotated {
+					t.Fatalf("%s, %v", result.Outcome, err)
+				}
+			}
+			waitUntilExpired(t, h)
+			meets(1, 1)
+			meets(1, 1)
+			refused.Store(alone)
+			served(others[0])
+			if !alone {
+				meets(2, 3)
+				return
+			}
+			meets(1, 3)
+			served(others[1])
+			meets(1, 4)
+		})
+	}
+}
+
 // Who clicks while a renewal waits for its turn wants one that begins after that: a call of another process that has failed before is no
 // answer.
 func TestAClickIsNotAnsweredByAFailureBeforeIt(t *testing.T) {

@@ -32,7 +32,7 @@ type Policy struct {
 	Assumed   time.Duration // lifetime of an access token that does not say; 0: DefaultAssumedLifetime
 	GrantType GrantType
 
-	Since       time.Time // when these settings took effect: what was the operator's to mend before may be mended
+	Since       time.Time // when these settings took effect, or did again: what was the operator's to mend before may be mended
 	Spread      bool      // somebody renews in the background: spread what began together
 	Concurrency int       // token endpoint calls at once at the provider; 0: DefaultConcurrency
 }

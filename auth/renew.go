@@ -39,7 +39,7 @@ func (r *Rotator) prepare(a *attempt) *declined {
 	if a.provider, ok = r.Providers.Of(g.Identity); !ok {
 		return &declined{OutcomeKept, Failure{Code: CodeProviderUnavailable, Party: PartyOperator}}
 	}
-	a.policy = a.provider.Policy()
+	a.policy = r.policy(a.provider, g)
 	switch {
 	case g.Standing.Refused:
 		return &declined{OutcomeRefused, g.Standing.Failure}

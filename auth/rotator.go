@@ -130,7 +130,7 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 		return r.view(g), nil
 	}
 	now := r.Now()
-	policy := provider.Policy()
+	policy := r.policy(provider, g)
 	r.checkPending(ctx, provider, g)
 	if struck := g.StruckAt(now) && policy.Renewable(g); !struck && !policy.Due(g, now) {
 		return r.view(g), nil
@@ -278,7 +278,7 @@ func (r *Rotator) spares(g *Grant, asked time.Time) bool {
 // wouldRenew says whether the trigger would have the grant renewed.
 func (r *Rotator) wouldRenew(g *Grant, trigger Trigger) bool {
 	provider, ok := r.Providers.Of(g.Identity)
-	return ok && provider.Policy().Renewable(g) && (trigger.Forced() || provider.Policy().Due(g, r.Now()))
+	return ok && provider.Policy().Renewable(g) && (trigger.Forced() || r.policy(provider, g).Due(g, r.Now()))
 }
 
 // Drain lets running renewals finish and begins no new ones. It returns when none runs any more, or ctx is done.
@@ -309,7 +309,7 @@ func (r *Rotator) view(g *Grant) View {
 		}
 		return v
 	}
-	policy := provider.Policy()
+	policy := r.policy(provider, g)
 	v.RipeAt, v.NextAt, v.Renewable = policy.RipeAt(g.Tokens), policy.NextAt(g), policy.Renewable(g)
 	v.OnRequest = !policy.Spread && g.Standing.Open == ""
 	v.State = policy.State(g, now, v.Running)
@@ -327,6 +327,17 @@ func (r *Rotator) view(g *Grant) View {
 		v.PlanAt = g.DueAt
 	}
 	return v
+}
+
+// policy is when a grant is due. What the operator had to mend is mended, too, when its provider has served others since.
+func (r *Rotator) policy(provider Provider, g *Grant) Policy {
+	policy := provider.Policy()
+	if g.Standing.Failure.Party == PartyOperator {
+		if mended := r.lane(g.Identity.Provider).mendedAt(g.ID); mended.After(policy.Since) {
+			policy.Since = mended
+		}
+	}
+	return policy
 }
 
 // lane is where the calls at a provider queue.
