@@ -31,6 +31,10 @@ const (
 		CASE WHEN lease_owner = '' THEN 0 ELSE lease_until - keyturn_now() END`
 )
 
+// nextRevision ascends, and none is used twice: a server that crashes, or a standby that takes over, may have lost what a replica has read
+// already and knows by its revision.
+const nextRevision = `greatest(revision + 1, keyturn_now())`
+
 const selectGrant = `SELECT ` + beforeSealed + sealedSince + behindSealed + ` FROM grants WHERE id = $1`
 
 // Create implements auth.Vault.
@@ -228,8 +232,8 @@ func (db *DB) underLease(ctx context.Context, statement string, args ...any) err
 // replaceGrant is one statement, and so one transaction and one way to the database. Its parts see what was before it: the
 // history holds one record less than it is going to.
 const replaceGrant = `WITH replaced AS (
-		UPDATE grants SET sealed = $19, generation = $20, state = $21, due_at = $22, issued_at = $23, sid = $28, revision = revision + 1,
-			presenting_at = 0, lease_owner = '', lease_until = 0
+		UPDATE grants SET sealed = $19, generation = $20, state = $21, due_at = $22, issued_at = $23, sid = $28,
+			revision = ` + nextRevision + `, presenting_at = 0, lease_owner = '', lease_until = 0
 		WHERE id = $24 AND generation = $25 AND lease_owner = $26 AND lease_until > keyturn_now() AND state <> 'ended'
 		RETURNING id, revision
 	), trimmed AS (
@@ -267,7 +271,7 @@ func (db *DB) Amend(ctx context.Context, g *auth.Grant, r *auth.Renewal) error {
 	err = db.one(ctx, into(&revision), `WITH unhurried AS (
 			SELECT set_config('synchronous_commit', 'off', true)
 		), amended AS (
-			UPDATE grants SET sealed = $3, state = $4, due_at = $5, sid = $11, revision = revision + 1,
+			UPDATE grants SET sealed = $3, state = $4, due_at = $5, sid = $11, revision = `+nextRevision+`,
 				presenting_at = CASE $4 WHEN 'ended' THEN 0 ELSE presenting_at END
 			WHERE id = $1 AND revision = $2 RETURNING id, revision
 		), noted AS (
@@ -335,7 +339,7 @@ func (db *DB) Shared(ctx context.Context, id string, generation int64, n int) er
 			UPDATE renewals SET shared = shared + $3 WHERE grant_id = $1 AND id =
 				(SELECT max(id) FROM renewals WHERE grant_id = $1 AND generation = $2)
 		)
-		UPDATE grants SET revision = revision + 1 WHERE id = $1`,
+		UPDATE grants SET revision = `+nextRevision+` WHERE id = $1`,
 		id, generation, n)
 	return err
 }

@@ -52,6 +52,45 @@ func TestWhatIsWrittenIsRemembered(t *testing.T) {
 	vaulttest.WritesWhatIsRead(t, create(t, other), db, other, keys)
 }
 
+// What a crash of the server, or a standby that takes over, has lost is not taken for what was written since.
+func TestNoRevisionIsUsedTwice(t *testing.T) {
+	t.Parallel()
+	url, keys := pgtest.Database(t), vaulttest.Keyset(t)
+	one, two := connect(t, url, keys), connect(t, url, keys)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for what, write := range map[string]func(next *auth.Grant, record *auth.Renewal){
+		"an amendment": func(next *auth.Grant, record *auth.Renewal) { must(one.Amend(t.Context(), next, record)) },
+		"a shared one": func(next *auth.Grant, _ *auth.Renewal) { must(one.Shared(t.Context(), next.ID, next.Generation, 1)) },
+		"a renewal":    func(next *auth.Grant, _ *auth.Renewal) { renewIn(t, one, next.ID) },
+	} {
+		g := create(t, one)
+		next, record := renewIn(t, one, g.ID)
+		_, err := one.exec(t.Context(), `CREATE TABLE kept AS SELECT * FROM grants WHERE id = '`+g.ID+`'`)
+		must(err)
+		write(next, record)
+		lost, err := one.Get(t.Context(), g.ID)
+		must(err)
+		for _, statement := range []string{
+			`DELETE FROM grants WHERE id = '` + g.ID + `'`, `INSERT INTO grants SELECT * FROM kept`, `DROP TABLE kept`,
+		} {
+			_, err := one.exec(t.Context(), statement)
+			must(err)
+		}
+		now, _ := renewIn(t, two, g.ID)
+		if got, err := one.Get(t.Context(), g.ID); err != nil || got.Tokens.Refresh != now.Tokens.Refresh {
+			t.Errorf("after %s was lost, generation %d is read with other tokens, %v", what, now.Generation, err)
+		}
+		if err := one.Claim(t.Context(), lost, "me", time.Minute, time.Now()); !errors.Is(err, auth.ErrStale) {
+			t.Errorf("after %s was lost, a claim of it: %v", what, err)
+		}
+	}
+}
+
 // A session brings its grant along, for the first look that comes at once and for no other.
 func TestASessionBringsItsGrant(t *testing.T) {
 	t.Parallel()
