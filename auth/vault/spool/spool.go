@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -87,12 +88,18 @@ const (
 	writeWithin = time.Hour
 )
 
+// extension is what the names of entries end with, after the id of the grant.
+const extension = ".json"
+
 // sweep removes what processes that were killed had begun to write: it holds tokens, sealed, of grants that may have ended since.
 func (d *Dir) sweep() {
-	paths, _ := filepath.Glob(filepath.Join(d.path, unfinished)) // the pattern is sound
-	for _, path := range paths {
-		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > writeWithin {
-			_ = os.Remove(path) // the next process tries again
+	files, _ := os.ReadDir(d.path)
+	for _, file := range files {
+		if begun, _ := filepath.Match(unfinished, file.Name()); !begun {
+			continue
+		}
+		if info, err := file.Info(); err == nil && time.Since(info.ModTime()) > writeWithin {
+			_ = os.Remove(filepath.Join(d.path, file.Name())) // the next process tries again
 		}
 	}
 }
@@ -156,7 +163,7 @@ func (d *Dir) file(id string) (string, error) {
 	if !idShape.MatchString(id) {
 		return "", fmt.Errorf("no id of a grant: %q", id)
 	}
-	return filepath.Join(d.path, id+".json"), nil
+	return filepath.Join(d.path, id+extension), nil
 }
 
 // Find implements auth.Spool.
@@ -193,15 +200,29 @@ func (d *Dir) read(path string) (auth.Unstored, error) {
 	return auth.Unstored{Grant: &e.Grant, Record: &e.Record}, nil
 }
 
+// ids are those of the grants that there are entries of, in order; with an error, of those that were found.
+func (d *Dir) ids() (ids []string, err error) {
+	files, err := os.ReadDir(d.path)
+	for _, file := range files {
+		if id, is := strings.CutSuffix(file.Name(), extension); is {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	if err != nil {
+		return ids, fmt.Errorf("spool: %w", err)
+	}
+	return ids, nil
+}
+
 // SealedAfter returns the blob of the entry that follows the grant's id after; none has an empty ID.
 func (d *Dir) SealedAfter(after string) (vault.Sealed, error) {
-	paths, err := filepath.Glob(filepath.Join(d.path, "*.json")) // in order
-	for _, path := range paths {
-		id := strings.TrimSuffix(filepath.Base(path), ".json")
+	ids, err := d.ids()
+	for _, id := range ids {
 		if id <= after {
 			continue
 		}
-		e, err := readEntry(path)
+		e, err := readEntry(filepath.Join(d.path, id+extension))
 		if errors.Is(err, auth.ErrNotFound) {
 			continue
 		}
@@ -212,10 +233,10 @@ func (d *Dir) SealedAfter(after string) (vault.Sealed, error) {
 
 // All implements auth.Spool.
 func (d *Dir) All() ([]auth.Unstored, error) {
-	paths, err := filepath.Glob(filepath.Join(d.path, "*.json"))
+	ids, err := d.ids()
 	var all []auth.Unstored
-	for _, path := range paths {
-		u, unreadable := d.read(path)
+	for _, id := range ids {
+		u, unreadable := d.read(filepath.Join(d.path, id+extension))
 		switch {
 		case unreadable == nil:
 			all = append(all, u)

@@ -109,6 +109,25 @@ func TestTheFilesHoldNoSecretAndBelongToTheOwner(t *testing.T) {
 	}
 }
 
+func TestTheFolderMayHaveAnyName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"data[1]", "x[y", "a*b", `c\d`} {
+		d, err := Open(filepath.Join(t.TempDir(), name, "spool"), sealer(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := unstored()
+		if err := d.Put(u); err != nil {
+			t.Fatal(err)
+		}
+		all, notRead := d.All()
+		next, notListed := d.SealedAfter("")
+		if len(all) != 1 || next.ID != u.Grant.ID || errors.Join(notRead, notListed) != nil {
+			t.Errorf("%s: %d entries, %v; then %q, %v", name, len(all), notRead, next.ID, notListed)
+		}
+	}
+}
+
 func TestAnUnreadableEntryDoesNotHideTheOthers(t *testing.T) {
 	t.Parallel()
 	dir, d := withEntry(t)
