@@ -18,6 +18,8 @@ type flight struct {
 	sharers  atomic.Int32          // who waited besides the one that began it
 	from     atomic.Pointer[Grant] // what it renews; nil: it has only begun
 
+	awaited bool // from the beginning: what another process renews is waited for
+
 	turn   *turn     // at the provider
 	turnAt time.Time // when that came
 
@@ -37,8 +39,8 @@ func (f *flight) renews(g *Grant) bool {
 }
 
 // join returns the flight that answers a request that arrived at asked: the one that runs, one that ended later than
-// that, or a new one; joined tells which. It is nil when the process drains. leave ends the turn that the caller has
-// taken in the provider's lane; nil: the flight takes its own.
+// that, or a new one; joined tells which. It is nil when the process drains. leave ends the turn that the caller, who does
+// not wait, has taken in the provider's lane; nil: the flight takes its own.
 func (r *Rotator) join(ctx context.Context, id string, trigger Trigger, asked time.Time, leave func()) (f *flight, joined bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,7 +57,7 @@ func (r *Rotator) join(ctx context.Context, id string, trigger Trigger, asked ti
 		}
 		return f, joined
 	}
-	f = &flight{done: make(chan struct{}), turn: newTurn(id, trigger.urgency())}
+	f = &flight{done: make(chan struct{}), awaited: leave == nil, turn: newTurn(id, trigger.urgency())}
 	r.flights[id] = f
 	r.running.Go(func() {
 		r.fly(context.WithoutCancel(ctx), f, id, trigger, leave)
@@ -137,7 +139,7 @@ func (r *Rotator) leaseAndRenew(ctx context.Context, f *flight, g *Grant, trigge
 		answered := func(now *Grant) bool {
 			return now.triedSince(g) && (now.Tokens.ValidAt(r.Now()) || !now.Standing.Outcome.Succeeded())
 		}
-		if trigger.awaited() {
+		if f.awaited {
 			// A call that begins while the process drains would hold it up.
 			leased, held, err = r.acquire(leasing, g.ID, answered, r.quit.Done())
 		} else {
@@ -152,7 +154,7 @@ func (r *Rotator) leaseAndRenew(ctx context.Context, f *flight, g *Grant, trigge
 	case errors.Is(err, ErrNotFound), errors.Is(err, ErrUnreadable):
 		f.err = err
 	case errors.Is(err, ErrLeased):
-		f.passed = !trigger.awaited()
+		f.passed = !f.awaited
 		why := Failure{Code: CodeBusy, Party: PartyKeyturn}
 		if r.quit.Err() != nil {
 			why.Code = CodeShuttingDown

@@ -76,6 +76,12 @@ func (g *Grant) StruckAt(now time.Time) bool { return !g.PresentingAt.IsZero() &
 // LeasedAt says whether somebody renews the grant at now.
 func (g *Grant) LeasedAt(now time.Time) bool { return g.LeasedUntil.After(now) }
 
+// takenAt says that trying to lease the grant is of no use at now. A lease that ends later than any can is from before the clock was set
+// back: a try tells.
+func (g *Grant) takenAt(now time.Time) bool {
+	return g.LeasedAt(now) && !g.LeasedAt(now.Add(2*LeaseTTL))
+}
+
 // NewGrantID returns a fresh grant id: the time in milliseconds, so that grants which are due together lie together in an index
 // however many there are, and 130 random bits.
 func NewGrantID(at time.Time) string {

@@ -40,9 +40,7 @@ func (r *Rotator) acquire(
 		if g, err = r.Vault.Get(ctx, id); err != nil || answered(g) {
 			return g, false, err
 		}
-		// A look before the try, which is a write. A lease that ends later than any can is from before the clock was set
-		// back: the try tells.
-		if g.LeasedAt(r.Now()) && !g.LeasedAt(r.Now().Add(2*LeaseTTL)) {
+		if g.takenAt(r.Now()) { // a look before the try, which is a write
 			continue
 		}
 		select {

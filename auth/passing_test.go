@@ -260,3 +260,59 @@ func TestWhatAnotherProcessStoredAtTheLastMomentIsTheAnswer(t *testing.T) {
 		})
 	})
 }
+
+// claims is a vault that counts the claims of a grant, which another process leases just before the first.
+type claims struct {
+	auth.Vault
+	grant string
+	times atomic.Int32
+}
+
+func (c *claims) Claim(ctx context.Context, seen *auth.Grant, owner string, ttl time.Duration, at time.Time) error {
+	if seen.ID == c.grant && c.times.Add(1) == 1 {
+		if _, err := c.Lease(ctx, seen.ID, "other", 10*time.Second); err != nil {
+			return err
+		}
+	}
+	return c.Vault.Claim(ctx, seen, owner, ttl, at)
+}
+
+// While the access token is valid no request waits for another process's renewal, neither in a turn at the provider nor in the way of the
+// end of this process.
+func TestNobodysRenewalPassesWhatAnotherProcessRenews(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]bool{"that is read": true, "that began a moment later": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var vault claims
+			h := newHouse(t, options{most: 1, maxAge: time.Millisecond, vault: func(v auth.Vault) auth.Vault { vault.Vault = v; return &vault }})
+			other := h.signIn(t)
+			vault.grant = h.grant.ID
+			want := int32(1)
+			if before {
+				want = 0
+				if _, err := h.db.Lease(t.Context(), h.grant.ID, "other", 10*time.Second); err != nil {
+					t.Fatal(err)
+				}
+			}
+			fresh := func(id string) auth.View {
+				view, err := h.rotator.Fresh(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return view
+			}
+			fresh(h.grant.ID)
+			waitFor(t, "the renewal of another", func() bool { return fresh(other.ID).Grant.Generation == 2 })
+			if view := fresh(h.grant.ID); view.Grant.Generation != 1 || !view.Running {
+				t.Errorf("generation %d, renewed elsewhere: %v", view.Grant.Generation, view.Running)
+			}
+			if err := h.rotator.Drain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if waits, claimed := h.rotator.Counters.Snapshot().LeaseWaits, vault.times.Load(); waits != 0 || claimed != want {
+				t.Errorf("%d waited for another process, %d claims", waits, claimed)
+			}
+		})
+	}
+}

@@ -26,10 +26,6 @@ var Triggers = []Trigger{TriggerManual, TriggerAPI, TriggerAutomatic, TriggerBac
 // Forced says that the renewal was asked for and runs whether or not the grant is due.
 func (t Trigger) Forced() bool { return t == TriggerManual || t == TriggerAPI }
 
-// awaited says that somebody waits for the answer, from the beginning. The Scheduler does not: a grant that another process
-// renews is none of its business.
-func (t Trigger) awaited() bool { return t != TriggerBackground && t != TriggerRecovery }
-
 // Outcome is how a renewal ended.
 type Outcome string
 

@@ -138,10 +138,11 @@ func (r *Rotator) Fresh(ctx context.Context, id string) (View, error) {
 	valid := g.Tokens.ValidAt(now)
 	var leave func()
 	if valid {
-		if r.spares(g, asked) {
+		// Nobody waits: what is renewed already is not tried, and without a free place at the provider a later request, or the
+		// Scheduler, does it.
+		if r.spares(g, asked) || g.takenAt(now) {
 			return r.view(g), nil
 		}
-		// Nobody waits: without a free place at the provider a later request, or the Scheduler, does it.
 		if leave, ok = r.lane(g.Identity.Provider).try(g.ID, g.Tokens.ExpiresAt.Sub(now)); !ok {
 			return r.view(g), nil
 		}
