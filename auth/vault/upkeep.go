@@ -63,27 +63,32 @@ func (m *Marks) Take() map[string]Mark {
 	return taken
 }
 
-// Upkeep runs often every second and seldom every minute until ctx is done, and then last. What fails is logged, once a minute, and done
-// again at its next turn; marks that were taken and not written come again with the next requests.
+// Upkeep runs often every second and seldom every minute, beside each other, until ctx is done, and then last. What fails is logged, once a
+// minute, and done again at its next turn; marks that were taken and not written come again with the next requests.
 func Upkeep(ctx context.Context, log *slog.Logger, often, seldom, last func(context.Context) error) {
-	second, minute := time.NewTicker(oftenEvery), time.NewTicker(seldomEvery)
-	defer second.Stop()
-	defer minute.Stop()
 	say := auth.Complaint{Every: seldomEvery}
 	run := func(ctx context.Context, what func(context.Context) error) {
-		if err := what(ctx); err != nil {
+		if err := what(ctx); err != nil && ctx.Err() == nil {
 			say.Make(func(int) { log.ErrorContext(ctx, "database upkeep failed; it is tried again", "error", err) })
 		}
 	}
-	for {
-		select {
-		case <-second.C:
-			run(ctx, often)
-		case <-minute.C:
-			run(ctx, seldom)
-		case <-ctx.Done():
-			run(context.WithoutCancel(ctx), last)
-			return
+	repeat := func(every time.Duration, what func(context.Context) error) {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			run(ctx, what)
 		}
 	}
+	var both sync.WaitGroup
+	both.Go(func() { repeat(oftenEvery, often) })
+	both.Go(func() { repeat(seldomEvery, seldom) })
+	both.Wait()
+	run(context.WithoutCancel(ctx), last)
 }

@@ -34,9 +34,9 @@ const usedLonger = time.Minute
 // until a moment that is over, in small batches.
 func (db *DB) Tidy(ctx context.Context) error {
 	return errors.Join(
-		db.writeMarks(ctx), // a session that was seen a moment ago stays
 		db.inherit(ctx),
 		db.removeSessions(ctx, `expires_at <= keyturn_now() - $2`, 0),
+		db.writeMarks(ctx), // a session that was seen a moment ago stays
 		db.removeSessions(ctx, `seen_at <= keyturn_now() - $2`, vault.IdleMicros(db.SessionIdle)),
 		db.removeOrphans(ctx),
 		db.removeAll(ctx, vault.TidyBatch, `DELETE FROM used_tokens WHERE fingerprint IN

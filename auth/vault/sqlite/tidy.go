@@ -48,8 +48,8 @@ func (db *DB) Tidy(ctx context.Context) error {
 	now := vault.Micros(db.Now())
 	const used = `SELECT fingerprint FROM used_tokens WHERE expires_at <= ? LIMIT ?`
 	return errors.Join(
-		db.writeMarks(ctx), // a session that was seen a moment ago stays
 		db.removeSessions(ctx, `FROM sessions WHERE expires_at <= ? ORDER BY expires_at, token_hash LIMIT ?`, now),
+		db.writeMarks(ctx), // a session that was seen a moment ago stays
 		db.removeSessions(ctx, `FROM sessions WHERE seen_at <= ? ORDER BY seen_at, token_hash LIMIT ?`, db.seenSince(db.Now())),
 		db.removeOrphans(ctx),
 		db.removeAll(ctx, vault.TidyBatch, func(tx *writer) (sql.Result, error) {
