@@ -73,6 +73,9 @@ func (t *translator) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
+// CloseIdleConnections is what http.Client.CloseIdleConnections looks for.
+func (t *translator) CloseIdleConnections() { (&http.Client{Transport: t.next}).CloseIdleConnections() }
+
 // invalidClientAnswer is what a token endpoint of RFC 6749 would have answered.
 func invalidClientAnswer(r *http.Request, refused refusedClient) (*http.Response, error) {
 	body, err := json.Marshal(map[string]string{"error": invalidClient, "error_description": refused.Error()})

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -134,5 +135,41 @@ func TestBrandsAnswersAreReadAsTheyAreMeant(t *testing.T) {
 	_, err := client.Exchange(t.Context(), url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"rt"}})
 	if refusal := new(auth.ProviderError); !errors.As(err, &refusal) || refusal.Failure.Code != "invalid_grant" {
 		t.Errorf("%v", err)
+	}
+}
+
+// kept counts how often the connections of a transport are given up.
+type kept struct {
+	answering
+	givenUp int
+}
+
+func (k *kept) CloseIdleConnections() { k.givenUp++ }
+
+// Whatever kept an answer from coming whole, the second try does not go over the same connection.
+func TestAfterAnAnswerThatNobodyCanReadABrandGetsAFreshConnection(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"discord", "google"} { // which has metadata
+		network := &kept{answering: func(r *http.Request) (*http.Response, error) {
+			says := "no answer"
+			if r.Method == http.MethodGet {
+				root := "https://" + r.URL.Host
+				says = `{"issuer":"` + root + `","authorization_endpoint":"` + root + `/a","token_endpoint":"` + root + `/t","jwks_uri":"` + root + `/k"}`
+			}
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(says)), Request: r}, nil
+		}}
+		set, err := New([]Config{{
+			Name: "x", Type: kind, ClientID: "cli", ClientSecret: "secret", CallbackURL: "https://rp.example/auth/x/callback",
+			Scopes: []string{"openid"},
+		}}, Options{RenewTimeout: 15 * time.Second, Now: time.Now, Log: slog.New(slog.DiscardHandler), Transport: network})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _ := set.Get("x")
+		_, err = p.Renew(t.Context(), auth.TokenSet{Refresh: "rt"}, true)
+		var failed *auth.ProviderError
+		if !errors.As(err, &failed) || failed.Delivery != auth.DeliveryUnknown || network.givenUp != 1 {
+			t.Errorf("%s: %v, connections given up %d times", kind, err, network.givenUp)
+		}
 	}
 }
