@@ -160,8 +160,11 @@ func dsn(path, txlock string) string {
 	query := url.Values{"_txlock": {txlock}, "_pragma": {
 		"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
 	}}
-	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
+	return "file:" + escaped(path) + "?" + query.Encode()
 }
+
+// escaped is a path as it stands in a URI.
+func escaped(path string) string { return (&url.URL{Path: path}).EscapedPath() }
 
 func (db *DB) migrate(ctx context.Context) error {
 	files, err := fs.Sub(migrations, "migrations")
@@ -210,7 +213,9 @@ func HoldsGrants(ctx context.Context, path string) (holds bool, err error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	db, err := sql.Open("sqlite", dsn(path, "deferred"))
+	// The file may be anybody's: its journal's mode stays as it is. To read what a crash has left in a write-ahead log, and to leave nothing
+	// beside the file, SQLite has to write.
+	db, err := sql.Open("sqlite", "file:"+escaped(path)+"?mode=rw&_pragma=busy_timeout(5000)")
 	if err != nil {
 		return false, fmt.Errorf("look into %s: %w", path, err)
 	}
