@@ -49,9 +49,14 @@ func NewRevocations(vault Vault, providers Providers, log *slog.Logger) *Revocat
 }
 
 // Begin revokes the tokens of a grant that is gone, which are owed, beside the caller, whom it holds up while a hundred others run. What
-// may pass is tried again for a while, until ctx is done, and is owed still after that.
+// may pass is tried again for a while, until ctx is done, and is owed still after that, as is what has not begun by then.
 func (r *Revocations) Begin(ctx context.Context, gone *Grant) {
-	r.room <- struct{}{}
+	select {
+	case r.room <- struct{}{}:
+	case <-ctx.Done():
+		r.leave(ctx, gone, ctx.Err(), true)
+		return
+	}
 	r.running.Go(func() {
 		defer func() { <-r.room }()
 		err := r.revoke(ctx, gone)
@@ -62,22 +67,26 @@ func (r *Revocations) Begin(ctx context.Context, gone *Grant) {
 		if err := note(context.WithoutCancel(ctx), gone.ID); err != nil {
 			r.log.WarnContext(ctx, notNoted, "grant", gone.ID, "error", err)
 		}
-		if err == nil || errors.Is(err, errSpared) { // the last of them revokes
-			return
+		if err != nil && !errors.Is(err, errSpared) { // the last of them revokes
+			r.leave(ctx, gone, err, owed)
 		}
-		name := gone.Identity.Provider
-		r.log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "grant", gone.ID, "provider", name, "error", err)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.missing[name] == nil {
-			r.missing[name] = &NotRevoked{Provider: name}
-		}
-		r.missing[name].Grants++
-		if owed {
-			r.missing[name].Owed++
-		}
-		r.missing[name].Reason = err
 	})
+}
+
+// leave notes why the tokens of a grant that is gone are not revoked.
+func (r *Revocations) leave(ctx context.Context, gone *Grant, why error, owed bool) {
+	name := gone.Identity.Provider
+	r.log.WarnContext(ctx, "tokens of an ended grant could not be revoked", "grant", gone.ID, "provider", name, "error", why)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.missing[name] == nil {
+		r.missing[name] = &NotRevoked{Provider: name}
+	}
+	r.missing[name].Grants++
+	if owed {
+		r.missing[name].Owed++
+	}
+	r.missing[name].Reason = why
 }
 
 // Wait returns, when no revocation runs any more, those that failed.

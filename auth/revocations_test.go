@@ -104,6 +104,32 @@ func TestAProviderThatDoesNotAnswerIsNotWaitedForManyTimes(t *testing.T) {
 	})
 }
 
+// Who stops waiting is told of what has not begun, and is held up by nothing that runs.
+func TestWhoHasEnoughWaitsForNoRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := auth.NewRevocations(&many{}, revokers{"slow": {revoke: func(context.Context, auth.TokenSet) error {
+			time.Sleep(10 * time.Second)
+			return nil
+		}}}, slog.New(slog.DiscardHandler))
+		ctx, enough := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, enough)
+		began := time.Now()
+		for i := range 101 {
+			r.Begin(ctx, &auth.Grant{
+				ID: fmt.Sprint(i), Identity: auth.Identity{Provider: "slow"}, Tokens: auth.TokenSet{Access: "access"},
+			})
+		}
+		if held := time.Since(began); held != time.Second {
+			t.Errorf("held up for %v", held)
+		}
+		left := r.Wait()
+		if len(left) != 1 || left[0].Grants != 1 || left[0].Owed != 1 || !errors.Is(left[0].Reason, context.Canceled) {
+			t.Errorf("%+v", left)
+		}
+	})
+}
+
 // Whose tokens live on at a provider an operator has to learn from the log: the grant is gone.
 func TestASignOutThatCanRevokeNothingSaysSo(t *testing.T) {
 	t.Parallel()
