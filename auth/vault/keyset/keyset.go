@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -26,12 +26,15 @@ var ErrMissing = errors.New("keyset file is missing")
 
 // File is a keyset file, opened. It notices when another process rotates it. It is safe for concurrent use.
 type File struct {
-	path string
-
-	mu sync.Mutex
-	opened
-	trouble error // why the file is not what is in use
+	path    string
+	inUse   atomic.Pointer[opened]
+	reading chan struct{} // holds one while the file is looked at, and what follows belongs to whoever put it there
+	trouble error         // why the file is not what is in use
 }
+
+// readWait is how long somebody else's look at the file is waited for. One that takes longer hangs with what the file is on, and nobody
+// else with it.
+const readWait = time.Second
 
 // opened is a keyset as it was read.
 type opened struct {
@@ -65,7 +68,7 @@ func Create(path string) error {
 // Open reads a keyset file. The error is ErrMissing when there is none, and names the file and the reason when it is
 // readable by others or is no keyset.
 func Open(path string) (*File, error) {
-	f := &File{path: path}
+	f := &File{path: path, reading: make(chan struct{}, 1)}
 	if err := f.load(); err != nil {
 		return nil, err
 	}
@@ -73,38 +76,57 @@ func Open(path string) (*File, error) {
 }
 
 // AEAD implements vault.Keys. A file that has become unusable does not take the place of what was read before: a renewal under way
-// has to be sealed with something.
+// has to be sealed with something. Without reload nothing is waited for.
 func (f *File) AEAD(reload bool) tink.AEAD {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if reload {
+	if reload && f.turn() {
 		f.reload()
+		<-f.reading
 	}
-	return f.aead
+	return f.inUse.Load().aead
+}
+
+// turn waits until nobody else looks at the file, and says whether that has come. The caller ends its turn.
+func (f *File) turn() bool {
+	select {
+	case f.reading <- struct{}{}:
+		return true
+	default:
+	}
+	patience := time.NewTimer(readWait)
+	defer patience.Stop()
+	select {
+	case f.reading <- struct{}{}:
+		return true
+	case <-patience.C:
+		return false
+	}
 }
 
 // Check looks at the file, and says why it cannot be used if it has changed so since it was opened.
 func (f *File) Check() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	if !f.turn() {
+		return fmt.Errorf("%s cannot be looked at: that takes more than %v", f.path, readWait)
+	}
+	defer func() { <-f.reading }()
 	f.reload()
 	return f.trouble
 }
 
-// reload takes up what another process wrote; f.mu is held. A keyset that lacks the key which seals now is another vault's: rotating
+// reload takes up what another process wrote; the turn is the caller's. A keyset that lacks the key which seals now is another vault's: rotating
 // adds a key, and the old one is not retired while it is in use.
 func (f *File) reload() {
+	present := f.inUse.Load()
 	info, err := os.Stat(f.path)
-	if err == nil && sameFile(info, f.info) {
+	if err == nil && sameFile(info, present.info) {
 		f.trouble = nil
 		return
 	}
 	next, err := read(f.path)
-	if err == nil && !has(keysOf(next.handle), primaryOf(f.handle)) {
-		err = fmt.Errorf("%s has been replaced by a keyset without key %d, which seals the grants", f.path, primaryOf(f.handle))
+	if err == nil && !has(keysOf(next.handle), primaryOf(present.handle)) {
+		err = fmt.Errorf("%s has been replaced by a keyset without key %d, which seals the grants", f.path, primaryOf(present.handle))
 	}
 	if f.trouble = err; err == nil {
-		f.opened = next
+		f.inUse.Store(next)
 	}
 }
 
@@ -126,7 +148,7 @@ func (f *File) Rotate() (Key, error) {
 // Retire removes the keys that are not in use, and returns them; never the primary one. What they sealed does not open any more.
 func (f *File) Retire(inUse func(id uint32) bool) (retired []Key, err error) {
 	err = f.change(func(manager *tinkkeyset.Manager) error {
-		for _, key := range keysOf(f.handle) {
+		for _, key := range f.Keys() {
 			if key.Primary || inUse(key.ID) {
 				continue
 			}
@@ -151,8 +173,8 @@ var errUnchanged = errors.New("unchanged")
 
 // change replaces the file at once and whole, one process at a time.
 func (f *File) change(change func(*tinkkeyset.Manager) error) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.reading <- struct{}{}
+	defer func() { <-f.reading }()
 	// The lock is on the folder, because the file itself is replaced: the one that a link leads to.
 	path, err := filepath.EvalSymlinks(f.path)
 	if err != nil {
@@ -167,7 +189,7 @@ func (f *File) change(change func(*tinkkeyset.Manager) error) error {
 	if err := f.load(); err != nil {
 		return err
 	}
-	manager := tinkkeyset.NewManagerFromHandle(f.handle)
+	manager := tinkkeyset.NewManagerFromHandle(f.inUse.Load().handle)
 	switch err := change(manager); {
 	case errors.Is(err, errUnchanged):
 		return nil
@@ -187,7 +209,7 @@ func (f *File) change(change func(*tinkkeyset.Manager) error) error {
 		return err
 	}
 	// An operator who is root leaves the server what it can read.
-	err = keepOwner(temporary, f.info)
+	err = keepOwner(temporary, f.inUse.Load().info)
 	if err == nil {
 		err = os.Rename(temporary, path)
 	}
@@ -202,16 +224,12 @@ func (f *File) change(change func(*tinkkeyset.Manager) error) error {
 
 // ChangedAt is when the file was written that is in use.
 func (f *File) ChangedAt() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.info.ModTime()
+	return f.inUse.Load().info.ModTime()
 }
 
 // Keys lists the keys, none of their material.
 func (f *File) Keys() []Key {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return keysOf(f.handle)
+	return keysOf(f.inUse.Load().handle)
 }
 
 // Has says whether there is a key with the id.
@@ -233,37 +251,37 @@ func keysOf(handle *tinkkeyset.Handle) []Key {
 
 func primaryOf(handle *tinkkeyset.Handle) uint32 { return handle.KeysetInfo().GetPrimaryKeyId() }
 
-// load reads the file; f.mu is held or f not shared yet.
+// load reads the file; the turn is the caller's, or f not shared yet.
 func (f *File) load() error {
 	next, err := read(f.path)
 	if err != nil {
 		return err
 	}
-	f.opened = next
+	f.inUse.Store(next)
 	return nil
 }
 
-func read(path string) (opened, error) {
+func read(path string) (*opened, error) {
 	const allowed = "allowed: a keyset such as keyturn keys create makes"
 	content, info, err := keyfile.ReadPrivate(path)
 	var system *fs.PathError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return opened{}, fmt.Errorf("%w: %s", ErrMissing, path)
+		return nil, fmt.Errorf("%w: %s", ErrMissing, path)
 	case errors.As(err, &system):
-		return opened{}, fmt.Errorf("read keyset: %w", err)
+		return nil, fmt.Errorf("read keyset: %w", err)
 	case err != nil:
-		return opened{}, fmt.Errorf("read keyset: %s %w", path, err)
+		return nil, fmt.Errorf("read keyset: %s %w", path, err)
 	}
 	handle, err := insecurecleartextkeyset.Read(tinkkeyset.NewJSONReader(bytes.NewReader(content)))
 	if err != nil {
-		return opened{}, fmt.Errorf("read keyset: %s holds no Tink keyset; %s", path, allowed)
+		return nil, fmt.Errorf("read keyset: %s holds no Tink keyset; %s", path, allowed)
 	}
 	primitive, err := aead.New(handle)
 	if err != nil {
-		return opened{}, fmt.Errorf("read keyset: %s holds no AEAD keys; %s", path, allowed)
+		return nil, fmt.Errorf("read keyset: %s holds no AEAD keys; %s", path, allowed)
 	}
-	return opened{info, handle, primitive}, nil
+	return &opened{info, handle, primitive}, nil
 }
 
 // written is a keyset as its file has it.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"keyturn/auth/authtest"
 )
@@ -138,6 +140,40 @@ func TestAFileThatBecomesUnusableIsNotTakenUp(t *testing.T) {
 			t.Errorf("what was sealed after %q does not open: %v", want, err)
 		}
 	}
+}
+
+// What hangs with the disk that the file is on is one look at the file: everything else goes on with the keys that there are.
+func TestALookThatHangsHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keyset.json")
+	if err := Create(path); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		f, err := Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.reading <- struct{}{}
+		began := time.Now()
+		sealed, err := f.AEAD(true).Encrypt([]byte("x"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != readWait {
+			t.Errorf("sealed after %v", took)
+		}
+		if _, err := f.AEAD(false).Decrypt(sealed, nil); err != nil || time.Since(began) != readWait {
+			t.Errorf("opened after %v, %v", time.Since(began), err)
+		}
+		if err := f.Check(); err == nil || !strings.Contains(err.Error(), path) || len(f.Keys()) != 1 {
+			t.Errorf("%d keys, %v", len(f.Keys()), err)
+		}
+		<-f.reading
+		if err := f.Check(); err != nil {
+			t.Errorf("once it is over: %v", err)
+		}
+	})
 }
 
 // Whoever rotates, the server can read the file afterwards, at the place that its path leads to.
