@@ -215,10 +215,7 @@ func (r *Rotator) call(ctx context.Context, a *attempt, withScope bool) (Answer,
 // replayNow says whether to present the refresh token once more at once: not a third time for one event, nor where the
 // try before this one has done so. With retry_at_expiry it has to wait as long as the access token is of use.
 func (r *Rotator) replayNow(a attempt) bool {
-	if a.replay != "" || a.before.Standing.Failure.Replay != "" {
-		return false
-	}
-	return a.provider.OnUnknown() != RetryAtExpiry || !a.before.Tokens.ValidAt(r.Now())
+	return a.replay == "" && (a.provider.OnUnknown() != RetryAtExpiry || !a.before.Tokens.ValidAt(r.Now()))
 }
 
 // succeeded stores the new token set before anything that came with it is judged against it.
