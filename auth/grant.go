@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Grant is what one sign-in gave us: who signed in, the current tokens, and how their renewals went.
+// Grant is what one sign-in gave us: who signed in, the current tokens, and how their renewals went. The names of its fields that
+// the spool has in the clear are a storage format: add, never rename.
 type Grant struct {
 	ID          string // from NewGrantID
 	SessionHash string // of the session token that owns the grant (session.Hash)
@@ -91,7 +92,7 @@ func NewGrantID(at time.Time) string {
 }
 
 // Standing is how the latest renewal ended, and what the tries since the last success left behind. A successful
-// renewal clears the failure part.
+// renewal clears the failure part. Its field names, and Failure's, are a storage format: add, never rename.
 type Standing struct {
 	Outcome Outcome   // of the latest renewal; empty before the first
 	TriedAt time.Time // when the latest renewal ended

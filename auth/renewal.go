@@ -74,7 +74,7 @@ const (
 // KeptRenewals is how many renewals of a grant a vault keeps.
 const KeptRenewals = 200
 
-// Renewal is the record of one renewal.
+// Renewal is the record of one renewal. Its field names are a storage format: add, never rename.
 type Renewal struct {
 	ID         int64 // ascending in the order of recording; set by the vault
 	GrantID    string

@@ -6,10 +6,12 @@ import (
 	"flag"
 	"os"
 	"os/exec"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Run runs a package's tests, atOnce of them at once. That may be more than there are processors: most of their time they
@@ -78,4 +80,20 @@ func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// Unfilled lists the fields of a struct, and of those in it, that have no value.
+func Unfilled(v any) (names []string) {
+	value := reflect.ValueOf(v)
+	for field, within := range value.Fields() {
+		switch _, leaf := within.Interface().(time.Time); {
+		case within.IsZero():
+			names = append(names, field.Name)
+		case within.Kind() == reflect.Struct && !leaf:
+			for _, name := range Unfilled(within.Interface()) {
+				names = append(names, field.Name+"."+name)
+			}
+		}
+	}
+	return names
 }
