@@ -21,9 +21,9 @@ const ListedSessions = 200
 type Person struct{ Provider, Subject string }
 
 // Vault is where grants are kept, sealed. Implementations are safe for concurrent use, by several processes too. What
-// they return is the caller's own, but the maps in a grant are for reading only. Writes are on disk when they
-// return; leases and marks of an engine on one machine a moment later. Each call returns within some seconds by itself, whatever
-// its context: renewals are not cancelled, and none may hang in one.
+// they return is the caller's own, but the maps in a grant are for reading only. A write is on disk when it returns, unless the
+// method says that it may be a moment later: then the machine, or the server, that dies in that moment takes it along. Each call returns
+// within some seconds by itself, whatever its context: renewals are not cancelled, and none may hang in one.
 type Vault interface {
 	// Create stores a new grant, which holds no lease.
 	Create(ctx context.Context, g *Grant) error
@@ -31,7 +31,8 @@ type Vault interface {
 	Get(ctx context.Context, id string) (*Grant, error)
 
 	// Lease gives owner the sole right to renew the grant for the time ttl, and returns the grant as it is under the
-	// lease. ErrLeased while another owner's lease runs, ErrNotFound when the grant is gone. An owner may lease again.
+	// lease. ErrLeased while another owner's lease runs, ErrNotFound when the grant is gone. An owner may lease again. It, and all that is
+	// done to a lease or a mark up to Release, may be on disk a moment later where all processes are on one machine, and die with it.
 	Lease(ctx context.Context, id, owner string, ttl time.Duration) (*Grant, error)
 	// Claim is Lease and Present in one write, for a grant that is as seen was read: at its revision, leased to nobody else and with no
 	// refresh token being presented. ErrStale, and nothing written, when it is not.
@@ -55,10 +56,10 @@ type Vault interface {
 	// ID, and clears the mark of Present.
 	Replace(ctx context.Context, owner string, g *Grant, r *Renewal) error
 	// Amend stores a grant again, and the record of a renewal of it, without a lease, if it is still at the revision that g has.
-	// ErrStale and ErrNotFound as with Replace. It sets the grant's Revision.
+	// ErrStale and ErrNotFound as with Replace. It sets the grant's Revision. It may be on disk a moment later: what is lost is settled again.
 	Amend(ctx context.Context, g *Grant, r *Renewal) error
 	// Shared adds n to the count of those who shared the latest renewal that left the grant at a generation. No error if its record is
-	// gone.
+	// gone. It may be on disk a moment later.
 	Shared(ctx context.Context, id string, generation int64, n int) error
 
 	// Person lists the grants of a person's live sessions, the latest seen first, at most ListedSessions. Their tokens and claims are not filled.
@@ -93,7 +94,8 @@ type Vault interface {
 	// Owing lists the providers of owed revocations whose turn has come.
 	Owing(ctx context.Context) ([]string, error)
 	// TakeOwed returns owed revocations of a provider whose turn has come, the longest ago first, at most limit. They are the caller's
-	// to try until their next turn, which comes in wait.
+	// to try until their next turn, which comes in wait. That may be on disk a moment later, as with PutOff and Settle: what is lost has
+	// them tried sooner, or once more.
 	TakeOwed(ctx context.Context, provider string, wait time.Duration, limit int) ([]Owed, error)
 	// PutOff has the next turn of an owed revocation come in wait. No error if it is owed no more.
 	PutOff(ctx context.Context, id string, wait time.Duration) error
@@ -113,7 +115,7 @@ type Uses interface {
 	Lasts(ctx context.Context, fingerprint string, beyond time.Time) (bool, error)
 	// Use remembers until then that it has been used. Of several that tell of the same, first is true for one only.
 	Use(ctx context.Context, fingerprint string, until time.Time) (first bool, err error)
-	// Keep has what Use was told of remembered until then, if it still is; kept is false when it is not.
+	// Keep has what Use was told of remembered until then, if it still is; kept is false when it is not. It may be on disk a moment later.
 	Keep(ctx context.Context, fingerprint string, until time.Time) (kept bool, err error)
 	// Unuse forgets what Use was told of, which may be used again.
 	Unuse(ctx context.Context, fingerprint string) error

@@ -268,7 +268,8 @@ func (db *DB) inTx(ctx context.Context, run func(tx *writer) error, rows ...key)
 	return db.queue(ctx, &write{run: run, rows: rows, done: make(chan error, 1)})
 }
 
-// inLightTx is inTx without a wait for the disk, for leases and marks: only a machine that dies within flushSoon loses them.
+// inLightTx is inTx without a wait for the disk, for leases, marks and what else is easily done again: only a machine that dies within
+// flushSoon loses it.
 func (db *DB) inLightTx(ctx context.Context, run func(tx *writer) error, rows ...key) error {
 	return db.queue(ctx, &write{run: run, rows: rows, light: true, done: make(chan error, 1)})
 }
