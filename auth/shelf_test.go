@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/vault/vaulttest"
 )
 
 // locked is a vault that takes no renewal while anybody waits.
@@ -38,5 +39,24 @@ func TestWhatWaitsOnTheShelfStaysLeased(t *testing.T) {
 		if _, err := h.db.Lease(t.Context(), id, "another", auth.LeaseTTL); !errors.Is(err, auth.ErrLeased) {
 			t.Errorf("another replica may renew %s: %v", id, err)
 		}
+	}
+}
+
+// What an earlier process left in the spool may be of a generation that is past: then nobody waits for the lease that was taken to see that.
+func TestWhatComesTooLateToBeStoredHoldsNoLease(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	late, record := vaulttest.Renewed(h.grant, time.Now())
+	h.expect(t, h.renew(t), auth.OutcomeRotated, 2)
+	if err := h.config.Spool.Put(auth.Unstored{Grant: late, Record: record}); err != nil {
+		t.Fatal(err)
+	}
+	next := auth.NewRotator(h.config)
+	waitFor(t, "an empty shelf", func() bool { return next.Unstored() == 0 })
+	if _, err := h.db.Lease(t.Context(), h.grant.ID, "another", auth.LeaseTTL); err != nil {
+		t.Error(err)
+	}
+	if g := h.stored(t); g.Generation != 2 || g.Tokens.Refresh == late.Tokens.Refresh {
+		t.Errorf("generation %d with %v is stored", g.Generation, g.Tokens.Refresh)
 	}
 }

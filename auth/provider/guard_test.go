@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +111,32 @@ func TestANameThatLeadsInsideIsNotDialled(t *testing.T) {
 		}
 		if (err == nil) != allowed || (len(called) == before+1) != allowed {
 			t.Errorf("%s: %v, called %d times", issuer, err, len(called)-before)
+		}
+	}
+}
+
+// Behind a proxy a name is the proxy's to resolve and to refuse. An address is none that it would know anything of.
+func TestAnAddressInsideIsNotAskedOfAProxy(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r.URL.Hostname() }))
+	t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGuard("https://id.example")
+	g.reached(netip.MustParseAddr(public))
+	client := g.client(Options{}, 15*time.Second)
+	client.Transport.(*guarded).proxied.Proxy = http.ProxyURL(at)
+	for host, allowed := range map[string]bool{"keys.example": true, public: true, private: false, "169.254.169.254": false, "[::1]": false} {
+		before := len(asked)
+		response, err := client.Post("http://"+host, "text/plain", strings.NewReader("x"))
+		if err == nil {
+			response.Body.Close()
+		}
+		if (err == nil) != allowed || (len(asked) == before+1) != allowed {
+			t.Errorf("%s: %v, asked %d times", host, err, len(asked)-before)
 		}
 	}
 }

@@ -86,3 +86,41 @@ func TestReadinessCostsFewWrites(t *testing.T) {
 		t.Errorf("%d pages were written, want 1 to %d", pages, most)
 	}
 }
+
+// Where nothing can be written the holders of leases cannot extend them either. A row that breaks a rule says nothing of that.
+func TestAfterAWriteThatCouldNotBeMadeNoLeaseIsTaken(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	insert := func(hash string, size int) error {
+		return db.inTx(t.Context(), func(tx *writer) error {
+			_, err := tx.Exec(`INSERT INTO sessions (token_hash, data, expires_at, created_at, seen_at) VALUES (?, zeroblob(?), 1, 1, 1)`, hash, size)
+			return err
+		})
+	}
+	if err := insert("h", 0); err != nil {
+		t.Fatal(err)
+	}
+	db.steady.Reset()
+	if err := insert("h", 0); err == nil || !db.steady.Steady() {
+		t.Errorf("a row that is there twice: %v, steady: %v", err, db.steady.Steady())
+	}
+	if err := db.inTx(t.Context(), func(tx *writer) error { return tx.exec(`PRAGMA max_page_count = 1`) }); err != nil { // no more than there are
+		t.Fatal(err)
+	}
+	if err := insert("large", 1<<20); err == nil || db.steady.Steady() {
+		t.Errorf("on a full disk: %v, steady: %v", err, db.steady.Steady())
+	}
+}
+
+// Who takes no lease, and only looks for what was struck, hears of a clock that was set, too.
+func TestLookingForWhatWasStruckHeedsTheClock(t *testing.T) {
+	t.Parallel()
+	db := open(t, vaulttest.NewClock())
+	db.steady.Reset()
+	for _, steady := range []bool{true, false} {
+		if _, err := db.Struck(t.Context(), "work", 10); err != nil || db.steady.Steady() != steady {
+			t.Errorf("steady: %v, want %v; %v", db.steady.Steady(), steady, err)
+		}
+		db.clock.Set(time.Hour)
+	}
+}
