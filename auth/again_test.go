@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"crypto/rand"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -165,6 +166,88 @@ func TestARefusedScopeIsAskedForAgainOnce(t *testing.T) {
 					t.Errorf("try %d: %s after %d token calls, want %d", n+1, result.Outcome, h.idp.TokenCalls(), want)
 				}
 			}
+		})
+	}
+}
+
+// What is one refresh token's second in a row is a refusal. Another failure between, or another refresh token, begins the row anew.
+func TestTheSecondInvalidRequestInARowIsARefusal(t *testing.T) {
+	t.Parallel()
+	type script = func(http.ResponseWriter, *http.Request, func() map[string]any)
+	invalid := oauthError(400, "invalid_request")
+	kept, refused := auth.OutcomeKept, auth.OutcomeRefused
+	for name, c := range map[string]struct {
+		scripts  []script
+		outcomes []auth.Outcome
+	}{
+		"at once":               {[]script{invalid, invalid}, []auth.Outcome{kept, refused}},
+		"after another failure": {[]script{invalid, says(503, ""), invalid, invalid}, []auth.Outcome{kept, kept, kept, refused}},
+		"to another refresh token": {
+			[]script{says(400, `{"error":"invalid_request","refresh_token":"refresh-0-SALVAGED"}`), invalid, invalid}, []auth.Outcome{kept, kept, refused},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			h := newHouse(t, options{idp: scriptedBy(func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) {
+				c.scripts[calls.Add(1)-1](w, r, grant)
+			})})
+			for _, want := range c.outcomes {
+				h.expect(t, h.renew(t), want, 1)
+			}
+			h.renew(t)
+			if calls := h.idp.TokenCalls(); calls != len(c.outcomes) {
+				t.Errorf("%d token calls: a refused refresh token was presented again", calls)
+			}
+		})
+	}
+}
+
+// Where nobody says how long an access token lives, a wrong guess would be a loop: whatever came of the last time, and whoever clicked
+// since, a grant is renewed by itself once in half a minute.
+func TestAGuessedLifetimeIsNoLoop(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		script func(http.ResponseWriter, *http.Request, func() map[string]any) // of the first renewal
+		click  bool                                                            // after that
+	}{
+		"after a renewal":             {},
+		"after a renewal and a click": {click: true},
+		"after a failure":             {script: oauthError(400, "no_such_code")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began, calls := time.Now().Round(0), 1
+			var later atomic.Int64
+			now := func() time.Time { return began.Add(time.Duration(later.Load())) }
+			h := newHouse(t, options{now: now, idp: func(p *scripted.Provider) {
+				p.Tokens = func(tokens map[string]any, _ bool) { delete(tokens, "expires_in") }
+				p.Access = func() string {
+					return p.Sign(map[string]any{"jti": rand.Text(), "exp": now().Add(2 * time.Second).Unix()})
+				}
+				p.Token = func(w http.ResponseWriter, r *http.Request, grant func() map[string]any) bool {
+					first := c.script != nil && p.TokenCalls() == 1
+					if first {
+						c.script(w, r, grant)
+					}
+					return first
+				}
+			}})
+			looks := func(after time.Duration, want int) {
+				t.Helper()
+				later.Store(int64(after))
+				if view, err := h.rotator.Fresh(t.Context(), h.grant.ID); err != nil || h.idp.TokenCalls() != want {
+					t.Errorf("after %v: %d token calls, want %d; %s, %v", after, h.idp.TokenCalls(), want, view.State, err)
+				}
+			}
+			looks(3*time.Second, calls)
+			if c.click {
+				later.Store(int64(6 * time.Second))
+				h.renew(t)
+				calls++
+			}
+			looks(9*time.Second, calls)
+			looks(34*time.Second, calls+1)
 		})
 	}
 }

@@ -237,17 +237,6 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-func TestTheSecondInvalidRequestInARowIsARefusal(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, options{idp: scriptedBy(oauthError(400, "invalid_request"))})
-	h.expect(t, h.renew(t), auth.OutcomeKept, 1)
-	h.expect(t, h.renew(t), auth.OutcomeRefused, 1)
-	h.renew(t)
-	if calls := h.idp.TokenCalls(); calls != 2 {
-		t.Errorf("%d token calls: a refused refresh token was presented again", calls)
-	}
-}
-
 func TestNoAnswerAtAll(t *testing.T) {
 	t.Parallel()
 	hang := func(_ http.ResponseWriter, r *http.Request, _ func() map[string]any) { <-r.Context().Done() }

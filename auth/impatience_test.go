@@ -2,9 +2,12 @@ package auth_test
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"keyturn/auth"
@@ -164,5 +167,74 @@ func TestAClickKeepsThePlannedTry(t *testing.T) {
 	planned := h.stored(t).Standing.NextTry
 	if h.renew(t); !h.stored(t).Standing.NextTry.Equal(planned) || time.Until(planned) < 4*time.Minute {
 		t.Errorf("the next try was to be in %v, and is in %v", time.Until(planned), time.Until(h.stored(t).Standing.NextTry))
+	}
+}
+
+// hanging is a provider whose token endpoint answers nobody, however long they wait, and who has hung up before.
+type hanging struct {
+	auth.Provider
+	over chan struct{}
+}
+
+func (hanging) Policy() auth.Policy       { return auth.Policy{} }
+func (hanging) OnUnknown() auth.OnUnknown { return auth.RetryNow }
+
+func (h hanging) Renew(context.Context, auth.TokenSet, bool) (auth.Answer, error) {
+	<-h.over
+	return auth.Answer{}, errors.New("over")
+}
+
+func (h hanging) Of(auth.Identity) (auth.Provider, bool) { return h, true }
+func (h hanging) Lookup(string) (auth.Provider, bool)    { return h, true }
+func (hanging) Names() []string                          { return nil }
+func (hanging) All() ([]auth.Unstored, error)            { return nil, nil }
+func (hanging) Find(string) (u auth.Unstored, err error) { return u, auth.ErrNotFound }
+func (hanging) Put(auth.Unstored) error                  { return nil }
+func (hanging) Remove(auth.Unstored) error               { return nil }
+
+// one is a vault of one grant, which anybody may renew.
+type one struct {
+	auth.Vault
+	grant auth.Grant
+}
+
+func (v one) Get(context.Context, string) (*auth.Grant, error)                         { g := v.grant; return &g, nil }
+func (one) Claim(context.Context, *auth.Grant, string, time.Duration, time.Time) error { return nil }
+func (one) Extend(context.Context, string, string, time.Duration) error                { return nil }
+
+// Whoever needs a token waits for it as long as one call of the token endpoint may take, and no longer, whatever becomes of the renewal.
+func TestNobodyWaitsForLongerThanRenewTimeout(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(ctx context.Context, r *auth.Rotator) (auth.View, error){
+		"a request": func(ctx context.Context, r *auth.Rotator) (auth.View, error) { return r.Fresh(ctx, "g") },
+		"a click": func(ctx context.Context, r *auth.Rotator) (auth.View, error) {
+			result, err := r.Renew(ctx, "g", auth.TriggerManual, time.Now())
+			result.Problem = result.Failure
+			return result.View, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const timeout = 10 * time.Second
+				p := hanging{over: make(chan struct{})}
+				r := auth.NewRotator(auth.RotatorConfig{
+					Vault: one{grant: auth.Grant{ID: "g", Tokens: auth.TokenSet{Access: "a", Refresh: "r", ExpiresAt: time.Now()}}}, Spool: p,
+					Providers: p, Events: &auth.Events{}, RenewTimeout: timeout, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+				})
+				began := time.Now()
+				view, err := ask(t.Context(), r)
+				if took := time.Since(began); took < timeout || took > timeout+time.Second {
+					t.Errorf("it took %v", took)
+				}
+				if err != nil || view.State != auth.StateExpired || view.Problem.Code != auth.CodeTimeout {
+					t.Errorf("%s with %q, %v", view.State, view.Problem.Code, err)
+				}
+				close(p.over)
+				if err := r.Drain(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }

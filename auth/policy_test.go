@@ -132,12 +132,13 @@ func TestState(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	for failures, bound := range map[int]time.Duration{1: time.Second, 2: 2 * time.Second, 5: 16 * time.Second, 9: 256 * time.Second, 10: 5 * time.Minute, 1000: 5 * time.Minute} {
-		var most time.Duration
+		least, most := bound, time.Duration(0)
 		for range 1000 {
-			most = max(most, backoff(failures, 0))
+			wait := backoff(failures, 0)
+			least, most = min(least, wait), max(most, wait)
 		}
-		if most > bound || most < bound/2 {
-			t.Errorf("after %d failures up to %v, want a jitter up to %v", failures, most, bound)
+		if most > bound || most < bound/2 || least > bound/10 {
+			t.Errorf("after %d failures %v to %v, want a jitter up to %v", failures, least, most, bound)
 		}
 	}
 	if wait := backoff(1, time.Hour); wait != 10*time.Minute {
