@@ -60,3 +60,18 @@ func TestWhatComesTooLateToBeStoredHoldsNoLease(t *testing.T) {
 		t.Errorf("generation %d with %v is stored", g.Generation, g.Tokens.Refresh)
 	}
 }
+
+// What waits is no longer what comes next when a refresh token has come since: it is let go of, and nothing of it is stored.
+func TestWhatIsOnTheShelfReplacesNothingNewer(t *testing.T) {
+	t.Parallel()
+	h, _ := struckHouse(t, "one that has been replaced since")
+	before := h.stored(t)
+	h.diesAndStarts(t, h.config)
+	waitFor(t, "an empty shelf", func() bool { return h.rotator.Unstored() == 0 })
+	if now := h.stored(t); now.Generation != before.Generation || now.Tokens != before.Tokens || now.LeasedAt(time.Now()) {
+		t.Errorf("stored is generation %d with %v, leased: %v", now.Generation, now.Tokens.Refresh, now.LeasedAt(time.Now()))
+	}
+	if list, err := h.config.Spool.All(); err != nil || len(list) != 0 || h.idp.TokenCalls() != 0 {
+		t.Errorf("%d in the spool, %d token calls, %v", len(list), h.idp.TokenCalls(), err)
+	}
+}
