@@ -77,6 +77,31 @@ func TestAnEntryComesBackAsItWas(t *testing.T) {
 	}
 }
 
+// Whoever has stored one renewal knows nothing of the next, which has taken its place meanwhile.
+func TestTheEntryThatTookItsPlaceIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	_, d := withEntry(t)
+	all, err := d.All()
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d entries, %v", len(all), err)
+	}
+	u := all[0]
+	for what, edit := range map[string]func(r *auth.Renewal){
+		"another generation":    func(r *auth.Renewal) { r.Generation-- },
+		"another access token":  func(r *auth.Renewal) { r.NewToken = "cccccc" },
+		"another refresh token": func(r *auth.Renewal) { r.NewRefresh = "cccccc" },
+	} {
+		record := *u.Record
+		edit(&record)
+		if err := d.Remove(auth.Unstored{Grant: u.Grant, Record: &record}); err != nil {
+			t.Error(err)
+		}
+		if found, err := d.Find(u.Grant.ID); err != nil || found.Grant.Tokens != u.Grant.Tokens {
+			t.Errorf("with %s it is gone: %v", what, err)
+		}
+	}
+}
+
 // withEntry is a spool that holds one entry.
 func withEntry(t *testing.T) (dir string, d *Dir) {
 	t.Helper()

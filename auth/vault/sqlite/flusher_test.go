@@ -68,4 +68,23 @@ func TestAMarkIsOnDiskSoon(t *testing.T) {
 	if pending() {
 		t.Error("after new tokens were stored something is in memory only")
 	}
+	var level int
+	if err := db.writer.conn.QueryRowContext(t.Context(), "PRAGMA synchronous").Scan(&level); err != nil || level != 2 { // FULL
+		t.Errorf("new tokens are stored with synchronous=%d, %v", level, err)
+	}
+	other, sessions := create(t, db), db.Sessions()
+	for _, c := range []struct {
+		name  string
+		write func() error
+	}{
+		{"a session that begins", func() error { return sessions.CommitCtx(t.Context(), "h", []byte("{}"), db.clock.Now().Add(time.Hour)) }},
+		{"a session that ends", func() error { return sessions.DeleteCtx(t.Context(), "h") }},
+		{"a grant that ends", func() error { _, err := db.End(t.Context(), g.ID, time.Minute); return err }},
+		{"a grant that is removed", func() error { _, err := db.Delete(t.Context(), other.ID); return err }},
+		{"a logout token that is used", func() error { _, err := db.Use(t.Context(), "token", db.clock.Now().Add(time.Hour)); return err }},
+	} {
+		if err := c.write(); err != nil || pending() {
+			t.Errorf("%s is in memory only: %v, %v", c.name, pending(), err)
+		}
+	}
 }

@@ -158,6 +158,10 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 		for n := range 250 { // more than one batch
 			must(t, f.Sessions.CommitCtx(t.Context(), fmt.Sprint("other ", n), []byte("{}"), f.clock.Now().Add(time.Minute)))
 		}
+		for mark, until := range map[string]time.Duration{"is over": time.Minute, "lasts": time.Hour} {
+			_, err := f.Use(t.Context(), mark, f.clock.Now().Add(until))
+			must(t, err)
+		}
 		var ended []string
 		for range 2*vault.TidyGrants + 1 {
 			g := Grant(f.clock.Now())
@@ -177,6 +181,12 @@ func keep(test func(name string, run func(t *testing.T, f fixture))) {
 		f.clock.Advance(-20 * time.Minute)
 		if f.found(t, "short") || f.found(t, "other 249") || !f.found(t, "live") {
 			t.Error("the sessions that are left are not the live ones")
+		}
+		for mark, want := range map[string]bool{"is over": false, "lasts": true} {
+			left, err := f.Used(t.Context(), mark)
+			if must(t, err); left != want {
+				t.Errorf("a mark whose time %s is left: %v", mark, left)
+			}
 		}
 	})
 	test("a grant goes with its session, and without one when no sign-in can be under way any more", func(t *testing.T, f fixture) {
