@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"strings"
 	"testing"
@@ -185,3 +186,44 @@ type panics struct{}
 
 // RoundTrip implements http.RoundTripper.
 func (panics) RoundTrip(*http.Request) (*http.Response, error) { panic("a bug in a parser") }
+
+// A brand's profile is read to a bound as well, and that is one of what it inflates to.
+func TestAProfileIsReadToABound(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		size   int
+		packed bool
+		taken  bool
+	}{
+		"a large one": {1 << 19, false, true}, "a large one, packed": {1 << 19, true, true},
+		"a huge one": {1 << 21, false, false}, "a huge one, packed": {1 << 21, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			mux := http.NewServeMux()
+			mux.HandleFunc("POST github.com/login/oauth/access_token", func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprint(w, "access_token=a&token_type=bearer")
+			})
+			mux.HandleFunc("GET api.github.com/user", func(w http.ResponseWriter, _ *http.Request) {
+				var to io.Writer = w
+				if c.packed {
+					packer := gzip.NewWriter(w)
+					defer packer.Close()
+					to = packer
+				}
+				fmt.Fprintf(to, `{"id":42,"login":"alice","name":"Alice","email":"a@example.com","bio":%q}`, strings.Repeat("x", c.size))
+			})
+			p := brandOf(t, provider.Config{Name: "github", Type: "github"}, mux)
+			session, err := p.Begin(t.Context(), "the-state", "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			done, err := p.Finish(t.Context(), session, url.Values{"code": {"c"}, "state": {"the-state"}})
+			var refusal *provider.SignInError
+			refused := errors.As(err, &refusal) && refusal.Code == provider.CodeProfileFailed
+			if refused == c.taken || (done.Identity.Name == "Alice") != c.taken {
+				t.Errorf("%q, %v", done.Identity.Name, err)
+			}
+		})
+	}
+}

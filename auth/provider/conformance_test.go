@@ -266,10 +266,13 @@ func hmacKey(secret []byte) jose.SigningKey {
 	return jose.SigningKey{Algorithm: jose.HS256, Key: secret}
 }
 
-// renewed signs in, renews, and returns what the check of the new id token says.
-func renewed(t *testing.T, set func(c map[string]any)) error {
+// renewed signs in, with claims that first has edited, renews, and returns what the check of the new id token says.
+func renewed(t *testing.T, first, set func(c map[string]any)) error {
 	t.Helper()
 	idp := scripted.New(t)
+	if first != nil {
+		claims(first)(idp)
+	}
 	p := newOIDC(t, idp, nil)
 	done, err := signIn(t, p, nil)
 	if err != nil {
@@ -303,7 +306,9 @@ func renewed(t *testing.T, set func(c map[string]any)) error {
 // oidcc-client-refreshtoken-test-plan, and OpenID Connect Core 12.2. What the whole program makes of them is tested there.
 func TestConformanceOfRenewals(t *testing.T) {
 	t.Parallel()
+	ours := func(c map[string]any) { c["azp"] = scripted.ClientID }
 	for module, c := range map[string]struct {
+		first func(c map[string]any) // at sign-in
 		set   func(c map[string]any)
 		ends  bool // as another identity
 		fails bool // the id token only
@@ -312,10 +317,15 @@ func TestConformanceOfRenewals(t *testing.T) {
 		"oidcc-client-test-refresh-token-invalid-issuer": {set: func(c map[string]any) { c["iss"] = "https://evil.example" }, ends: true},
 		"oidcc-client-test-refresh-token-invalid-sub":    {set: func(c map[string]any) { c["sub"] = "mallory" }, ends: true},
 		"the same audience as a list":                    {set: func(c map[string]any) { c["aud"] = []string{scripted.ClientID} }},
+		"no iss":                                         {set: func(c map[string]any) { delete(c, "iss") }, fails: true},
 		"no sub":                                         {set: func(c map[string]any) { delete(c, "sub") }, fails: true},
 		"a nonce of its own":                             {set: func(c map[string]any) { c["nonce"] = "other" }, fails: true},
-		"an azp that was not there":                      {set: func(c map[string]any) { c["azp"] = scripted.ClientID }, fails: true},
-		"an audience more": {set: func(c map[string]any) {
+		"an azp that was not there":                      {set: ours, fails: true},
+		"the azp that was there":                         {first: ours, set: ours},
+		"another time of sign-in": {
+			first: func(c map[string]any) { c["auth_time"] = 1700000000 }, set: func(c map[string]any) { c["auth_time"] = 1700000001 }, fails: true,
+		},
+		"an audience more": {first: ours, set: func(c map[string]any) {
 			c["aud"], c["azp"] = []string{scripted.ClientID, "other"}, scripted.ClientID
 		}, fails: true},
 		"older than the one before": {set: func(c map[string]any) { c["iat"] = time.Now().Add(-time.Hour).Unix() }, fails: true},
@@ -323,7 +333,37 @@ func TestConformanceOfRenewals(t *testing.T) {
 	} {
 		t.Run(module, func(t *testing.T) {
 			t.Parallel()
-			if err := renewed(t, c.set); errors.Is(err, auth.ErrOtherIdentity) != c.ends || (err != nil) != (c.ends || c.fails) {
+			if err := renewed(t, c.first, c.set); errors.Is(err, auth.ErrOtherIdentity) != c.ends || (err != nil) != (c.ends || c.fails) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// OpenID Connect Core 3.1.3.7, item 13: who asks that the person was seen lately looks whether they were.
+func TestHowLatelyThePersonWasSeen(t *testing.T) {
+	t.Parallel()
+	ago := func(d time.Duration) int64 { return time.Now().Add(-d).Unix() }
+	for name, c := range map[string]struct {
+		at    any
+		taken bool
+	}{
+		"just now":                            {ago(0), true},
+		"too long ago by a clock that is off": {ago(3 * time.Minute), true},
+		"too long ago":                        {ago(time.Hour), false},
+		"in a word":                           {"now", false},
+		"not said":                            {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			idp := scripted.New(t)
+			if c.at != nil {
+				claims(func(said map[string]any) { said["auth_time"] = c.at })(idp)
+			}
+			p := newOIDC(t, idp, func(config *provider.Config) { config.AuthParams = map[string]string{"max_age": "60"} })
+			_, err := signIn(t, p, nil)
+			var refusal *provider.SignInError
+			if c.taken && err != nil || !c.taken && (!errors.As(err, &refusal) || refusal.Code != "invalid_id_token") {
 				t.Errorf("error %v", err)
 			}
 		})

@@ -139,7 +139,8 @@ func TestAPageWaitsAMomentForMetadata(t *testing.T) {
 	}
 }
 
-// What is encrypted at one end is at the other: an issuer's metadata cannot have Keyturn send secrets, or a browser a code, in the clear.
+// What is encrypted at one end is at the other: an issuer's metadata cannot have Keyturn send secrets, or a browser a code, in the clear;
+// nor to what is more than an endpoint (RFC 6749 section 3.1).
 func TestEndpointsInTheClearAreNotCalled(t *testing.T) {
 	t.Parallel()
 	const issuer = "https://id.example"
@@ -149,6 +150,7 @@ func TestEndpointsInTheClearAreNotCalled(t *testing.T) {
 	}{
 		{"https://id.example/x", issuer, true}, {"http://id.example/x", issuer, false},
 		{"https://id.example/x", "http://id.example", true}, {"http://id.example/x", "http://id.example", true},
+		{"https://id.example/x#f", issuer, false}, {"https://id.example/x#", issuer, false},
 	} {
 		m := metadata{AuthorizationURL: c.at, TokenURL: c.at, JWKSURL: c.at}
 		if err := m.check(c.issuer); (err == nil) != c.fits {

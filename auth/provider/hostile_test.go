@@ -81,6 +81,7 @@ func TestHostileIDTokensAreRefused(t *testing.T) {
 		"several audiences and no azp": claims(func(c map[string]any) { c["aud"] = append(make([]string, 10_000), scripted.ClientID) }),
 		"sub twice":                    payload(`"sub":"alice"`, `"sub":"alice","sub":"mallory"`),
 		"sub in other letters":         payload(`"sub":"alice"`, `"sub":"alice","SUB":"mallory"`),
+		"sid in other letters":         claims(func(c map[string]any) { c["sid"], c["SID"] = "s1", "s2" }),
 		"sub with a long s":            payload(`"sub":"alice"`, `"ſub":"alice"`),
 		"claims that are a list":       func(idp *scripted.Provider) { payload("{", "[{")(idp) },
 		"claims of other JSON": func(idp *scripted.Provider) {

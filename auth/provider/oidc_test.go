@@ -187,6 +187,7 @@ func TestCallbacksThatAreRefused(t *testing.T) {
 		"a wrong iss":                 {func(q url.Values) { q.Set("iss", "https://evil.example") }, nil, "issuer_mismatch"},
 		"no iss where it is promised": {nil, func(d map[string]any) { d["authorization_response_iss_parameter_supported"] = true }, "issuer_mismatch"},
 		"an error":                    {func(q url.Values) { q.Set("error", "access_denied") }, nil, "access_denied"},
+		"an error of another's":       {func(q url.Values) { q["error"], q["iss"] = []string{"x"}, []string{"https://evil.example"} }, nil, "issuer_mismatch"},
 		"no code":                     {func(q url.Values) { q.Del("code") }, nil, "no_code"},
 		"another code":                {func(q url.Values) { q.Set("code", "guess") }, nil, "code_exchange_failed"},
 	} {
@@ -268,9 +269,25 @@ func TestItIsAGothProvider(t *testing.T) {
 
 func TestReservedParametersCannotBeSet(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"state", "nonce", "redirect_uri", "code_challenge", "client_id", "scope"} {
-		if _, err := provider.NewOIDC(provider.Config{AuthParams: map[string]string{name: "x"}}, provider.Options{}); err == nil {
-			t.Errorf("%s can be set", name)
+	for name, c := range map[string]struct {
+		set   func(c *provider.Config, params map[string]string)
+		names []string
+		free  string
+	}{
+		"auth_params": {func(c *provider.Config, params map[string]string) { c.AuthParams = params }, []string{
+			"client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce", "redirect_uri", "response_type", "scope", "state",
+		}, "prompt"},
+		"token_params": {func(c *provider.Config, params map[string]string) { c.TokenParams = params }, []string{
+			"client_assertion", "client_assertion_type", "client_id", "client_secret", "code", "code_verifier", "grant_type", "redirect_uri",
+			"refresh_token", "resource", "scope",
+		}, "audience"},
+	} {
+		for _, param := range append(c.names, c.free) {
+			var config provider.Config
+			c.set(&config, map[string]string{param: "x"})
+			if _, err := provider.NewOIDC(config, provider.Options{}); (err == nil) != (param == c.free) {
+				t.Errorf("%s: %s: %v", name, param, err)
+			}
 		}
 	}
 }

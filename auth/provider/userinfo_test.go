@@ -94,3 +94,20 @@ func TestNoPartOfATokenIsInWhatIsShownOfUserInfo(t *testing.T) {
 		}
 	}
 }
+
+// What a refusal says of a person is no claim.
+func TestWhatUserInfoSaysWithAnErrorIsNotUsed(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusForbidden, http.StatusInternalServerError} {
+		idp := scripted.New(t)
+		claims(func(c map[string]any) { delete(c, "name") })(idp)
+		idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(`{"sub":"alice","name":"Mallory"}`))
+		}
+		done, err := signIn(t, newOIDC(t, idp, nil), nil)
+		if err != nil || done.Identity.Subject != "alice" || done.Identity.Name != "" || done.Identity.Claims["name"] != nil {
+			t.Errorf("with status %d: %+v, %v", status, done.Identity, err)
+		}
+	}
+}
