@@ -298,7 +298,6 @@ func (b *brand) identify(ctx context.Context, s *brandSession, members map[strin
 	if user.Email == "" {
 		user.Email = textOf(members, "email") // VK says it only here
 	}
-	answer.ID = "" // goth does not verify id tokens
 	return b.signedIn(user, answer)
 }
 

@@ -44,7 +44,7 @@ func (b *brand) signedIn(user goth.User, answer auth.Answer) (auth.SignedIn, err
 	if u, err := url.Parse(user.AvatarURL); err == nil && u.Scheme == "https" && !auth.Holds(user.AvatarURL, secrets...) {
 		identity.Picture = user.AvatarURL
 	}
-	return auth.SignedIn{Answer: answer, Identity: identity}, nil
+	return auth.SignedIn{Answer: answer, Identity: identity}, nil // without an IDToken: goth verifies none
 }
 
 // errorCode is what of an error of goth's may be shown: its text can hold whole answers, tokens included.

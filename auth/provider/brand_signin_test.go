@@ -347,13 +347,14 @@ func renewAndRefuse(t *testing.T, p provider.Provider, s shape, tokens auth.Toke
 // A profile's words and links may have a token in them.
 func TestAProfileNamesNoToken(t *testing.T) {
 	t.Parallel()
-	const access = "gho_0123456789abcdef"
+	const access, idToken = "gho_0123456789abcdef", "e30.e30.0123456789abcdef"
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST github.com/login/oauth/access_token", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, "access_token="+access+"&token_type=bearer")
+		fmt.Fprint(w, "access_token="+access+"&id_token="+idToken+"&token_type=bearer")
 	})
 	mux.HandleFunc("GET api.github.com/user", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"id":42,"login":"alice","name":"Alice, %[1]s","email":"%[1]s@example.com","avatar_url":"https://x.example/a.png?t=%[1]s"}`, access)
+		fmt.Fprintf(w, `{"id":42,"login":"alice","name":"Alice, %[1]s","email":"%[1]s@example.com","avatar_url":"https://x.example/a.png?t=%[1]s",
+			"bio":"of %[2]s"}`, access, idToken)
 	})
 	p := brandOf(t, provider.Config{Name: "github", Type: "github"}, mux)
 	session, err := p.Begin(t.Context(), "the-state", "", "")
@@ -364,7 +365,11 @@ func TestAProfileNamesNoToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all, err := json.Marshal(done.Identity); err != nil || done.Identity.Claims["login"] != "alice" || strings.Contains(string(all), access) {
+	if all, err := json.Marshal(done.Identity); err != nil || done.Identity.Claims["login"] != "alice" ||
+		strings.Contains(string(all), access) || strings.Contains(string(all), idToken) {
 		t.Errorf("%s, %v", all, err)
+	}
+	if done.IDToken != "" {
+		t.Error("an id token that nobody has verified is kept")
 	}
 }
