@@ -74,6 +74,7 @@ func TestHostileIDTokensAreRefused(t *testing.T) {
 		"an empty nonce":               claims(func(c map[string]any) { c["nonce"] = "" }),
 		"an empty at_hash":             claims(func(c map[string]any) { c["at_hash"] = "" }),
 		"an at_hash that is null":      claims(func(c map[string]any) { c["at_hash"] = nil }),
+		"an at_hash that is a number":  claims(func(c map[string]any) { c["at_hash"] = 7 }),
 		"an at_hash that is a list":    claims(func(c map[string]any) { c["at_hash"] = []any{c["at_hash"]} }),
 		"an empty aud":                 claims(func(c map[string]any) { c["aud"] = "" }),
 		"an empty iss":                 claims(func(c map[string]any) { c["iss"] = "" }),

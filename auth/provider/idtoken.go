@@ -77,7 +77,7 @@ func (m *metadata) verify(
 		return verified{}, errors.New("id token's azp is not this client")
 	case !hasAZP && len(token.Audience) > 1:
 		return verified{}, errors.New("id token has several audiences and no azp")
-	case names(v.claims, "at_hash") && (token.AccessTokenHash == "" || token.VerifyAccessToken(answer.Access.Reveal()) != nil):
+	case names(v.claims, "at_hash") && token.VerifyAccessToken(answer.Access.Reveal()) != nil:
 		return verified{}, errors.New("id token's at_hash is not of the access token")
 	}
 	return v, nil
