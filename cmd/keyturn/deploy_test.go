@@ -134,6 +134,9 @@ func TestWhatIsInsideComesWithItsLicences(t *testing.T) {
 			t.Errorf("no licence of %s", part)
 		}
 	}
+	if within := regexp.MustCompile(`(?m)^==== github\.com/go-jose/go-jose/v4 \S+, json: LICENSE$`); !within.Match(content) {
+		t.Error("no licence of a folder that has one of its own")
+	}
 	if len(inside.Deps) < 50 {
 		t.Errorf("only %d modules are inside", len(inside.Deps))
 	}
