@@ -283,10 +283,10 @@ func prefixes(target *[]netip.Prefix) field {
 				if address, notAddress := netip.ParseAddr(text); notAddress == nil {
 					prefix, err = netip.PrefixFrom(address, address.BitLen()), nil
 				}
-				if prefix.Addr().Is4In6() { // requests are said to come from the IPv4 address (RFC 4291 section 2.5.5.2)
+				if prefix.Addr().Is4In6() && prefix.Bits() >= 96 { // requests are said to come from the IPv4 address (RFC 4291 section 2.5.5.2)
 					prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 				}
-				if err != nil || !prefix.IsValid() {
+				if err != nil {
 					return errors.New("is not a list of networks; allowed: addresses and networks such as 10.0.0.0/8, separated by commas")
 				}
 				all = append(all, prefix.Masked())
