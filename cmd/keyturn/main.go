@@ -68,8 +68,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	log := newLogger(settings, stderr)
 	slog.SetDefault(log)
 	stdlog.SetOutput(libraryLog{log})
-	for _, warning := range settings.Warnings {
-		log.Warn(warning)
+	if what.name != commandReady { // is asked every few seconds, and the server that it asks has said them
+		for _, warning := range settings.Warnings {
+			log.Warn(warning)
+		}
 	}
 	if what.name == commandCheck {
 		return checkProviders(ctx, settings, what.json, log, stdout, stderr)

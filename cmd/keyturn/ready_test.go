@@ -47,8 +47,11 @@ func TestTheHealthCheckOfTheImageTellsTheTruth(t *testing.T) {
 		{"gone", gone.URL, nil, 1, "/readyz does not answer: "},
 	} {
 		cmd := exec.Command(path, append([]string{"ready"}, c.args...)...)
-		cmd.Env = []string{"KEYTURN_ADDR=" + strings.TrimPrefix(c.base, "http://")}
+		cmd.Env = []string{"KEYTURN_ADDR=" + strings.TrimPrefix(c.base, "http://"), "KEYTURN_BASE_URL=http://keyturn.example.com"}
 		output, _ := cmd.CombinedOutput()
+		if strings.Contains(string(output), "level=WARN") {
+			t.Errorf("%s: what the server has said at its start is said again: %s", c.what, output)
+		}
 		if cmd.ProcessState.ExitCode() != c.code || !strings.Contains(string(output), c.says) {
 			t.Errorf("%s: exit code %d: %s", c.what, cmd.ProcessState.ExitCode(), output)
 		}

@@ -268,8 +268,12 @@ func (s *Settings) read(from *sources) error {
 		return err
 	}
 	if base := s.publicURL(nil); !encrypted(base) {
+		name := "base-url"
+		if !s.given(name) {
+			name = "addr"
+		}
 		s.Warnings = append(s.Warnings, oneLine(fmt.Errorf("%s: %s is not encrypted: whoever is on the way reads people's session cookies and "+
-			"tokens; serve it over https", s.whereSet("base-url"), shown(base))).Error())
+			"tokens; serve it over https", s.whereSet(name), shown(base))).Error())
 	}
 	s.Warnings = append(s.Warnings, from.unknownVariables(list)...)
 	s.Warnings = append(s.Warnings, from.unusableProxies()...)

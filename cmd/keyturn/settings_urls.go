@@ -118,6 +118,7 @@ func deriveBaseURL(addr string, opened net.Addr) string {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
+	host, _, _ = strings.Cut(host, "%") // an address's zone means nothing elsewhere, and is no part of an origin
 	return origin("http", host, port)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -21,5 +22,8 @@ func TestABaseURLThatIsNotEncryptedIsWarnedOf(t *testing.T) {
 		if s := mustParse(t, []string{"--base-url", base}, nil); !slices.Equal(s.Warnings, want) {
 			t.Errorf("%s: got %q", base, s.Warnings)
 		}
+	}
+	if s := mustParse(t, []string{"--addr", "192.0.2.1:8080"}, nil); len(s.Warnings) != 1 || !strings.HasPrefix(s.Warnings[0], "--addr (KEYTURN_ADDR): ") {
+		t.Errorf("the address alone: got %q", s.Warnings)
 	}
 }
