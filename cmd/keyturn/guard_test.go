@@ -16,6 +16,12 @@ import (
 	"keyturn/auth/provider/scripted"
 )
 
+// contentPolicy is the Content-Security-Policy of pages whose forms may also end at the given origins, each after a space.
+func contentPolicy(origins string) string {
+	return "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'" + origins +
+		"; frame-ancestors 'none'; base-uri 'none'"
+}
+
 func TestHeadersOfEveryAnswer(t *testing.T) {
 	t.Parallel()
 	p := startProgram(t)
@@ -30,19 +36,25 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 				t.Errorf("%s: %s is %q", path, name, a.header.Get(name))
 			}
 		}
+		policy := contentPolicy("")
+		switch a.url.Path {
+		case "/api/session":
+			policy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		case "/dashboard":
+			policy = contentPolicy(" " + p.base) // where its sign-out ends
+		}
 		if page := path != "/api/session"; page != strings.Contains(a.header.Get("Permissions-Policy"), "camera=()") ||
-			page != strings.Contains(a.header.Get("Content-Security-Policy"), "style-src 'self'") || a.header.Get("Strict-Transport-Security") != "" {
+			!slices.Equal(a.header.Values("Content-Security-Policy"), []string{policy}) || a.header.Get("Strict-Transport-Security") != "" {
 			t.Errorf("%s over http: %v", path, a.header)
 		}
-		policy := a.header.Get("Content-Security-Policy")
 		if a.header.Get("X-Content-Type-Options") != "nosniff" || a.header.Get("Referrer-Policy") != "same-origin" ||
-			!strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") || !slices.Equal(a.header.Values("Cache-Control"), []string{"no-store"}) {
+			!slices.Equal(a.header.Values("Cache-Control"), []string{"no-store"}) {
 			t.Errorf("%s: %v", path, a.header)
 		}
 	}
 	refused := alice.do(t, "POST", "/api/trigger-renew-token", nil, "Accept", "Text/HTML", "Sec-Fetch-Site", "cross-site")
 	if !strings.Contains(refused.header.Get("Permissions-Policy"), "camera=()") ||
-		!strings.Contains(refused.header.Get("Content-Security-Policy"), "style-src 'self'") || refused.status != 403 {
+		!slices.Equal(refused.header.Values("Content-Security-Policy"), []string{contentPolicy("")}) || refused.status != 403 {
 		t.Errorf("a page under /api: %d %v", refused.status, refused.header)
 	}
 	page := alice.do(t, "GET", "/dashboard", nil)
@@ -68,31 +80,11 @@ func TestOfSeveralSessionsTheOneThatLivesIsTaken(t *testing.T) {
 			t.Errorf("%s: %d", strings.ReplaceAll(cookies, own, "(hers)"), a.status)
 		}
 	}
-	if a := p.person().do(t, "GET", "/api/session", nil, "Cookie", "keyturn_session=one; keyturn_session=another"); a.status != 401 {
-		t.Errorf("of two that nobody knows: %d", a.status)
-	}
-}
-
-func TestCookies(t *testing.T) {
-	t.Parallel()
-	cookie := func(p *program, at string) *http.Cookie {
-		a := p.person().staying().do(t, "GET", at+"/auth/oidc", nil)
-		cookies := (&http.Response{Header: a.header}).Cookies()
-		if len(cookies) != 1 {
-			t.Fatalf("%d cookies (status %d): %s", len(cookies), a.status, a.body)
+	// Each that is looked up costs a read: whoever sends many has four looked up.
+	for _, cookies := range []string{"keyturn_session=one; keyturn_session=another", strings.Repeat("keyturn_session=another; ", 4) + own} {
+		if a := p.person().do(t, "GET", "/api/session", nil, "Cookie", cookies); a.status != 401 {
+			t.Errorf("%s: %d", strings.ReplaceAll(cookies, own, "(hers)"), a.status)
 		}
-		return cookies[0]
-	}
-	_, plain := atScripted(t, nil)
-	if c := cookie(plain, plain.base); c.Name != "keyturn_session" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Secure || c.Path != "/" {
-		t.Errorf("over http: %v", c)
-	}
-	p, addr := behindProxy(t, "https://keyturn.example.com")
-	if c := cookie(p, "http://"+addr); c.Name != "__Host-keyturn_session" || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || !c.Secure || c.Path != "/" || c.Domain != "" {
-		t.Errorf("over https: %v", c)
-	}
-	if a := p.person().do(t, "GET", "http://"+addr+"/", nil); a.header.Get("Strict-Transport-Security") == "" {
-		t.Error("no HSTS over https")
 	}
 }
 

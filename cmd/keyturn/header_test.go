@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"html"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -81,5 +82,46 @@ func TestWhatALongRequestIsSentOnToFitsThroughAProxy(t *testing.T) {
 	}
 	if a := p.person().do(t, "GET", begun, nil); a.status != http.StatusOK || a.url.RequestURI() != long {
 		t.Errorf("it arrives at %s: %d", a.url, a.status)
+	}
+}
+
+// proxied takes requests to a site to where it listens, as the proxy in front of it does.
+type proxied struct{ site, addr string }
+
+// RoundTrip implements http.RoundTripper.
+func (p proxied) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r = r.Clone(r.Context()); r.URL.Host == p.site {
+		r.Host, r.URL.Scheme, r.URL.Host = p.site, "http", p.addr
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func TestCookies(t *testing.T) {
+	t.Parallel()
+	_, plain := atScripted(t, nil)
+	behind, addr := behindProxy(t, "https://keyturn.example.com")
+	browsers := map[string]*person{"": plain.person(), "__Host-": behind.person()}
+	browsers["__Host-"].Transport, browsers["__Host-"].base = proxied{"keyturn.example.com", addr}, "https://keyturn.example.com"
+	for prefix, b := range browsers {
+		a := b.do(t, "GET", "/", nil)
+		if hsts := a.header.Get("Strict-Transport-Security"); prefix != "" && hsts != "max-age=31536000; includeSubDomains" {
+			t.Errorf("over https: HSTS %q", hsts)
+		}
+		begun := b.staying().do(t, "GET", "/auth/oidc", nil)
+		back := b.staying().do(t, "GET", begun.header.Get("Location"), nil).header.Get("Location")
+		set := map[string]int{}
+		for _, a := range []answer{
+			begun, b.staying().do(t, "GET", back, nil), b.staying().do(t, "POST", "/auth/signout", url.Values{}), b.do(t, "GET", "/", nil),
+		} {
+			for _, c := range (&http.Response{Header: a.header}).Cookies() {
+				set[c.Name]++
+				if !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Secure != (prefix != "") || c.Path != "/" || c.Domain != "" {
+					t.Errorf("%s: %v", b.base, c)
+				}
+			}
+		}
+		if want := map[string]int{prefix + "keyturn_session": 3, prefix + "keyturn_leaving": 2}; !maps.Equal(set, want) {
+			t.Errorf("%s sets %v, want %v", b.base, set, want)
+		}
 	}
 }
