@@ -63,7 +63,9 @@ func TestLimitsOfASession(t *testing.T) {
 	if !strings.Contains(page.body, "<html") || !strings.Contains(page.body, "Try again in") {
 		t.Errorf("a person is shown: %s", page.body)
 	}
-	refusedNow(t, alice.do(t, "POST", "/dashboard/userinfo", nil))
+	for _, path := range []string{"/dashboard/userinfo", "/dashboard/tokens/access/introspect"} {
+		refusedNow(t, alice.do(t, "POST", path, nil))
+	}
 	for range 2 {
 		alice.staying().do(t, "GET", "/auth/oidc", nil)
 	}
@@ -92,6 +94,11 @@ func TestLimitsOfAnAddress(t *testing.T) {
 		refusedNow(t, begin(behind, same))
 	}
 	refusedNow(t, behind.person().staying().do(t, "GET", "/auth/oidc", nil, "X-Forwarded-For", "203.0.113.9", "X-Forwarded-For", "198.51.100.7:4711"))
+	for _, path := range []string{"/auth/initiate", "/auth/oidc/callback"} {
+		for _, method := range []string{"GET", "POST"} {
+			refusedNow(t, behind.person().do(t, method, path, nil, "X-Forwarded-For", "198.51.100.7"))
+		}
+	}
 	for _, other := range []string{"198.51.100.8", "198.51.100.7, 203.0.113.9", "2001:db8::1"} {
 		if a := begin(behind, other); a.status != http.StatusSeeOther {
 			t.Errorf("%s: %d", other, a.status)
@@ -112,6 +119,24 @@ func TestLimitsOfAnAddress(t *testing.T) {
 	}
 	if n := strings.Count(open.log.String(), "--trusted-proxies (KEYTURN_TRUSTED_PROXIES) does not name it"); n != 1 {
 		t.Errorf("the undeclared proxy is told of %d times", n)
+	}
+}
+
+// An address has a bound of its own also for what only sessions may ask for.
+func TestLimitsOfAnAddressWithManySessions(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, "--limit-renew=1/h", "--limit-reveal=1/h", "--trusted-proxies=127.0.0.0/8,::1")
+	for n := range 11 {
+		b := p.person()
+		b.do(t, "GET", "/auth/oidc", nil)
+		for _, path := range []string{"/api/renew-token", "/dashboard/tokens/access/reveal"} {
+			a := b.do(t, "POST", path, nil, "X-Forwarded-For", "198.51.100.7")
+			if n == 10 {
+				refusedNow(t, a)
+			} else if a.status != http.StatusOK {
+				t.Errorf("%s by session %d: %d %s", path, n+1, a.status, a.body)
+			}
+		}
 	}
 }
 
@@ -224,37 +249,51 @@ func TestThePersonsOldestSessionEnds(t *testing.T) {
 func TestOpenEventStreamsAreBounded(t *testing.T) {
 	t.Parallel()
 	_, p := atScripted(t, nil, "--event-streams=20")
-	alice, bob := p.person(), p.person()
-	alice.do(t, "GET", "/auth/oidc", nil)
-	bob.do(t, "GET", "/auth/oidc", nil)
-	open := func(b *person) (status int, end context.CancelFunc) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		request, err := http.NewRequestWithContext(ctx, "GET", p.base+"/events", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response, err := b.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return response.StatusCode, func() { cancel(); response.Body.Close() }
+	var people [11]*person
+	for n := range people {
+		people[n] = p.person()
+		people[n].do(t, "GET", "/auth/oidc", nil)
 	}
-	_, end := open(alice)
-	_, endSecond := open(alice)
-	defer endSecond()
+	alice, last := people[0], people[10]
+	_, end := alice.watch(t)
+	alice.watch(t)
 	many := alice.do(t, "GET", "/events", nil)
 	if refusedNow(t, many); many.json(t)["error"].(map[string]any)["code"] != "too_many_requests" {
 		t.Errorf("a program is told %s", many.body)
 	}
-	status, endBob := open(bob)
-	defer endBob()
-	if status != 200 {
-		t.Errorf("somebody else's stream: %d", status)
+	for n, b := range people[1:10] {
+		for range 2 {
+			if status, _ := b.watch(t); status != http.StatusOK {
+				t.Errorf("a stream of session %d: %d", n+2, status)
+			}
+		}
+	}
+	if status, _ := last.watch(t); status != http.StatusTooManyRequests {
+		t.Errorf("a stream beyond those that all may have: %d", status)
 	}
 	end()
-	eventually(t, "a stream that ended makes room", func() bool {
-		status, end := open(alice)
-		end()
-		return status == 200
-	})
+	for _, b := range []*person{last, alice} {
+		eventually(t, "a stream that ended makes room", func() bool {
+			status, end := b.watch(t)
+			end()
+			return status == http.StatusOK
+		})
+	}
+}
+
+// watch opens a stream of events that nobody reads, until end.
+func (b *person) watch(t *testing.T) (status int, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	request, err := http.NewRequestWithContext(ctx, "GET", b.base+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := b.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end = func() { cancel(); response.Body.Close() }
+	t.Cleanup(end)
+	return response.StatusCode, end
 }
