@@ -44,9 +44,7 @@ func serve(ctx context.Context, settings Settings, env map[string]string, log *s
 		}
 	}()
 
-	public := newServer(s.partingFrom(s.handler), log)
-	// People whose renewal waits get their answer; event streams set bounds of their own.
-	public.WriteTimeout = 2*settings.RenewTimeout + time.Minute
+	public := publicServer(s.partingFrom(s.handler), settings.RenewTimeout, log)
 	doors := []*parting{doorOf(public, listener)}
 	if settings.AdminAddr != "" {
 		listener, err := net.Listen("tcp", settings.AdminAddr)
@@ -200,6 +198,14 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: idleMost,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+}
+
+// publicServer also gives up on clients which do not read their answer. People whose renewal waits get theirs; event streams set bounds of
+// their own.
+func publicServer(handler http.Handler, renewTimeout time.Duration, log *slog.Logger) *http.Server {
+	server := newServer(handler, log)
+	server.WriteTimeout = 2*renewTimeout + time.Minute
+	return server
 }
 
 // adminHandler is what operators see: health as on the public listener, metrics, and pprof but for the command line, which may hold a
