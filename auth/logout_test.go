@@ -35,6 +35,23 @@ func TestALogoutTokenEndsNothingTwice(t *testing.T) {
 	}
 }
 
+// Of two logout tokens that are one, and come at once, one is used.
+func TestALogoutTokenThatComesTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, options{})
+	var meanwhile error
+	_, err := h.grants.EndAll(t.Context(), h.over(), func(ctx context.Context, _ string) error {
+		_, meanwhile = h.grants.EndAll(ctx, h.over(), func(context.Context, string) error { return nil })
+		return nil
+	})
+	if meanwhile != nil || !errors.Is(err, auth.ErrReplayed) {
+		t.Errorf("%v, and meanwhile %v", err, meanwhile)
+	}
+	if err := h.grants.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // A provider that hangs up has said all: what it began is done to its end, and the token is used.
 func TestALogoutThatHasBegunIsDoneToItsEnd(t *testing.T) {
 	t.Parallel()

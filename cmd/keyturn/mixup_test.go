@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -67,6 +68,27 @@ func TestAnAnswerPresentsItsCodeOnce(t *testing.T) {
 	}
 }
 
+// Nor does another process present it once more, where the first has got nothing for it.
+func TestAnAnswerThatIsRefusedPresentsItsCodeOnce(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Authenticate = func(*http.Request) bool {
+			time.Sleep(500 * time.Millisecond) // the other request is there by then
+			return false
+		}
+	})
+	alice := p.person().staying()
+	back := parsedURL(t, callback(t, alice, "/auth/oidc")).RequestURI()
+	var both sync.WaitGroup
+	for _, b := range []*person{alice, alice.at(p.twin(t))} {
+		both.Go(func() { _, _ = b.try(t.Context(), "GET", back, nil) })
+	}
+	both.Wait()
+	if calls := idp.Calls("/token"); calls != 1 {
+		t.Errorf("%d calls of the token endpoint", calls)
+	}
+}
+
 // None of these presents a code, nobody is signed in by them, and who is signed in stays so.
 func TestAnswersThatAreNoSignIn(t *testing.T) {
 	t.Parallel()
@@ -103,6 +125,10 @@ func TestAnswersThatAreNoSignIn(t *testing.T) {
 				}
 			}
 		}
+	}
+	q := parsedURL(t, callback(t, signedIn, "/auth/oidc")).Query()
+	if a := signedIn.do(t, "POST", "/auth/oidc/callback?state="+q.Get("state"), q); a.status != http.StatusBadRequest {
+		t.Errorf("in the query and in the body: %d %s", a.status, a.body)
 	}
 	if calls := idp.Calls("/token") - before; calls != 0 {
 		t.Errorf("%d codes were presented", calls)
@@ -143,6 +169,18 @@ func TestTheNextTryAsksForWhatTheProviderMissed(t *testing.T) {
 		state := parsedURL(t, callback(t, alice, "/auth/oidc")).Query().Get("state")
 		if a := alice.do(t, "GET", "/auth/oidc/callback?error="+code+"&state="+state, nil); !strings.Contains(a.body, `href="`+link+`"`) {
 			t.Errorf("%s: no link to %s in %s", code, link, a.body)
+		}
+	}
+}
+
+// A link may have the provider ask something of the person, and no more than that (OpenID Connect Core section 3.1.2.1).
+func TestAPromptThatNoLinkAsksForIsNotPassedOn(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	for prompt, want := range map[string][]string{"login": {"login"}, "none": nil, "create": nil, "login none": nil} {
+		begun := p.person().staying().do(t, "GET", "/auth/oidc?"+url.Values{"prompt": {prompt}}.Encode(), nil)
+		if query := parsedURL(t, begun.header.Get("Location")).Query(); query.Get("state") == "" || !slices.Equal(query["prompt"], want) {
+			t.Errorf("prompt=%s: %d to %q", prompt, begun.status, begun.header.Get("Location"))
 		}
 	}
 }
@@ -238,6 +276,7 @@ func TestTokensStayWithTheIssuerThatTheyAreFrom(t *testing.T) {
 	alice := p.person()
 	alice.do(t, "GET", "/auth/oidc", nil)
 	elsewhere := scripted.New(t)
+	elsewhere.Document = func(d map[string]any) { d["end_session_endpoint"] = elsewhere.URL + "/end" }
 	of := func(issuer string) {
 		if err := p.stop(t); err != nil {
 			t.Fatal(err)
@@ -269,7 +308,9 @@ func TestTokensStayWithTheIssuerThatTheyAreFrom(t *testing.T) {
 		t.Errorf("back at its own: %d %s", a.status, a.body)
 	}
 	of(elsewhere.URL)
-	alice.do(t, "POST", "/auth/signout", nil)
+	if a := alice.staying().do(t, "POST", "/auth/signout", nil); a.status != http.StatusSeeOther || a.header.Get("Location") != "/" {
+		t.Errorf("the sign-out: %d to %q", a.status, a.header.Get("Location"))
+	}
 	if err := p.stop(t); err != nil {
 		t.Fatal(err)
 	}

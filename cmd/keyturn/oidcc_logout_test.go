@@ -201,8 +201,17 @@ func TestBackChannelLogoutAsARequest(t *testing.T) {
 	if a := nobody.do(t, "POST", path, url.Values{"logout_token": {strings.Repeat("x", 1<<20)}}); a.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("1 MiB: %d", a.status)
 	}
-	for name, form := range map[string]url.Values{"no token": {}, "two tokens": {"logout_token": {"a", "b"}}} {
-		if a := nobody.do(t, "POST", path, form); a.status != http.StatusBadRequest || a.json(t)["error"] != "invalid_request" {
+	two := url.Values{"logout_token": {token().Get("logout_token"), token().Get("logout_token")}}
+	const asForm, asJSON = "application/x-www-form-urlencoded", "application/json"
+	for name, c := range map[string]struct {
+		kind, says string
+		form       url.Values
+	}{
+		"no token": {asForm, "There must be one logout_token.", url.Values{}}, "two tokens": {asForm, "There must be one logout_token.", two},
+		"no form": {asJSON, "A logout token comes as a form.", token()},
+	} {
+		a := nobody.do(t, "POST", path, c.form, "Content-Type", c.kind)
+		if said := a.json(t); a.status != http.StatusBadRequest || said["error"] != "invalid_request" || said["error_description"] != c.says {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
 	}
