@@ -3,6 +3,7 @@ package main
 import (
 	"database/sql"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,6 +43,22 @@ func TestALockedDatabase(t *testing.T) {
 	}
 	if a := alice.do(t, "POST", "/api/renew-token", nil); a.json(t)["outcome"] != "rotated" || a.json(t)["generation"] != 2.0 {
 		t.Errorf("afterwards: %d %s", a.status, a.body)
+	}
+}
+
+// What a browser was to be told with the next page is lost: it goes nowhere.
+func TestARedirectWhoseSessionCannotBeStored(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	database := filepath.Join(p.dir, "keyturn.db")
+	for _, event := range []string{"INSERT", "UPDATE"} {
+		execute(t, database, `CREATE TRIGGER stuck_`+event+` BEFORE `+event+` ON sessions BEGIN SELECT RAISE(ABORT, 'stuck'); END`)
+	}
+	a := alice.staying().do(t, "POST", "/api/trigger-renew-token?query=update-token-data", url.Values{}, "Accept", "text/html")
+	if a.status != http.StatusServiceUnavailable || a.header.Get("Location") != "" {
+		t.Errorf("%d to %q: %s", a.status, a.header.Get("Location"), a.body)
 	}
 }
 

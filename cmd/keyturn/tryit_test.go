@@ -75,6 +75,26 @@ func TestTryItIsOfferedUnlessThereIsNoEndpoint(t *testing.T) {
 	}
 }
 
+// A dead token goes nowhere.
+func TestTryItSendsNoTokenThatHasExpired(t *testing.T) {
+	t.Parallel()
+	idp, p := atScripted(t, func(idp *scripted.Provider) {
+		idp.Lifetime = time.Second
+		idp.Token = func(w http.ResponseWriter, _ *http.Request, _ func() map[string]any) bool {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+	})
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	eventually(t, "the token has expired", func() bool { return alice.token(t)["state"] == "expired" })
+	before := idp.Calls("/userinfo")
+	said := alice.do(t, "POST", "/dashboard/userinfo", nil, "HX-Request", "true").body
+	if calls := idp.Calls("/userinfo") - before; calls != 0 || !strings.Contains(said, "has expired and could not be renewed") {
+		t.Errorf("%d calls of userinfo: %s", calls, said)
+	}
+}
+
 func TestTryItSaysWhyThereIsNoAnswer(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
