@@ -53,14 +53,18 @@ func (v *viewer) see(t *testing.T, page string) {
 
 // drawn are things about how pages are drawn that axe does not look at.
 var drawn = map[string]string{
-	"the last row of a table is underlined":     `[...document.querySelectorAll("table")].some((table) => [...table.querySelectorAll("tbody tr > *")].slice(-1).some((cell) => getComputedStyle(cell).borderBottomWidth !== "0px"))`,
-	"claims stand elsewhere than their caption": `[...document.querySelectorAll(".claims :is(th, td)")].some((cell) => getComputedStyle(cell).paddingInlineStart !== "0px")`,
-	"ways to sign in are not of one height":     `[...document.querySelectorAll(".ways > .way")].some((way) => way.lastElementChild.offsetHeight < 30 && way.offsetHeight !== 50)`,
-	"facts of the grant differ in size":         `new Set([...document.querySelectorAll("#grant dd")].map((fact) => getComputedStyle(fact).fontSize)).size > 1`,
-	"times of the grant are broken":             `[...document.querySelectorAll("#grant time")].some((time) => time.getClientRects().length > 1)`,
-	"the token card is mostly empty":            `[...document.querySelectorAll("#token-card")].some((card) => card.getBoundingClientRect().bottom > card.querySelector(".action").getBoundingClientRect().bottom + 160)`,
-	"tabs touch":                                `[...document.querySelectorAll(".tabs a + a")].some((tab) => ((a, b) => a.top === b.top && b.left < a.right + 3)(tab.previousElementSibling.getBoundingClientRect(), tab.getBoundingClientRect()))`,
-	"the timeline cuts off what is at its edge": `[...document.querySelectorAll("svg.timeline")].some((picture) => getComputedStyle(picture).overflow !== "visible")`,
+	"the last row of a table is underlined":       `[...document.querySelectorAll("table")].some((table) => [...table.querySelectorAll("tbody tr > *")].slice(-1).some((cell) => getComputedStyle(cell).borderBottomWidth !== "0px"))`,
+	"claims stand elsewhere than their caption":   `[...document.querySelectorAll(".claims :is(th, td)")].some((cell) => getComputedStyle(cell).paddingInlineStart !== "0px")`,
+	"ways to sign in are not of one height":       `[...document.querySelectorAll(".ways > .way")].some((way) => way.lastElementChild.offsetHeight < 30 && way.offsetHeight !== 50)`,
+	"facts of the grant differ in size":           `new Set([...document.querySelectorAll("#grant dd")].map((fact) => getComputedStyle(fact).fontSize)).size > 1`,
+	"times of the grant are broken":               `[...document.querySelectorAll("#grant time")].some((time) => time.getClientRects().length > 1)`,
+	"the token card is mostly empty":              `[...document.querySelectorAll("#token-card")].some((card) => card.getBoundingClientRect().bottom > card.querySelector(".action").getBoundingClientRect().bottom + 160)`,
+	"a button of a session stands under its icon": `[...document.querySelectorAll(".sessions form")].some((form) => form.offsetWidth && form.getBoundingClientRect().left < form.closest("li").querySelector("p").getBoundingClientRect().left)`,
+	"icons of sessions differ in width":           `new Set([...document.querySelectorAll(".sessions .device")].map((icon) => icon.offsetWidth).filter(Boolean)).size > 1`,
+	"nothing shows that a frame goes on below":    `[...document.querySelectorAll("pre, .revealed, .frame, #timeline-table")].some((frame) => !getComputedStyle(frame).backgroundImage.includes("linear-gradient(to top,"))`,
+	"a target is lower than 24 pixels":            `[...document.querySelectorAll("summary")].some((target) => target.offsetHeight && target.offsetHeight < 24)`,
+	"tabs touch":                                  `[...document.querySelectorAll(".tabs a + a")].some((tab) => ((a, b) => a.top === b.top && b.left < a.right + 3)(tab.previousElementSibling.getBoundingClientRect(), tab.getBoundingClientRect()))`,
+	"the timeline cuts off what is at its edge":   `[...document.querySelectorAll("svg.timeline")].some((picture) => getComputedStyle(picture).overflow !== "visible")`,
 }
 
 // settled waits until the parts that come by themselves are there.
