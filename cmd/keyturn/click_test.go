@@ -303,6 +303,9 @@ func TestLargeTextFitsOnAPhone(t *testing.T) {
 		if wide := ask(t, b, chromedp.Evaluate[int](`document.documentElement.scrollWidth - innerWidth`)); wide > 0 {
 			t.Errorf("at %d the page sticks out by %d pixels", width, wide)
 		}
+		if wide := ask(t, b, chromedp.Evaluate[float64](`document.getElementById("refresh-token").getBoundingClientRect().right - document.querySelector("#token-card .action").getBoundingClientRect().right`)); wide > 0 {
+			t.Errorf("at %d the button sticks out by %v pixels", width, wide)
+		}
 		if broken := ask(t, b, chromedp.Evaluate[string](`[...document.querySelectorAll("#token-card time")].filter((e) => e.getClientRects().length > 1).map((e) => e.textContent).join()`)); broken != "" {
 			t.Errorf("at %d these times are broken: %s", width, broken)
 		}
