@@ -140,3 +140,18 @@ func TestTheTimelineKeepsItsKeyOnPaper(t *testing.T) {
 	protocol(t, b.Context, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
 	b.becomes(t, "colours are printed", `[...document.querySelectorAll(".legend li")].every((word) => getComputedStyle(word, "::before").printColorAdjust === "exact")`)
 }
+
+// Browsers tell of a system that is set to more contrast.
+func TestLinesAreStrongerWhereMoreContrastIsAskedFor(t *testing.T) {
+	looksOnly(t)
+	t.Parallel()
+	p := startProgram(t)
+	b := openTab(t, look{})
+	b.do(t, chromedp.Navigate(p.base), visible(`.card`))
+	const edge = `getComputedStyle(document.querySelector(".card")).borderTopColor`
+	before := ask(t, b, chromedp.Evaluate[string](edge))
+	protocol(t, b.Context, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "light"}, {Name: "prefers-contrast", Value: "more"}},
+	})
+	b.becomes(t, "the edge of a card differs", fmt.Sprintf(edge+` !== %q`, before))
+}
