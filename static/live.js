@@ -74,7 +74,7 @@
   });
   // A stream says nothing of a network that is gone, and may stay silent when it is back: it is opened again, so that the page knows.
   document.addEventListener("lost", openAgain);
-  window.addEventListener("online", openAgain);
+  for (const network of ["offline", "online"]) window.addEventListener(network, openAgain);
   function openAgain() {
     if (!connection) return;
     goOn(connection);
