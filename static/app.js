@@ -7,7 +7,7 @@
   const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const day = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short" });
   const year = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric" });
-  const exact = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "long" });
+  const exact = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "long", hourCycle: "h23" });
   const mask = "••••••••••••••••••••••••";
   let skew = 0; // of the reader's clock against the server's, in milliseconds
   let shownCard = null;

@@ -1,15 +1,22 @@
 // The timeline: its present moves, what its bars stand for, and walking them by arrow keys.
 "use strict";
 (() => {
-  const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const begin = (bar) => Date.parse(bar.dataset.from);
 
+  // app.js writes it in the reader's time zone, as it does all times.
+  function time(iso) {
+    const time = document.createElement("time");
+    time.dateTime = iso;
+    time.dataset.shown = "time";
+    return time;
+  }
+
   function detail(bar) {
-    const time = (iso) => clock.format(new Date(iso));
-    const until = bar.dataset.until ? " to " + time(bar.dataset.until) : "";
-    const shown = document.getElementById("timeline-detail");
+    const shown = document.getElementById("timeline-detail"), times = document.createElement("span");
+    times.append(time(bar.dataset.from));
+    if (bar.dataset.until) times.append(" to ", time(bar.dataset.until));
     shown.dataset.written ??= shown.textContent;
-    shown.textContent = `${bar.getAttribute("aria-label")} · ${time(bar.dataset.from)}${until}`;
+    shown.replaceChildren(bar.getAttribute("aria-label") + " · ", times);
   }
 
   const barOf = (event) => (event.target.closest ? event.target.closest(".bar, .mark") : null);

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 )
 
@@ -95,4 +96,29 @@ func TestTimesAreInThePagesLanguage(t *testing.T) {
 		/^[A-Z][a-z]+day,? \d\d? [A-Z]/.test(document.querySelector("#grant time").title)`)
 	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("generation-1").focus()`))
 	b.becomes(t, "those of a bar", `/· \d\d:\d\d:\d\d to \d\d:\d\d:\d\d$/.test(document.getElementById("timeline-detail").textContent)`)
+}
+
+// A time of another day has its day wherever it is written, and all of a page's times have 24 hours.
+func TestTimesReadTheSameEverywhere(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	b := openTab(t, look{script: `Object.defineProperty(navigator, "language", { value: "en-US" })`})
+	b.atScripted(t, p)
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("generation-1").dataset.from = "2026-03-01T22:30:00Z"; document.getElementById("generation-1").focus()`))
+	b.becomes(t, "a bar of another day", `/ · Mar 1(, 2026)? 23:30:00 to /.test(document.getElementById("timeline-detail").textContent)`)
+	b.becomes(t, "what is said on hover", `[...document.querySelectorAll("time")].every((time) => time.title && !/[AP]M/.test(time.title))`)
+}
+
+// What is known of the network's end is not waited for.
+func TestAPageWithoutANetworkIsNotLive(t *testing.T) {
+	t.Parallel()
+	p := startProgram(t)
+	b := openLive(t, p)
+	b.deafen() // requests fail
+	for _, off := range []bool{true, false} {
+		none := network.Conditions{Offline: off, DownloadThroughput: -1, UploadThroughput: -1}
+		protocol(t, b.Context, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{&none}})
+		protocol(t, b.Context, network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: off, DownloadThroughput: -1, UploadThroughput: -1})
+		b.becomes(t, fmt.Sprintf("without a network %v", off), fmt.Sprintf(`document.getElementById("live-state").dataset.state === %q`, map[bool]string{true: "off", false: "on"}[off]))
+	}
 }
