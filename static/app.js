@@ -50,11 +50,10 @@
 
   // As the server writes it: "in 3 min 5 s", "2 h ago"
   function relative(milliseconds) {
-    const s = Math.round(Math.abs(milliseconds) / 1000);
+    const s = Math.floor(Math.abs(milliseconds) / 1000);
     if (s < 1) return "now";
-    const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
-    const first = units.findIndex(([, size]) => s >= size);
-    const [[unit, size], next] = [units[first], units[first + 1]];
+    const units = [["y", 365 * 86400], ["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+    const [[unit, size], next] = units.slice(units.findIndex(([, size]) => s >= size));
     let words = `${Math.floor(s / size)} ${unit}`;
     if (next && Math.floor((s % size) / next[1]) > 0) words += ` ${Math.floor((s % size) / next[1])} ${next[0]}`;
     return milliseconds > 0 ? "in " + words : words + " ago";

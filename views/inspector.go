@@ -264,9 +264,9 @@ func skeletonRows(claims int) int {
 	return min(claims, 60) + 5 // what is above them takes as much as five
 }
 
-// relative is a time as seen from now: "in 3 min", "2 h ago".
+// relative is a time as seen from now: "in 3 min", "2 h ago". Like the countdown, it counts whole seconds.
 func relative(t, now time.Time) string {
-	if d := t.Sub(now); d >= time.Second {
+	if d := t.Sub(now).Truncate(time.Second); d >= time.Second {
 		return "in " + lasting(d)
 	} else if d <= -time.Second {
 		return lasting(-d) + " ago"

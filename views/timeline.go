@@ -210,8 +210,10 @@ func lasting(d time.Duration) string {
 		return twoUnits(s/60, "min", s%60, "s")
 	case s < 86400:
 		return twoUnits(s/3600, "h", s/60%60, "min")
-	default:
+	case s < 365*86400:
 		return twoUnits(s/86400, "d", s/3600%24, "h")
+	default:
+		return twoUnits(s/(365*86400), "y", s/86400%365, "d")
 	}
 }
 

@@ -297,3 +297,26 @@ func TestThePeopleOfTheDevProviderHaveWholeInitials(t *testing.T) {
 		t.Error(page)
 	}
 }
+
+// A claim that is explained by its own name is not explained.
+func TestMeaningsSayMoreThanNames(t *testing.T) {
+	t.Parallel()
+	for _, m := range meanings {
+		if m.text == m.name {
+			t.Errorf("%s is explained by itself", m.name)
+		}
+	}
+}
+
+// What is left in words and the countdown beside it are the same number of seconds.
+func TestWaitsCountWholeSeconds(t *testing.T) {
+	t.Parallel()
+	for away, want := range map[time.Duration]string{
+		119*time.Second - time.Millisecond: "in 1 min 58 s", 119 * time.Second: "in 1 min 59 s", 999 * time.Millisecond: "now",
+		-1999 * time.Millisecond: "1 s ago", 400 * 24 * time.Hour: "in 1 y 35 d", 365 * 24 * time.Hour: "in 1 y", -364 * 24 * time.Hour: "364 d ago",
+	} {
+		if got := relative(begin.Add(away), begin); got != want {
+			t.Errorf("%v away: %s, want %s", away, got, want)
+		}
+	}
+}
