@@ -38,9 +38,9 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) told {
 	struck := ""
 	switch f.Replay {
 	case auth.CodeReplayedAfterCrash:
-		struck = " Keyturn was stopped in the middle of a renewal, so it could not know whether the refresh token had been used and had to present it again."
+		struck = " Keyturn was stopped in the middle of a renewal, so the refresh token had to be presented once more."
 	case auth.CodeReplayed:
-		struck = " An answer was lost on the way, so Keyturn could not know whether the refresh token had been used and had to present it again."
+		struck = " An answer was lost on the way, so the refresh token had to be presented once more."
 	}
 	refused := g.Standing.Refused && f.Code == g.Standing.Failure.Code // whatever else the code may mean
 	if words := callWords(name, f); words.what != "" && !refused {
@@ -63,7 +63,7 @@ func (a *app) failureWords(g *auth.Grant, f auth.Failure) told {
 	case auth.CodeShuttingDown:
 		return told{what: "Keyturn is about to restart."}
 	case auth.CodeStorage:
-		return told{what: "Keyturn's database cannot be written to at the moment. Nothing is lost: without it no refresh token is used, and what has come is stored as soon as that is possible."}
+		return told{what: "Keyturn's database cannot be written to at the moment. Nothing is lost."}
 	case "interaction_required", "login_required", "consent_required":
 		return told{name + " wants to see you again before it gives new tokens.", signInAgain}
 	case "invalid_request":

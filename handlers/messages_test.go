@@ -91,3 +91,19 @@ func TestAnswersSayHowLongARenewalTook(t *testing.T) {
 		}
 	}
 }
+
+// The page keeps room for an answer beside the button, which the longest ones do not outgrow.
+func TestAnswersBesideTheButtonAreShort(t *testing.T) {
+	t.Parallel()
+	a := &app{Config: Config{Providers: &provider.Set{}, Now: time.Now}}
+	for _, failure := range []auth.Failure{
+		{Code: "invalid_grant", Replay: auth.CodeReplayed}, {Code: "invalid_grant", Replay: auth.CodeReplayedAfterCrash}, {Code: auth.CodeStorage},
+		{Code: auth.CodeRedirect}, {Code: auth.CodeOutcomeUnknown}, {Code: auth.CodeHTTPStatus, Status: 400, Said: "x"},
+	} {
+		refused := failure.Replay != ""
+		g := &auth.Grant{Identity: auth.Identity{Provider: "Example Corp"}, Standing: auth.Standing{Refused: refused, Failure: failure}}
+		if said := a.failureWords(g, failure).what; len(said) > 165 {
+			t.Errorf("%d characters: %s", len(said), said)
+		}
+	}
+}
