@@ -113,10 +113,13 @@ func (a *app) allowSignOutTargets(c echo.Context, g *auth.Grant) {
 // signOutPolicy is the Content-Security-Policy, as a header's value, of pages whose sign-out may end at the origins.
 type signOutPolicy struct{ origins, header []string }
 
+// mostName is how many characters of a name or an address are shown.
+const mostName = 300
+
 // person is who is signed in, as the Session callback shows them.
 func (a *app) person(c echo.Context, g *auth.Grant) views.Person {
 	user := a.Callbacks.User(c.Request().Context(), a.Log, g)
-	text := func(name string) string { s, _ := user[name].(string); return s }
+	text := func(name string) string { s, _ := user[name].(string); return cut(s, mostName) } // a name may hold what turns it around
 	return views.Person{
 		Name: text("name"), Email: text("email"), Subject: text("sub"), Provider: a.label(g),
 		Mark: personMark(auth.Person{Provider: g.Identity.Provider, Subject: g.Identity.Subject}),

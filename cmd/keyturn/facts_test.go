@@ -87,6 +87,9 @@ func TestTheDashboardSaysWhoseItIs(t *testing.T) {
 			}
 		}
 	}
+	if shown := page("Ada\u202eevil", "a\u2066b@work.example"); !strings.Contains(shown, ">Adaevil</bdi>") || !strings.Contains(shown, "<bdi>ab@work.example</bdi>") {
+		t.Errorf("it is turned around: %s", shown)
+	}
 	if shown := page("", "ann@work.example"); strings.Contains(shown, "<dt>Email</dt>") {
 		t.Errorf("it is said twice: %s", shown)
 	}
