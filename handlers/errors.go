@@ -38,6 +38,16 @@ func (p *httpProblem) action(url, label string) *httpProblem {
 	return p
 }
 
+// again is where the same can be asked for again of which the problem says that it may be; "" if it cannot. What a provider has answered
+// with serves once, and stands in no link.
+func (p *httpProblem) again(r *http.Request) string {
+	query := r.URL.Query()
+	if p.code != auth.CodeStorage && p.code != codeTooMany || r.Method != http.MethodGet || query.Has("code") || query.Has("state") {
+		return ""
+	}
+	return localPath(r.URL.RequestURI())
+}
+
 // Error implements error.
 func (p *httpProblem) Error() string {
 	if p.cause != nil {
@@ -144,9 +154,11 @@ func (a *app) failed(err error, c echo.Context) {
 		}
 		answer = c.JSON(p.status, said)
 	default:
-		answer = a.render(c, p.status, views.Error(views.ErrorPage{
-			Status: p.status, Problem: words, Action: p.actionURL, ActionLabel: p.actionLabel,
-		}))
+		page := views.ErrorPage{Status: p.status, Problem: words, Action: p.actionURL, ActionLabel: p.actionLabel}
+		if again := p.again(c.Request()); again != "" {
+			page.Action, page.ActionLabel = again, "Try again"
+		}
+		answer = a.render(c, p.status, views.Error(page))
 	}
 	if answer != nil {
 		a.Log.DebugContext(c.Request().Context(), "error answer not written", "error", answer)

@@ -77,7 +77,12 @@ func TestASessionThatCannotBeLoadedIsAnsweredByTheSite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{"/dashboard": "<h1", "/api/session": `{"error":{"code":"` + auth.CodeStorage} {
+	for path, want := range map[string]string{
+		"/dashboard": `href="/dashboard">Try again</a>`, "/api/session": `{"error":{"code":"` + auth.CodeStorage,
+		"/auth/dev?return_to=%2F%22&x=%22":   `href="/auth/dev?return_to=%2F%22&amp;x=%22">Try again</a>`,
+		"/auth/dev/callback?code=c&state=s":  `href="/">To the start page</a>`,
+		"//evil.example/auth/dev?return_to=": `href="/">To the start page</a>`,
+	} {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
 		r.AddCookie(&http.Cookie{Name: "keyturn_session", Value: "alice"})
 		w := httptest.NewRecorder()

@@ -162,10 +162,12 @@ func (t *tries) end(address string, inVain bool) {
 	}
 }
 
+const codeTooMany = "too_many_requests"
+
 // tooMany is the problem of a request beyond a bound, which may be tried again after wait.
 func tooMany(c echo.Context, wait time.Duration, title string) *httpProblem {
 	seconds := retryAfter(c, wait)
-	return problem(http.StatusTooManyRequests, "too_many_requests", title, fmt.Sprintf("Try again in %d s.", seconds))
+	return problem(http.StatusTooManyRequests, codeTooMany, title, fmt.Sprintf("Try again in %d s.", seconds))
 }
 
 // limitedAddress is what a request's address is limited as. Those that a trusted proxy says nothing useful about share one bound.
