@@ -102,7 +102,7 @@ func asProblem(err error) *httpProblem {
 			return problem(he.Code, "method_not_allowed", "This address does not work that way.",
 				"It takes another kind of request. Go back to the start page.")
 		case http.StatusRequestEntityTooLarge:
-			return problem(he.Code, "too_large", "That was too much to send.", "Send less.")
+			return problem(he.Code, "too_large", "What came with this request is too large.", "If a provider sent you here, tell the operator.")
 		case http.StatusInternalServerError:
 		default:
 			return problem(he.Code, "bad_request", http.StatusText(he.Code), "Check the request.")

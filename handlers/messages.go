@@ -321,12 +321,11 @@ func signInWords(label string, failure *provider.SignInError) views.Problem {
 	case "server_error", "temporarily_unavailable":
 		p.Title, p.Detail, p.Next = label+" has a problem of its own.", isolated(failure.Said), "Try again in a moment."
 	default:
-		p.Detail = callWords(label, auth.Failure{Code: failure.Code}).String()
-		if p.Detail == "" {
-			p.Detail = errorWords(label, failure.Code)
+		words := callWords(label, auth.Failure{Code: failure.Code})
+		p.Detail = cmp.Or(words.what, errorWords(label, failure.Code)) + itSays(failure.Said)
+		if unlessMended(failure.Code); words.next != "" {
+			p.Next = words.next + " " + p.Next
 		}
-		p.Detail += itSays(failure.Said)
-		unlessMended(failure.Code)
 	}
 	return p
 }

@@ -156,7 +156,7 @@ func (p *Provider) Handler() http.Handler {
 		forBrowsers.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		p.errorPage(w, r, http.StatusNotFound, "There is nothing here.", "This is the development provider's address space.")
+		p.errorPage(w, r, http.StatusNotFound, "There is nothing here.", "This is the dev provider's address space.")
 	})
 	// A ServeMux redirects to the path that it sees, be it to add a slash: this one sees the whole.
 	whole := http.NewServeMux()

@@ -95,7 +95,7 @@ func TestRefusalsToBrowsersArePages(t *testing.T) {
 		"GET /authorize/callback":             "was finished already",
 		"GET /authorize/callback?id=old":      "was finished already",
 		"POST /authorize/callback?id=old":     "was finished already",
-		"GET /end_session?id_token_hint=junk": "id_token_hint invalid",
+		"GET /end_session?id_token_hint=junk": "id_token_hint invalid.” Start again",
 		"GET /end_session?client_id=another":  "unknown client",
 		"GET /end_session?client_id=keyturn&post_logout_redirect_uri=https://evil.example/": "post_logout_redirect_uri",
 	} {
@@ -117,7 +117,7 @@ func TestPathsLeadNowhereElse(t *testing.T) {
 			t.Errorf("%q: %d to %q", path, response.StatusCode, response.Header.Get("Location"))
 		}
 	}
-	if response, body := w.call("GET", "/", nil, nil); response.StatusCode != http.StatusNotFound || !strings.Contains(body, "development provider") {
+	if response, body := w.call("GET", "/", nil, nil); response.StatusCode != http.StatusNotFound || !strings.Contains(body, "dev provider") {
 		t.Errorf("%d %s", response.StatusCode, body)
 	}
 }
@@ -329,7 +329,7 @@ func TestUnknownPeopleAndOldSignIns(t *testing.T) {
 		}
 	}
 	response, body := w.call("POST", "/login", url.Values{"user": {"alice"}}, func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") })
-	if response.StatusCode != http.StatusForbidden || !strings.Contains(body, "The development provider refuses") {
+	if response.StatusCode != http.StatusForbidden || !strings.Contains(body, "The dev provider refuses") {
 		t.Errorf("from another site: %d %s", response.StatusCode, body)
 	}
 	if response, _ := w.call("PUT", "/login", nil, nil); response.StatusCode != http.StatusMethodNotAllowed || response.Header.Get("Allow") == "" {

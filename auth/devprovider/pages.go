@@ -89,8 +89,8 @@ func (p *Provider) refusingInPages(next http.Handler) http.Handler {
 		held := &heldRefusal{ResponseWriter: w}
 		next.ServeHTTP(held, r)
 		if held.status != 0 {
-			p.errorPage(w, r, held.status, "The development provider refuses this request.",
-				"It says: “"+held.words()+"”. Start again from the application; if it stays so, look at the application's settings.")
+			p.errorPage(w, r, held.status, "The dev provider refuses this request.",
+				"It says: “"+strings.TrimSuffix(held.words(), ".")+".” Start again from the application; if it stays so, look at the application's settings.")
 		}
 	})
 }

@@ -214,8 +214,10 @@ func TestAFailedSignInIsSaidInPlainWords(t *testing.T) {
 		"its own words": {func() {
 			idp.Authorization = code(func(q url.Values) { q.Set("error", "quota."); q.Set("error_description", "Too many of you.") })
 		}, "answered with the error quota. It says: “Too many of you.”", "code=quota."},
-		"a scope that it refuses": {func() { idp.Authorization = code(func(q url.Values) { q.Set("error", "invalid_scope") }) },
-			"The operator has to mend that; it is not your doing.</bdi></p><p>Trying again will not help until then.", "KEYTURN_SCOPES"},
+		"a scope that it refuses": {func() {
+			idp.Authorization = code(func(q url.Values) { q.Set("error", "invalid_scope"); q.Set("error_description", "No such scope") })
+		},
+			"(invalid_scope). It says: “No such scope”</bdi></p><p>The operator has to mend that; it is not your doing. Trying again will not help until then.", "KEYTURN_SCOPES"},
 		"another's userinfo": {func() {
 			idp.UserInfo = func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, map[string]any{"sub": "bob"}) }
 		},
