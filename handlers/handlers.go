@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -151,6 +152,9 @@ func (a *app) routes() (*echo.Echo, error) {
 	e.POST("/dashboard/tokens/:kind/reveal", a.revealToken, reveal)
 	e.POST("/dashboard/tokens/:kind/introspect", a.introspectToken, reveal)
 	e.POST("/dashboard/userinfo", a.callUserInfo, reveal)
+	for _, answered := range []string{"/dashboard/tokens/:kind/reveal", "/dashboard/tokens/:kind/introspect", "/dashboard/userinfo"} {
+		e.GET(answered, backToPage) // whoever has no script sees its answers there
+	}
 	e.GET("/dashboard/sessions", a.listSessions)
 	e.POST("/dashboard/sessions/signout-others", a.signOutOthers)
 	e.POST("/dashboard/sessions/:id/signout", a.signOutSession)
@@ -207,4 +211,12 @@ func onlyPost(c echo.Context) error {
 		return c.NoContent(http.StatusNoContent)
 	}
 	return echo.ErrMethodNotAllowed
+}
+
+// backToPage leads a browser that comes by GET to where only a form leads, as with a reload, to the page that has the form.
+func backToPage(c echo.Context) error {
+	if !acceptsHTML(c) {
+		return onlyPost(c)
+	}
+	return c.Redirect(http.StatusSeeOther, path.Dir(c.Request().URL.EscapedPath()))
 }

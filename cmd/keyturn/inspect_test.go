@@ -71,8 +71,11 @@ func TestRevealingIsForItsOwnerOnly(t *testing.T) {
 	alice.signIn(t, "alice")
 	for _, what := range []string{"reveal", "introspect"} {
 		path := "/dashboard/tokens/access/" + what
-		if a := alice.do(t, "GET", path, nil); a.status != http.StatusMethodNotAllowed && a.status != http.StatusNotFound {
+		if a := alice.do(t, "GET", path, nil); a.status != http.StatusMethodNotAllowed || !strings.Contains(a.header.Get("Allow"), "POST") {
 			t.Errorf("GET %s: %d", path, a.status)
+		}
+		if a := alice.staying().do(t, "GET", path, nil, "Accept", "text/html"); a.status != http.StatusSeeOther || a.header.Get("Location") != "/dashboard/tokens/access" {
+			t.Errorf("a browser's GET %s: %d to %q", path, a.status, a.header.Get("Location"))
 		}
 		for _, header := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "same-site"}} {
 			if a := alice.do(t, "POST", path, url.Values{}, header...); a.status != http.StatusForbidden || strings.Contains(a.body, "eyJ") {
