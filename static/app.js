@@ -77,6 +77,7 @@
     const bad = state === "expired" || state === "needs_sign_in", changed = bad ? toldOf !== state : toldOf;
     if (shownCard && (changed || failure)) announce([changed && `Access token: ${words[state][1]}.`, failure].filter(Boolean).join(" "));
     toldOf = bad ? state : "";
+    document.title = (bad ? words[state].join(" ") : "Dashboard") + " · Keyturn";
   }
 
   // The failure that a card tells of, without the time of the next try.

@@ -233,7 +233,8 @@ func TestTheCountdownReachesItsEnd(t *testing.T) {
 	b.becomes(t, "the card needs a sign-in", `document.getElementById("token-card").dataset.state === "needs_sign_in"`)
 	b.becomes(t, "nothing is left, and it says so", `document.getElementById("countdown").textContent === "0:00" &&
 		document.querySelector("#state-badge .word").textContent === "Needs sign-in" && !!document.getElementById("sign-in-again") &&
-		document.querySelector("#token-card .facts dt").textContent === "Expired"`)
+		document.querySelector("#token-card .facts dt").textContent === "Expired" && document.title === "⚑ Needs sign-in · Keyturn"`)
+	b.becomes(t, "it says how long ago that was", `/^\d+ s ago$/.test(document.querySelector(".countdown small").innerText)`)
 	b.becomes(t, "so it does beside the button", `document.getElementById("result").textContent.trim().startsWith("The token has expired")`)
 }
 
