@@ -47,7 +47,7 @@ func Open(path string, sealer vault.Sealer) (*Dir, error) {
 	}
 	d := &Dir{path: path, sealer: sealer}
 	d.sweep()
-	d.reserve()
+	d.reserve(0)
 	if err := d.Check(); err != nil && !noRoom(err) {
 		return nil, err
 	}
@@ -247,7 +247,7 @@ func (d *Dir) All() ([]auth.Unstored, error) {
 	return all, err
 }
 
-// Remove implements auth.Spool. What the reserve lacks is set aside anew.
+// Remove implements auth.Spool. What the reserve lacks is set aside anew, on a full disk as much of it as the entry took.
 func (d *Dir) Remove(u auth.Unstored) error {
 	path, err := d.file(u.Grant.ID)
 	if err != nil {
@@ -264,12 +264,16 @@ func (d *Dir) Remove(u auth.Unstored) error {
 	case kept.Generation != u.Record.Generation || kept.NewToken != u.Record.NewToken || kept.NewRefresh != u.Record.NewRefresh:
 		return nil
 	}
-	if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
+	info, err := os.Stat(path)
+	if err == nil {
+		err = os.Remove(path)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
-	d.reserve()
+	d.reserve((info.Size() + block - 1) / block * block)
 	return keyfile.SyncDir(d.path)
 }
 
@@ -285,14 +289,20 @@ func (d *Dir) give(size int) bool {
 	return left > 0 && os.Truncate(path, left) == nil || os.Remove(path) == nil
 }
 
-// reserve sets room aside, or as much of it as there is.
-func (d *Dir) reserve() {
-	file, err := os.OpenFile(d.reservePath(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+// reserve sets aside what room the reserve lacks. On a disk without so much it takes what of it has just been freed, and leaves the rest to the
+// database.
+func (d *Dir) reserve(freed int64) {
+	path := d.reservePath()
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err == nil && info.Size() < reserveSize {
-		_, _ = file.Write(make([]byte, reserveSize-info.Size())) // zeros that are written take room, unlike a hole
+	info, err := file.Stat()
+	if err != nil || info.Size() >= reserveSize {
+		return
+	}
+	if n, err := file.Write(make([]byte, reserveSize-info.Size())); err != nil { // zeros that are written take room, unlike a hole
+		_ = os.Truncate(path, info.Size()+min(int64(n), freed))
 	}
 }

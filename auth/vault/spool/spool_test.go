@@ -216,8 +216,8 @@ func TestWhatAKilledProcessHadBegunToWriteIsRemoved(t *testing.T) {
 	}
 }
 
-// fill takes all room that a disk has.
-func fill(t *testing.T, disk string) {
+// fill takes all room that a disk has, and is the file that has it.
+func fill(t *testing.T, disk string) (path string) {
 	t.Helper()
 	filler, err := os.CreateTemp(disk, "filler")
 	if err != nil {
@@ -227,6 +227,19 @@ func fill(t *testing.T, disk string) {
 		_, err = filler.Write(chunk)
 	}
 	if err := filler.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return filler.Name()
+}
+
+// free frees a part of what fill took.
+func free(t *testing.T, filler string, size int64) {
+	t.Helper()
+	info, err := os.Stat(filler)
+	if err == nil {
+		err = os.Truncate(filler, info.Size()-size)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -280,6 +293,51 @@ func TestTheReserveIsForEntriesAlone(t *testing.T) {
 	if info, err := os.Stat(d.reservePath()); err != nil || info.Size() < reserveSize/2 {
 		t.Errorf("of the reserve is left %v, %v", info, err)
 	}
+}
+
+// On a disk that has less room than the reserve is to have, the database has that.
+func TestAReserveThatCannotBeHadWholeLeavesTheRoomToTheDatabase(t *testing.T) {
+	t.Parallel()
+	dir := authtest.SmallDisk(t, "2m")
+	filler := fill(t, dir)
+	free(t, filler, 550<<10)
+	d, err := Open(filepath.Join(dir, "spool"), sealer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := func(when string, size int) {
+		t.Helper()
+		if err := probe(dir, size); err != nil {
+			t.Fatalf("%s: %v", when, err)
+		}
+	}
+	database("after a start", 500<<10)
+	var stored []auth.Unstored
+	for ; err == nil; err = d.Put(stored[len(stored)-1]) {
+		u := unstored()
+		u.Grant.ID = auth.NewGrantID(time.Now())
+		stored = append(stored, u)
+	}
+	stored = stored[:len(stored)-1]
+	free(t, filler, 400<<10)
+	for _, u := range stored {
+		if err := d.Remove(u); err != nil {
+			t.Fatal(err)
+		}
+		database("after an entry has left", 390<<10)
+	}
+	reserved := func(when string) {
+		t.Helper()
+		if info, err := os.Stat(d.reservePath()); err != nil || info.Size() < 400<<10 || info.Size() >= reserveSize {
+			t.Errorf("%s the reserve is %v, %v", when, info, err)
+		}
+	}
+	reserved("in the room of the entries")
+	fill(t, dir)
+	if _, err := Open(filepath.Join(dir, "spool"), d.sealer); err != nil {
+		t.Fatal(err)
+	}
+	reserved("after a start on a full disk")
 }
 
 // closable is a folder on a file system that can be made read-only.
