@@ -67,8 +67,9 @@ type lane struct {
 
 // failing is the latest failure of a grant.
 type failing struct {
-	at  time.Time
-	ill bool // others were served meanwhile, or it was so already
+	at     time.Time
+	ill    bool      // others were served meanwhile, or it was so already
+	waitTo time.Time // as its provider asked
 }
 
 // turn is somebody who waits in a lane, or is about to.

@@ -105,7 +105,7 @@ func TestWhoAsksPassesWhatHangsForOthers(t *testing.T) {
 				l := newLane(most, time.Now)
 				l.noteFailing("failed once", failing{at: time.Now()})
 				for i := range most {
-					l.noteFailing("sick "+strconv.Itoa(i), failing{time.Now(), true})
+					l.noteFailing("sick "+strconv.Itoa(i), failing{at: time.Now(), ill: true})
 				}
 				for i := range most {
 					go func() {

@@ -27,13 +27,17 @@ func (l *lane) served(grant string) {
 	l.admit()
 }
 
-// mendedAt is when the provider served others after it failed a grant; zero where it did not, or that tells nothing of the grant, which is ill
-// by itself.
+// mendedAt is when the provider served others after it failed a grant, or until when it asked to wait, if that is later; zero where it did not
+// serve any, or that tells nothing of the grant, which is ill by itself.
 func (l *lane) mendedAt(grant string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if latest, is := l.failing[grant]; !is || latest.ill || !l.servedAt.After(latest.at) {
+	latest, is := l.failing[grant]
+	if !is || latest.ill || !l.servedAt.After(latest.at) {
 		return time.Time{}
+	}
+	if latest.waitTo.After(l.servedAt) {
+		return latest.waitTo
 	}
 	return l.servedAt
 }
@@ -43,7 +47,7 @@ func (l *lane) failed(grant string, turnAt time.Time, asked bool, refusal *Provi
 	now, limit := l.now(), limits(refusal)
 	before, again := l.failing[grant], l.fails(grant)
 	alone := again && l.servedAt.After(before.at) || l.servedAt.After(turnAt)
-	l.noteFailing(grant, failing{now, alone || again && before.ill})
+	l.noteFailing(grant, failing{now, alone || again && before.ill, now.Add(min(refusal.RetryAfter, maxRetryAfter))})
 	if again && asked || alone && !limit {
 		return
 	}

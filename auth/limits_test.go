@@ -146,10 +146,13 @@ func TestWhoCanWaitOutTheLimitOfAnother(t *testing.T) {
 }
 
 // All grants of a provider have one client. When it has been accepted for one, nobody whom a request meets waits for the back-off; one for which
-// it is refused all the same does, after one more try.
+// it is refused all the same does, after one more try. As long as the provider asks to be left alone it is.
 func TestAClientThatIsAcceptedAgain(t *testing.T) {
 	t.Parallel()
-	for name, alone := range map[string]bool{"for everybody": false, "for others": true} {
+	for name, c := range map[string]struct {
+		alone      bool
+		retryAfter string
+	}{"for everybody": {}, "for others": {alone: true}, "for everybody, later": {retryAfter: "300"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, options{lifetime: time.Second})
@@ -160,6 +163,7 @@ func TestAClientThatIsAcceptedAgain(t *testing.T) {
 					if r.PostFormValue("refresh_token") != own || !refused.Load() {
 						return false
 					}
+					w.Header().Set("Retry-After", c.retryAfter)
 					oauthError(http.StatusUnauthorized, "invalid_client")(w, r, nil)
 					return true
 				}
@@ -180,9 +184,13 @@ func TestAClientThatIsAcceptedAgain(t *testing.T) {
 			waitUntilExpired(t, h)
 			meets(1, 1)
 			meets(1, 1)
-			refused.Store(alone)
+			refused.Store(c.alone)
 			served(others[0])
-			if !alone {
+			switch {
+			case c.retryAfter != "":
+				meets(1, 2)
+				return
+			case !c.alone:
 				meets(2, 3)
 				return
 			}
