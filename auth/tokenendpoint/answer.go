@@ -91,7 +91,7 @@ func parse(r *response) (params parameters, readable bool) {
 	body := bytes.TrimFunc(r.body, unicode.IsSpace)
 	if bytes.HasPrefix(body, []byte("{")) {
 		_, _, whole := leading(body)
-		params, ended := members(body)
+		params, ended := members(body, whole)
 		r.brokeOff = !whole && !ended
 		return params, (whole || params.usable(ended)) && params.legible()
 	}

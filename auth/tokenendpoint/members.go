@@ -9,16 +9,16 @@ import (
 // brokenString is a string with characters or escapes that JSON does not know, and what ends the member.
 var brokenString = regexp.MustCompile(`^"(?s:[^"\\]|\\.)*"[ \t\r\n]*[,}]`)
 
-// mostMembers bounds what is read of an object: a token answer has a dozen.
+// mostMembers bounds what is read of an object that is no JSON: a token answer has a dozen.
 const mostMembers = 1000
 
-// members are those of an object, which may be no JSON as a whole, each as far as it came whole: for the sake of one number that is none, such
+// members are those of an object, which may be no JSON, each as far as it came whole: for the sake of one number that is none, such
 // as NaN, of a text with an escape that is none, or of an end that got lost, no new refresh token is to be, nor of a second one that is empty.
 // ended says that the object has its end.
-func members(object []byte) (found parameters, ended bool) {
+func members(object []byte, isJSON bool) (found parameters, ended bool) {
 	found = parameters{}
 	rest := object[1:]
-	for range mostMembers {
+	for n := 0; isJSON || n < mostMembers; n++ {
 		rest = bytes.TrimLeft(rest, " \t\r\n,")
 		if bytes.HasPrefix(rest, []byte("}")) {
 			return found, true

@@ -201,6 +201,15 @@ func TestATokenWithAControlCharacter(t *testing.T) {
 	}
 }
 
+// Of JSON everything is read, however much there is.
+func TestAnAnswerWithManyMembers(t *testing.T) {
+	t.Parallel()
+	body := `{"access_token":"a","expires_in":60,` + strings.Repeat(`"more":1,`, mostMembers) + `"refresh_token":"r"}`
+	if answer, err := answered(t, body, 0); err != nil || answer.Access != "a" || answer.Refresh != "r" {
+		t.Errorf("%v, %v", answer, err)
+	}
+}
+
 // What is no answer at all is not taken for one.
 func TestOddObjectsAreUnreadable(t *testing.T) {
 	t.Parallel()
