@@ -107,7 +107,10 @@ func parse(r *response) (params parameters, readable bool) {
 	}
 	params = parameters{}
 	for name, values := range form {
-		params[name] = cmp.Or(values...)
+		params[name] = values[0]
+		if isToken(name) {
+			params[name] = cmp.Or(values...)
+		}
 	}
 	if status := r.status / 100; (status == 3 || status == 5) && params.token("refresh_token") == "" {
 		return nil, false

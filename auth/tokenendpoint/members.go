@@ -14,7 +14,7 @@ const mostMembers = 1000
 
 // members are those of an object, which may be no JSON, each as far as it came whole: for the sake of one number that is none, such
 // as NaN, of a text with an escape that is none, or of an end that got lost, no new refresh token is to be, nor of a second one that is empty.
-// ended says that the object has its end.
+// Of other members the last counts. ended says that the object has its end.
 func members(object []byte, isJSON bool) (found parameters, ended bool) {
 	found = parameters{}
 	rest := object[1:]
@@ -31,7 +31,7 @@ func members(object []byte, isJSON bool) (found parameters, ended bool) {
 		of := bytes.TrimLeft(behind[1:], " \t\r\n")
 		value, behind, ok := leading(of)
 		if ok && whole(value, behind) {
-			if found[text] == nil || value != nil && value != "" {
+			if !isToken(text) || found[text] == nil || value != nil && value != "" {
 				found[text] = value
 			}
 		} else if behind = bare(of); behind == nil || text == "refresh_token" && of[0] == '"' {
@@ -40,6 +40,11 @@ func members(object []byte, isJSON bool) (found parameters, ended bool) {
 		rest = behind
 	}
 	return found, false
+}
+
+// isToken says of a member whether it is a token. None is lost for one of the same name that is empty.
+func isToken(name string) bool {
+	return name == "access_token" || name == "refresh_token" || name == "id_token"
 }
 
 // whole says of a value whether nothing of it is missing, or behind it. A number may go on where the text ends.

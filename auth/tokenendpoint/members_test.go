@@ -162,7 +162,7 @@ func TestAFormWithAnOddStatus(t *testing.T) {
 	}
 }
 
-// One with a value is taken, whichever comes first.
+// A token with a value is taken, whichever comes first; of other members the last of JSON, and the first of a form.
 func TestAMemberThatComesTwice(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
@@ -171,6 +171,10 @@ func TestAMemberThatComesTwice(t *testing.T) {
 		`{"access_token":"a","refresh_token":"r","expires_in":60,"refresh_token":""}`,
 		`{"refresh_token":"","access_token":"a","expires_in":60,"refresh_token":"r"}`,
 		`{"refresh_token":"earlier","access_token":"a","expires_in":60,"refresh_token":"r"}`,
+		`{"access_token":"a","refresh_token":"r","expires_in":60,"error":"x","error":null}`,
+		`{"access_token":"a","refresh_token":"r","expires_in":60,"error":"x","error":""}`,
+		`{"access_token":"a","refresh_token":"r","expires_in":9,"expires_in":60}`,
+		"access_token=a&refresh_token=r&expires_in=60&error=&error=0", "access_token=a&refresh_token=r&expires_in=60&expires_in=9",
 	} {
 		if answer, err := answered(t, body, 0); err != nil || answer.Access != "a" || answer.Refresh != "r" || answer.Lifetime != time.Minute {
 			t.Errorf("%s: %v, %v", body, answer, err)
