@@ -118,8 +118,8 @@ func parse(r *response) (params parameters, readable bool) {
 	return params, params.usable(!r.brokeOff) && params.legible()
 }
 
-// legible says whether the tokens can be read: one with a control character in it is none (RFC 6749 appendix A), and more than one value, such
-// as where lines end in place of pairs. For the access token alone no new refresh token is to be lost.
+// legible says whether the tokens can be read: one in which pairs follow on lines of their own is none, but more than one value. For the access
+// token alone no new refresh token is to be lost.
 func (p parameters) legible() bool {
 	garbled := func(name string) bool { return p.text(name) != "" && p.token(name) == "" }
 	return !garbled("refresh_token") && (!garbled("access_token") || p.token("refresh_token") != "")
@@ -235,8 +235,11 @@ func (r *response) beginning() string {
 	return text
 }
 
-// token is a member that is a token: text without control characters, or a number that somebody left without quotes. It is to be presented as
-// it came.
+// pairBehind is where in a text another pair of a form begins. The end of base64 that was broken into lines, which may be of a token, is none.
+var pairBehind = regexp.MustCompile(`[[:cntrl:]] *[a-z_]+=[^=\s]`)
+
+// token is a member that is a token: text without other pairs in it, or a number that somebody left without quotes. It is to be presented as it
+// came.
 func (p parameters) token(name string) auth.Secret {
 	if number, ok := p[name].(json.Number); ok && number != "0" {
 		return auth.Secret(number)
@@ -245,7 +248,7 @@ func (p parameters) token(name string) auth.Secret {
 		return ""
 	}
 	text := strings.Trim(p[name].(string), "\r\n\t") // a space may be of it (RFC 6749 appendix A.17)
-	if strings.ContainsFunc(text, unicode.IsControl) {
+	if pairBehind.MatchString(text) {
 		return ""
 	}
 	return auth.Secret(text)

@@ -1,9 +1,11 @@
 package tokenendpoint
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -182,13 +184,13 @@ func TestAMemberThatComesTwice(t *testing.T) {
 	}
 }
 
-// A token is one run of characters. With others in it nobody knows what it is, and it may hold the new refresh token.
-func TestATokenWithAControlCharacter(t *testing.T) {
+// A text with pairs in it is no token, and may hold the new refresh token.
+func TestATokenWithPairsInIt(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
-		"access_token=a\ntoken_type=bearer\nexpires_in=60\nrefresh_token=r", "access_token=a&refresh_token=r%00&expires_in=60",
-		`{"access_token":"a\nrefresh_token=r","expires_in":60}`, `{"access_token":"a","refresh_token":"r\u0000s","expires_in":60}`,
-		`{"access_token":"a\tb","refresh_token":"r\u007fs","expires_in":60,}`,
+		"access_token=a\ntoken_type=bearer\nexpires_in=60\nrefresh_token=r", "access_token=a\r\n refresh_token=r\r\n",
+		`{"access_token":"a\nrefresh_token=r","expires_in":60}`, `{"access_token":"a","refresh_token":"r\nexpires_in=60\n"}`,
+		`{"access_token":"a\tscope=b","refresh_token":"r\tscope=b","expires_in":60,}`,
 	} {
 		_, err := answered(t, body, 0)
 		var refusal *auth.ProviderError
@@ -196,11 +198,26 @@ func TestATokenWithAControlCharacter(t *testing.T) {
 			t.Errorf("%q: %v", body, err)
 		}
 	}
-	for _, body := range []string{`{"access_token":"a\nb","refresh_token":"r","expires_in":60}`, "access_token=a%0Ab&refresh_token=r"} {
+	for _, body := range []string{`{"access_token":"a\nscope=b","refresh_token":"r","expires_in":60}`, "access_token=a%0Ascope=b&refresh_token=r"} {
 		_, err := answered(t, body, 0)
 		var refusal *auth.ProviderError
 		if !errors.As(err, &refusal) || refusal.Failure.Code != auth.CodeNoAccessToken || refusal.Salvage == nil || refusal.Salvage.Refresh != "r" {
 			t.Errorf("%q: %v", body, err)
+		}
+	}
+}
+
+// Whatever else is in a token is of it, such as where base64 is broken into lines.
+func TestATokenWithAControlCharacter(t *testing.T) {
+	t.Parallel()
+	for _, token := range []string{"MIIB\nAAAA", "MIIB\nAAAA\nabc=", "MIIB\r\nab==", "r\x00s", "r\x7fs"} {
+		quoted, _ := json.Marshal(token)
+		for _, body := range []string{
+			fmt.Sprintf(`{"access_token":"a","refresh_token":%s,"expires_in":60}`, quoted), "access_token=a&expires_in=60&refresh_token=" + url.QueryEscape(token),
+		} {
+			if answer, err := answered(t, body, 0); err != nil || answer.Access != "a" || answer.Refresh.Reveal() != token {
+				t.Errorf("%q: %v, %v", body, answer, err)
+			}
 		}
 	}
 }
