@@ -139,11 +139,11 @@ func (p parameters) tell() bool {
 	return slices.ContainsFunc([]string{"access_token", "refresh_token", "id_token", "error"}, func(name string) bool { return p.text(name) != "" })
 }
 
-// isForm tells a form from a page or a line of text, in which a link may stand that would read like one. In one with a pair of a token answer
-// there may be spaces and brackets that somebody left as they are.
+// isForm tells a form from a page or a line of text, in which a link may stand that would read like one. In one with a token, or that begins with
+// an error, there may be spaces and brackets that somebody left as they are.
 func isForm(body []byte) bool {
 	name, _, pair := bytes.Cut(body, []byte("="))
-	tells := slices.ContainsFunc([]string{"access_token=", "refresh_token=", "error="}, func(name string) bool {
+	tells := bytes.HasPrefix(body, []byte("error=")) || slices.ContainsFunc([]string{"access_token=", "refresh_token="}, func(name string) bool {
 		return bytes.HasPrefix(body, []byte(name)) || bytes.Contains(body, []byte("&"+name))
 	})
 	odd := func(c rune) bool {

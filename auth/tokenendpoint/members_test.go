@@ -238,6 +238,7 @@ func TestOddObjectsAreUnreadable(t *testing.T) {
 		"{", "{{", `{"`, `{"a"`, `{"a":`, `{"a":x`, `{"a":x}`, `{x:1}`, `{"access_token":'a',"expires_in":60}`, `{"a":["access_token":"a"}`, `{"a":"b" "access_token":"a"}`, `{"a":"\x "b", "access_token":"a"}`, `{"a":"\x, "access_token":"a"}`, `{"a":'b, "refresh_token":"r", "access_token":"a", 'c',"d":1}`,
 		"{" + strings.Repeat(`"":1,`, mostMembers) + `"access_token":"a",}`,
 		`{"access_token":"a","refresh_token":"r`, `{"access_token":"a","refresh_token":{"r":"r","access_token":"b"`,
+		`top.location="https://id.example/?a=1&error=login_required&d=<x>"`,
 	} {
 		_, err := answered(t, body, 0)
 		var refusal *auth.ProviderError
