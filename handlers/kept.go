@@ -19,6 +19,8 @@ const (
 	keptPages, keptStates = 256, 4096
 	// keptFor is how old a kept answer may be when it is sent: what it says of the time is in whole seconds.
 	keptFor = time.Second
+	// keptAhead is how far ahead of a request's time those of others may be that came before it. More is a clock that was set back.
+	keptAhead = 5 * time.Second
 )
 
 // circumstances are what an answer about a grant depends on. Under equal ones it is the same.
@@ -100,7 +102,7 @@ func (k *keptAnswers) under(now circumstances, grant string, body func() ([]byte
 	made.under = now
 	for { // what is too old to be sent: it has names in it, of people who may have signed out
 		_, oldest, ok := k.recent.GetOldest()
-		if !ok || oldest.under.at.Equal(now.at) {
+		if !ok || !oldest.under.at.Before(now.at) && !oldest.under.at.After(now.at.Add(keptAhead)) {
 			break
 		}
 		k.recent.RemoveOldest()
