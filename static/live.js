@@ -89,7 +89,7 @@
   const top = (element) => element.getBoundingClientRect().top;
   document.addEventListener("htmx:before:swap", (event) => {
     held = [];
-    if (event.detail.ctx.sourceElement?.matches("form, a, #timeline-table:has(.skeleton)")) return;
+    if (event.detail.ctx.sourceElement?.matches("form, a, #generations-table:has(.skeleton)")) return;
     held = touched ? [] : [...document.querySelectorAll("main [id]:hover")]; // what was tapped stays hovered
     if (held.at(-1)?.matches("#history-recent, :has(#history-recent)")) held = []; // it grows below its top
     const line = innerHeight / (document.body.getBoundingClientRect().bottom > innerHeight + 50 ? 3 : 1);

@@ -52,7 +52,7 @@ func timeline(t Timeline) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "<details><summary>As a table</summary><div id=\"timeline-table\" class=\"table\" role=\"region\" aria-label=\"The timeline as a table\" tabindex=\"0\" hx-get=\"/dashboard/timeline\" hx-trigger=\"look\" hx-target=\"this\" hx-swap=\"innerHTML\"><div class=\"skeleton\" aria-hidden=\"true\"><i></i><i></i><i></i></div><noscript><p><a class=\"button quiet\" href=\"/dashboard/timeline\">Show the table</a></p></noscript></div></details></section>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "<details><summary>As a table</summary><div id=\"generations-table\" class=\"table\" role=\"region\" aria-label=\"The timeline as a table\" tabindex=\"0\" hx-get=\"/dashboard/timeline\" hx-trigger=\"look\" hx-target=\"this\" hx-swap=\"innerHTML\"><div class=\"skeleton\" aria-hidden=\"true\"><i></i><i></i><i></i></div><noscript><p><a class=\"button quiet\" href=\"/dashboard/timeline\">Show the table</a></p></noscript></div></details></section>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -182,6 +182,14 @@ func TestAFragmentSwapsWhatARenewalChanges(t *testing.T) {
 	}
 }
 
+// During a rolling upgrade the events of a page may come from the version before, which swaps a table of its own, out of band, into what has that id.
+func TestAnEarlierVersionSwapsNotTheTableThatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	if html := render(t, Dashboard(hostileDashboard("fresh"))); strings.Contains(html, `id="timeline-table"`) || !strings.Contains(html, `id="generations-table"`) {
+		t.Error("the table has the id of the version before, or none")
+	}
+}
+
 func TestAScopeIsShownWhole(t *testing.T) {
 	t.Parallel()
 	long := "https://www.googleapis.com/auth/calendar.events.readonly/" + strings.Repeat("ä", 90)

@@ -219,7 +219,7 @@ func TestKeyboardOnly(t *testing.T) {
 	b.tabTo(t, `#timeline summary`)
 	b.becomes(t, "and no more, when the keyboard has left it", `document.getElementById("timeline-detail").textContent.trim().startsWith("Generation 2, rotated (manual)")`)
 	b.press(t)
-	b.becomes(t, "the timeline is a table, too", `document.activeElement.matches("#timeline summary") && document.querySelector("#timeline details").open && document.querySelectorAll("#timeline-table tbody tr").length === 2`)
+	b.becomes(t, "the timeline is a table, too", `document.activeElement.matches("#timeline summary") && document.querySelector("#timeline details").open && document.querySelectorAll("#generations-table tbody tr").length === 2`)
 	b.tabTo(t, `#inspect-id`)
 	b.press(t)
 	b.becomes(t, "the id token", `document.querySelector("#inspector .panel").dataset.kind === "id" && document.activeElement.id === "inspect-id"`)
@@ -257,7 +257,7 @@ func TestWithoutJavaScriptEverythingIsAPage(t *testing.T) {
 		t.Errorf("userinfo: %q", body)
 	}
 	b.do(t, click(`#call-userinfo`), visible(`pre[tabindex]`)) // once more, from there
-	b.do(t, chromedp.Navigate(p.base+"/dashboard"), click(`#timeline summary`), click(`#timeline-table a`), visible(`.generations tbody tr`))
+	b.do(t, chromedp.Navigate(p.base+"/dashboard"), click(`#timeline summary`), click(`#generations-table a`), visible(`.generations tbody tr`))
 	b.do(t, chromedp.Navigate(p.base+"/dashboard/sessions"), click(`#sign-out-others`), visible(`.empty`))
 	if a := phone.do(t, "GET", "/api/session", nil); a.status != 401 {
 		t.Errorf("the other session: %d", a.status)

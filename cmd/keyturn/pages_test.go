@@ -61,7 +61,7 @@ var drawn = map[string]string{
 	"the token card is mostly empty":              `[...document.querySelectorAll("#token-card")].some((card) => card.getBoundingClientRect().bottom > card.querySelector(".action").getBoundingClientRect().bottom + 160)`,
 	"a button of a session stands under its icon": `[...document.querySelectorAll(".sessions form")].some((form) => form.offsetWidth && form.getBoundingClientRect().left < form.closest("li").querySelector("p").getBoundingClientRect().left)`,
 	"icons of sessions differ in width":           `new Set([...document.querySelectorAll(".sessions .device")].map((icon) => icon.offsetWidth).filter(Boolean)).size > 1`,
-	"nothing shows that a frame goes on below":    `[...document.querySelectorAll("pre, .revealed, .frame, #timeline-table")].some((frame) => !getComputedStyle(frame).backgroundImage.includes("linear-gradient(to top,"))`,
+	"nothing shows that a frame goes on below":    `[...document.querySelectorAll("pre, .revealed, .frame, #generations-table")].some((frame) => !getComputedStyle(frame).backgroundImage.includes("linear-gradient(to top,"))`,
 	"a target is lower than 24 pixels":            `[...document.querySelectorAll("summary")].some((target) => target.offsetHeight && target.offsetHeight < 24)`,
 	"tabs touch":                                  `[...document.querySelectorAll(".tabs a + a")].some((tab) => ((a, b) => a.top === b.top && b.left < a.right + 3)(tab.previousElementSibling.getBoundingClientRect(), tab.getBoundingClientRect()))`,
 	"the timeline cuts off what is at its edge":   `[...document.querySelectorAll("svg.timeline")].some((picture) => getComputedStyle(picture).overflow !== "visible")`,
@@ -182,7 +182,7 @@ func inspecting(t *testing.T) func(*testing.T, *viewer) {
 		v.do(t, click(`#inspect-id`))
 		v.becomes(t, "the id token is looked into", `document.querySelector("#inspector .panel").dataset.kind === "id"`)
 		v.settled(t)
-		v.do(t, click(`#timeline summary`), visible(`#timeline-table table`))
+		v.do(t, click(`#timeline summary`), visible(`#generations-table table`))
 		v.see(t, "id-token")
 	}
 }
@@ -260,7 +260,7 @@ func manyGenerations(t *testing.T) func(*testing.T, *viewer) {
 		v.becomes(t, "it says how many are drawn together", `/^Generations \d+ to \d+, drawn together, in use for /.test(document.getElementById("timeline-detail").textContent)`)
 		v.see(t, "generations-joined")
 		v.do(t, click(`#timeline summary`))
-		v.becomes(t, "the table has each", `document.querySelectorAll("#timeline-table tbody tr").length > 150`)
+		v.becomes(t, "the table has each", `document.querySelectorAll("#generations-table tbody tr").length > 150`)
 		v.do(t, click(`#timeline summary`))
 		v.do(t, click(`#history-more a`))
 		v.becomes(t, "older ones came", `document.querySelectorAll("#history tbody tr").length === 40`)

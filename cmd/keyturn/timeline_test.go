@@ -114,11 +114,11 @@ func TestTheTimelineIsATableOnDemand(t *testing.T) {
 		t.Errorf("nobody looks at the table, and it was loaded %d times", n)
 	}
 	b.do(t, click(`#timeline summary`))
-	const rows = `document.querySelectorAll("#timeline-table tbody tr").length`
+	const rows = `document.querySelectorAll("#generations-table tbody tr").length`
 	b.becomes(t, "each generation has a row", rows+` === 20`)
-	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("timeline-table").focus(); document.getElementById("timeline-table").scrollTop = 40`))
+	ask(t, b, chromedp.Evaluate[chromedp.Void](`document.getElementById("generations-table").focus(); document.getElementById("generations-table").scrollTop = 40`))
 	program.do(t, "POST", "/api/renew-token", nil)
-	b.becomes(t, "a renewal adds one", rows+` === 21 && document.activeElement.id === "timeline-table" && document.activeElement.scrollTop === 40`)
+	b.becomes(t, "a renewal adds one", rows+` === 21 && document.activeElement.id === "generations-table" && document.activeElement.scrollTop === 40`)
 	b.do(t, click(`#timeline summary`))
 	before := asked()
 	program.do(t, "POST", "/api/renew-token", nil)
