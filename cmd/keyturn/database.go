@@ -27,6 +27,7 @@ type database interface {
 	Ready(ctx context.Context) error
 	Migrated(ctx context.Context) error
 	Census(ctx context.Context) (vault.Census, error)
+	Overdue(ctx context.Context, provider string, now time.Time, limit int) ([]auth.Candidate, error)
 	Pool() vault.Pool
 	SealedAfter(ctx context.Context, after string) (vault.Sealed, error)
 	SealedBefore(ctx context.Context, before string) (vault.Sealed, error)

@@ -51,7 +51,7 @@ var (
 	waitingDesc    = desc("leases_waiting", "Renewals that wait for another process's lease now.")
 	shelvedDesc    = desc("renewals_shelved_total", "Renewals that the database did not take at once.")
 	unstoredDesc   = desc("renewals_unstored", "Renewals that the database has not taken yet; they are in memory and in the spool.")
-	dueDesc        = desc("renewals_due", "Renewals that are due and not under way, counted up to 1000.", "provider")
+	dueDesc        = desc("renewals_due", "Renewals that are due, with those under way, counted up to 1000.", "provider")
 	overdueDesc    = desc("renewals_overdue_seconds", "How long the renewal has been due that waits the longest.", "provider")
 	streamsDesc    = desc("event_streams", "Open event streams.")
 	sessionsDesc   = desc("sessions", "Sessions in which somebody is signed in, as of at most a minute ago.")
@@ -137,7 +137,7 @@ func (s *state) collectStored(ctx context.Context, gauge func(d *prometheus.Desc
 	}
 	for _, provider := range s.providers.Names() {
 		now := s.now()
-		due, unread := s.db.Due(ctx, provider, now, auth.Candidate{}, backlogMost)
+		due, unread := s.db.Overdue(ctx, provider, now, backlogMost)
 		if unread != nil {
 			return errors.Join(err, unread)
 		}

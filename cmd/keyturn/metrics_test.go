@@ -120,6 +120,18 @@ func TestAnOutageShowsInTheMetrics(t *testing.T) {
 	}
 }
 
+// A renewal that hangs in the database holds its grant's lease, and whoever could be woken by what is overdue has to be.
+func TestARenewalThatIsUnderWayAndLateIsOverdue(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil, anyAdmin)
+	p.person().staying().signInScripted(t)
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `UPDATE grants SET due_at = 1, lease_owner = 'another', lease_until = 1 << 60`)
+	text := scrape(t, p)
+	if strings.Contains(text, `keyturn_renewals_overdue_seconds{provider="oidc"} 0`) || !strings.Contains(text, `keyturn_renewals_due{provider="oidc"} 1`+"\n") {
+		t.Errorf("the metrics say %v", regexp.MustCompile(`(?m)^keyturn_renewals_(over)?due.*`).FindAllString(text, -1))
+	}
+}
+
 func TestEveryMetricOfTheGrafanaDashboardExists(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile(filepath.Join("..", "..", "deploy", "grafana.json"))

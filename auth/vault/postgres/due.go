@@ -25,6 +25,9 @@ const (
 	selectStruck = `SELECT g.id, g.due_at FROM grants g
 		WHERE g.provider = $1 AND g.presenting_at > 0 AND g.state = 'active'` + free + live + `
 		ORDER BY g.presenting_at LIMIT $5`
+	selectOverdue = `SELECT g.id, g.due_at FROM grants g
+		WHERE g.provider = $1 AND g.due_at > 0 AND g.due_at <= $3` + live + `
+		ORDER BY g.due_at, g.id LIMIT $4`
 )
 
 // Due implements auth.Vault. Each of its two statements is a range of one index.
@@ -38,6 +41,12 @@ func (db *DB) Due(
 	}
 	strays, err := db.candidates(ctx, selectStrays, provider, vault.Micros(now.Add(auth.ClockTolerance)), at, limit-len(list))
 	return append(list, strays...), err
+}
+
+// Overdue lists grants of a provider that are due at now and have a live session, whoever holds their leases, the longest due first, at most
+// limit. Where commits hang, each renewal that does leaves a lease.
+func (db *DB) Overdue(ctx context.Context, provider string, now time.Time, limit int) ([]auth.Candidate, error) {
+	return many(ctx, db, vault.ScanCandidates, selectOverdue, provider, vault.IdleMicros(db.SessionIdle), vault.Micros(now), limit)
 }
 
 // Struck implements auth.Vault.

@@ -18,6 +18,7 @@ func TestReadsUseIndexes(t *testing.T) {
 		selectDue:      {"x", 1, true, "heir", 1, 1, "x", 9},
 		selectStrays:   {"x", 1, true, "heir", 1, 1, 9},
 		selectStruck:   {"x", 1, true, "heir", 9},
+		selectOverdue:  {"x", 1, 1, 9},
 		holdLeases:     {[]string{"x"}, []int64{1}, "me", 1, "heir"},
 	} {
 		for _, step := range planOf(t, db, query, args) {

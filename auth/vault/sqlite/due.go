@@ -22,6 +22,9 @@ const (
 	selectStruck = `SELECT g.id, g.due_at FROM grants g INDEXED BY grants_presenting
 		WHERE g.provider = ? AND g.presenting_at > 0 AND g.lease_until <= ? AND g.state = 'active'` + live + `
 		ORDER BY g.presenting_at LIMIT ?`
+	selectOverdue = `SELECT g.id, g.due_at FROM grants g INDEXED BY grants_due
+		WHERE g.provider = ? AND g.due_at > 0 AND g.due_at <= ?` + live + `
+		ORDER BY g.due_at, g.id LIMIT ?`
 )
 
 // Due implements auth.Vault. Each of its two statements is a range of one index.
@@ -33,6 +36,13 @@ func (db *DB) Due(ctx context.Context, provider string, now time.Time, after aut
 	}
 	strays, err := db.candidates(ctx, selectStrays, provider, vault.Micros(now.Add(auth.ClockTolerance)), at, at, at, seen, limit-len(list))
 	return append(list, strays...), err
+}
+
+// Overdue lists grants of a provider that are due at now and have a live session, whoever holds their leases, the longest due first, at most
+// limit.
+func (db *DB) Overdue(ctx context.Context, provider string, now time.Time, limit int) ([]auth.Candidate, error) {
+	at := vault.Micros(now)
+	return db.candidates(ctx, selectOverdue, provider, at, at, db.seenSince(now), limit)
 }
 
 // Struck implements auth.Vault.

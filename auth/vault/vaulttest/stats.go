@@ -131,6 +131,36 @@ func stats(test func(name string, run func(t *testing.T, f fixture))) {
 			t.Errorf("the pool is %+v", pool)
 		}
 	})
+	test("due grants of live sessions are overdue, whoever holds their leases", func(t *testing.T, f fixture) {
+		overdue := func(provider string, limit int) (ids []string) {
+			list, err := f.Stats.Overdue(t.Context(), provider, f.clock.Now(), limit)
+			must(t, err)
+			for _, c := range list {
+				ids = append(ids, c.ID)
+			}
+			return ids
+		}
+		later := Grant(f.clock.Now())
+		later.DueAt = f.grant.DueAt.Add(time.Minute)
+		must(t, f.Create(t.Context(), later))
+		ends := f.clock.Now().Add(20 * time.Hour)
+		SignIn(t, f.Sessions, later, "later", ends)
+		f.clock.Advance(time.Hour)
+		if got := overdue("work", 10); !slices.Equal(got, []string{later.ID}) {
+			t.Errorf("%v are overdue besides one without a session", got)
+		}
+		SignIn(t, f.Sessions, f.grant, "hash", ends)
+		f.lease(t, "me", time.Minute)
+		if got := overdue("work", 10); !slices.Equal(got, []string{f.grant.ID, later.ID}) {
+			t.Errorf("%v are overdue, want the leased one first, and the other", got)
+		}
+		if got := overdue("work", 1); !slices.Equal(got, []string{f.grant.ID}) {
+			t.Errorf("%v is overdue the longest", got)
+		}
+		if got := overdue("other", 10); len(got) != 0 {
+			t.Errorf("%v are overdue at a provider that has none", got)
+		}
+	})
 	test("a database that lacks a migration is told from one that has a newer one", func(t *testing.T, f fixture) {
 		must(t, f.Stats.Migrated(t.Context()))
 		must(t, f.SQL(`INSERT INTO goose_db_version (version_id, is_applied) VALUES (9999, true)`))

@@ -61,6 +61,7 @@ type Engine struct {
 	SQL      func(statement string) error
 	Stats    interface {
 		Census(ctx context.Context) (vault.Census, error)
+		Overdue(ctx context.Context, provider string, now time.Time, limit int) ([]auth.Candidate, error)
 		Pool() vault.Pool
 		Migrated(ctx context.Context) error
 		Live(ctx context.Context, whose auth.Person, after string, limit int) ([]*auth.Grant, error)
