@@ -69,6 +69,8 @@ type DB struct {
 	apart   auth.Complaint // of clocks
 	heir    string         // owns the leases that this process has inherited
 	steady  vault.Steadiness
+	probe   vault.Probe
+	full    atomic.Int64  // when the database had no room for something the last time, in Unix nanoseconds
 	answers atomic.Int64  // how many the database has given
 	chance  time.Duration // firstChance, but for tests whose clock stands still
 	opened  vault.Opened
@@ -285,25 +287,6 @@ func advised(err error, role string) error {
 	if refused := new(pgconn.PgError); errors.As(err, &refused) && refused.Code == "42501" { // insufficient_privilege
 		return fmt.Errorf("%w: make the role %s the owner of the database and its tables, or GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES, "+
 			"and EXECUTE ON ALL FUNCTIONS, IN SCHEMA … TO it", err, role)
-	}
-	return err
-}
-
-// readiness writes nothing, where it may, and lists what the role lacks.
-const readiness = `WITH written AS (UPDATE sessions SET seen_at = seen_at WHERE token_hash = '')
-	SELECT coalesce(string_agg(lack, ', '), '') FROM (
-		SELECT privilege || ' on ' || name
-		FROM unnest(ARRAY['sessions', 'grants', 'renewals', 'used_tokens', 'owed_revocations']) AS name,
-			unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
-		WHERE NOT has_table_privilege(name, privilege)
-		UNION ALL SELECT 'EXECUTE on keyturn_now()' WHERE NOT has_function_privilege('keyturn_now()', 'EXECUTE')) AS lacks(lack)`
-
-// Ready says whether the database answers and can be written to.
-func (db *DB) Ready(ctx context.Context) error {
-	var lacks string
-	err := db.one(ctx, into(&lacks), readiness)
-	if err == nil && lacks != "" {
-		err = fmt.Errorf("the role that Keyturn connects with lacks privileges: %s", lacks)
 	}
 	return err
 }

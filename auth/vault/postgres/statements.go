@@ -47,6 +47,9 @@ func (db *DB) bounded(ctx context.Context, run func(context.Context) error) erro
 	if outOfReach(err) || unwritable(err) {
 		db.steady.Wait(vault.AfterOutage)
 	}
+	if full(err) {
+		db.full.Store(time.Now().UnixNano())
+	}
 	if broken(err) || silent {
 		// The other connections have ended too, most likely. Whoever comes next makes a new one.
 		db.pool.Reset()
@@ -136,6 +139,12 @@ func unwritable(err error) bool {
 	}
 	// Class 53: no room or no memory; class 58: the system failed.
 	return strings.HasPrefix(answer.Code, "53") || strings.HasPrefix(answer.Code, "58")
+}
+
+// full says that the database answers that its disk is full.
+func full(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && answer.Code == "53100"
 }
 
 // exec runs one statement, which is a transaction of its own, and says how many rows it met.

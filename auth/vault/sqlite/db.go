@@ -57,7 +57,7 @@ type DB struct {
 	orphans  vault.Orphans
 	owners   *owners.Owners
 	steady   vault.Steadiness
-	probe    probe
+	probe    vault.Probe
 	stop     context.CancelFunc
 	tidiness sync.WaitGroup
 }

@@ -6,49 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
-	"time"
 )
-
-// probeEvery is how often, at the most, readiness costs a write, however often it is asked for.
-const probeEvery = time.Second
-
-// probe is the latest write that was made only to see whether it can be.
-type probe struct {
-	mu  sync.Mutex
-	at  time.Time
-	err error
-}
-
-// due says whether it is the caller's to write.
-func (p *probe) due() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Since(p.at) < probeEvery {
-		return false
-	}
-	p.at = time.Now()
-	return true
-}
-
-func (p *probe) done(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.err = err
-}
-
-// undone leaves the write to the next who asks.
-func (p *probe) undone() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.at = time.Time{}
-}
-
-func (p *probe) result() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.err
-}
 
 // inPlace says whether the file that is open is still the one at its path: what is written to another is gone when the process ends.
 // Nothing is written then, as on a full disk. It costs about a microsecond.
@@ -67,7 +25,7 @@ func (db *DB) Ready(ctx context.Context) error {
 	if err := db.inPlace(); err != nil {
 		return err
 	}
-	write := db.probe.due()
+	write := db.probe.Due()
 	err := db.inTx(ctx, func(tx *writer) error {
 		_, err := tx.Exec(`UPDATE sessions SET seen_at = seen_at WHERE token_hash = ''`)
 		if err == nil && write {
@@ -77,11 +35,11 @@ func (db *DB) Ready(ctx context.Context) error {
 	}, elsewhere)
 	switch {
 	case !write:
-		return errors.Join(err, db.probe.result())
+		return errors.Join(err, db.probe.Result())
 	case ctx.Err() != nil:
-		db.probe.undone()
+		db.probe.Undone()
 	default:
-		db.probe.done(err)
+		db.probe.Done(err)
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"keyturn/auth/vault"
 	"keyturn/auth/vault/vaulttest"
 )
 
@@ -82,7 +83,7 @@ func TestReadinessCostsFewWrites(t *testing.T) {
 		}
 	}
 	const page = 4096 + 24 // with its header
-	if pages, most := (size()-before)/page, 1+int64(time.Since(began)/probeEvery); pages < 1 || pages > most {
+	if pages, most := (size()-before)/page, 1+int64(time.Since(began)/vault.ProbeEvery); pages < 1 || pages > most {
 		t.Errorf("%d pages were written, want 1 to %d", pages, most)
 	}
 }
