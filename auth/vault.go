@@ -12,6 +12,7 @@ var (
 	ErrLeased     = errors.New("the grant is leased to another owner")
 	ErrStale      = errors.New("the grant is not what the write came from")
 	ErrUnreadable = errors.New("the grant does not open with the present keyset")
+	ErrUnwritable = errors.New("the database takes no writes")
 )
 
 // ListedSessions is how many of a person's sessions are listed at most.

@@ -74,8 +74,11 @@ func storageProblem(err error) *httpProblem {
 		return problem(http.StatusServiceUnavailable, "vault_unreadable", "Your sign-in is stored, but it cannot be opened.",
 			"Keyturn's operator has to bring back the keyset that sealed it. Nothing is lost.").because(err)
 	}
-	return problem(http.StatusServiceUnavailable, auth.CodeStorage, "Keyturn cannot reach its database right now.",
-		"Nothing is lost. Try again in a moment.").because(err)
+	title := "Keyturn cannot reach its database right now."
+	if errors.Is(err, auth.ErrUnwritable) {
+		title = "Keyturn's database cannot be written to right now."
+	}
+	return problem(http.StatusServiceUnavailable, auth.CodeStorage, title, "Nothing is lost. Try again in a moment.").because(err)
 }
 
 // statusClientGone is the status, as nginx counts it, of a request whose client went away before there was an answer: it is nobody's fault

@@ -45,7 +45,7 @@ func TestADatabaseThatOnlyReads(t *testing.T) {
 		t.Errorf("who has the new tokens: %d %s", a.status, a.body)
 	}
 	page := at(0, "GET", "/dashboard", "Accept", "text/html", "Accept-Encoding", "gzip")
-	if page.status != http.StatusServiceUnavailable || !strings.Contains(page.body, "cannot reach its database") {
+	if page.status != http.StatusServiceUnavailable || !strings.Contains(page.body, "database cannot be written to") {
 		t.Errorf("a page that takes the word away: %d %s", page.status, page.body)
 	}
 	// Longer than a lease, which cannot be extended.
@@ -53,7 +53,7 @@ func TestADatabaseThatOnlyReads(t *testing.T) {
 		if a := at(1, "GET", "/api/session"); a.status != http.StatusOK {
 			t.Errorf("another replica: %d %s", a.status, a.body)
 		}
-		if a := r.person().staying().do(t, "GET", "/auth/oidc", nil); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "cannot reach its database") ||
+		if a := r.person().staying().do(t, "GET", "/auth/oidc", nil); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "database cannot be written to") ||
 			a.header.Get("Location") != "" {
 			t.Errorf("a sign-in: %d %s", a.status, a.body)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"keyturn/auth"
 	"keyturn/auth/vault"
 	"keyturn/auth/vault/postgres/pgtest"
 	"keyturn/auth/vault/vaulttest"
@@ -45,8 +46,8 @@ func TestADatabaseWhoseCommitsHangIsNotReady(t *testing.T) {
 func TestAFullDatabaseIsNotReadyForAWhile(t *testing.T) {
 	t.Parallel()
 	db := connect(t, pgtest.Database(t), vaulttest.Keyset(t))
-	if _, err := db.exec(t.Context(), `DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '53100'; END $$`); err == nil {
-		t.Fatal("there was room")
+	if _, err := db.exec(t.Context(), `DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '53100'; END $$`); !errors.Is(err, auth.ErrUnwritable) {
+		t.Fatal(err)
 	}
 	if err := db.Ready(t.Context()); !errors.Is(err, errFull) {
 		t.Errorf("full: %v", err)

@@ -7,11 +7,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"keyturn/auth"
 	"keyturn/auth/vault"
 )
 
@@ -47,8 +49,11 @@ func (db *DB) bounded(ctx context.Context, run func(context.Context) error) erro
 	if outOfReach(err) || unwritable(err) {
 		db.steady.Wait(vault.AfterOutage)
 	}
-	if full(err) {
+	if answered(err, diskFull) {
 		db.full.Store(time.Now().UnixNano())
+	}
+	if answered(err, diskFull, readOnly) {
+		err = fmt.Errorf("%w: %w", auth.ErrUnwritable, err)
 	}
 	if broken(err) || silent {
 		// The other connections have ended too, most likely. Whoever comes next makes a new one.
@@ -134,17 +139,23 @@ func unwritable(err error) bool {
 		return false
 	}
 	switch answer.Code {
-	case "25006", "55P03", "57014": // read-only; a lock that cannot be had; a statement that took too long
+	case readOnly, "55P03", "57014": // a lock that cannot be had; a statement that took too long
 		return true
 	}
 	// Class 53: no room or no memory; class 58: the system failed.
 	return strings.HasPrefix(answer.Code, "53") || strings.HasPrefix(answer.Code, "58")
 }
 
-// full says that the database answers that its disk is full.
-func full(err error) bool {
+// What the database answers that takes no writes, whoever asks.
+const (
+	readOnly = "25006"
+	diskFull = "53100"
+)
+
+// answered says that an error is the database's answer, with one of the codes.
+func answered(err error, codes ...string) bool {
 	var answer *pgconn.PgError
-	return errors.As(err, &answer) && answer.Code == "53100"
+	return errors.As(err, &answer) && slices.Contains(codes, answer.Code)
 }
 
 // exec runs one statement, which is a transaction of its own, and says how many rows it met.
