@@ -43,6 +43,8 @@ const (
 	statementWait = 3 * time.Second
 	// startWait bounds a connection that no request waits for. A server that is not there refuses at once.
 	startWait = 30 * time.Second
+	// startSaid is after how long a start says what it waits for.
+	startSaid = 5 * time.Second
 )
 
 // Options are what a database is opened with.
@@ -99,6 +101,8 @@ func Open(ctx context.Context, options Options) (*DB, error) {
 	if db.grantOf, err = lru.New[string, string](rememberedSessions); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
+	waiting := time.AfterFunc(startSaid, func() { db.Log.WarnContext(ctx, "waiting for the database") })
+	defer waiting.Stop()
 	if err := bySession(ctx, config.ConnConfig); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
@@ -152,7 +156,7 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 	if given := config.ConnConfig.RuntimeParams; given["application_name"] == "" {
 		given["application_name"] = "keyturn"
 	}
-	config.ConnConfig.AfterConnect = settle(config.ConnConfig.RuntimeParams, always, bounds)
+	config.ConnConfig.AfterConnect = settle(patience(config.ConnConfig), config.ConnConfig.RuntimeParams, always, bounds)
 	return config, nil
 }
 
@@ -179,10 +183,13 @@ func partAtFault(text string) string {
 	return "a part"
 }
 
+// patience bounds a connection that no request waits for, unless the URL gives it longer.
+func patience(config *pgx.ConnConfig) time.Duration { return max(config.ConnectTimeout, startWait) }
+
 // patient is the configuration of a connection that no request waits for.
 func patient(config *pgx.ConnConfig) *pgx.ConnConfig {
 	config = config.Copy()
-	config.ConnectTimeout = max(config.ConnectTimeout, startWait)
+	config.ConnectTimeout = patience(config)
 	return config
 }
 
@@ -190,7 +197,7 @@ func patient(config *pgx.ConnConfig) *pgx.ConnConfig {
 func migrating(config *pgx.ConnConfig) *pgx.ConnConfig {
 	config = patient(config)
 	delete(config.RuntimeParams, "statement_timeout")
-	config.AfterConnect = settle(config.RuntimeParams, always)
+	config.AfterConnect = settle(patience(config), config.RuntimeParams, always)
 	return config
 }
 

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -45,8 +47,9 @@ const setSettings = `SELECT set_config(key, value, false) FROM json_each_text($1
 		ELSE current_setting(key, true) IS NOT NULL END`
 
 // settle makes what gives a session its settings, before its first statement. What the URL has given wins, but for commits that may be lost.
-// A pooler refuses most settings at the start of a connection, and so this is a statement: one way to the server.
-func settle(given map[string]string, settings ...map[string]string) pgconn.AfterConnectFunc {
+// A pooler refuses most settings at the start of a connection, and so this is a statement: one way to the server. It is bounded by itself: the
+// driver's bound ends with the login, and a pooler logs a client in before it has a session for it.
+func settle(within time.Duration, given map[string]string, settings ...map[string]string) pgconn.AfterConnectFunc {
 	own := map[string]string{}
 	for _, some := range settings {
 		for name, value := range some {
@@ -56,6 +59,8 @@ func settle(given map[string]string, settings ...map[string]string) pgconn.After
 		}
 	}
 	return func(ctx context.Context, conn *pgconn.PgConn) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, within, errNoSession)
+		defer cancel()
 		marked := maps.Clone(own)
 		marked[mark] = rand.Text()
 		conn.CustomData()[mark] = marked[mark]
@@ -64,11 +69,15 @@ func settle(given map[string]string, settings ...map[string]string) pgconn.After
 			err = conn.ExecParams(ctx, setSettings, [][]byte{text}, nil, nil, nil).Read().Err
 		}
 		if err != nil {
-			return fmt.Errorf("set up session: %w", err)
+			return fmt.Errorf("set up session: %w", cmp.Or(context.Cause(ctx), err))
 		}
 		return nil
 	}
 }
+
+// errNoSession says that a server took a connection and then answered nothing.
+var errNoSession = errors.New("no answer after the login in time; a connection pooler in front of PostgreSQL may have no session left " +
+	"(PgBouncer: default_pool_size)")
 
 // errShared says that statements of one connection run in sessions of others. Neither settings nor prepared statements hold then, no lock of
 // a session's is held, and nothing is heard.

@@ -2,12 +2,15 @@ package postgres
 
 import (
 	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"keyturn/auth"
@@ -45,6 +48,44 @@ func TestAPoolerThatWorksByTransactionIsRefused(t *testing.T) {
 	_, err := Open(t.Context(), Options{URL: auth.Secret(database), Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if !errors.Is(err, errShared) {
 		t.Errorf("opened: %v", err)
+	}
+}
+
+// A pooler that has no session left lets clients in all the same, and then wait.
+func TestAPoolerThatHasNoSessionIsNotWaitedForForLong(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			client := pgproto3.NewBackend(conn, conn)
+			if _, err := client.ReceiveStartupMessage(); err != nil {
+				continue // a statement is to be cancelled
+			}
+			client.Send(&pgproto3.AuthenticationOk{})
+			client.Send(&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: make([]byte, 4)})
+			client.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+			_ = client.Flush()
+			go func() { _, _ = io.Copy(io.Discard, conn) }()
+		}
+	}()
+	config, err := configure(auth.Secret("postgres://" + listener.Addr().String() + "/keyturn?sslmode=disable"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bound := patience(config.ConnConfig); bound != startWait {
+		t.Errorf("it is waited for for %v", bound)
+	}
+	config.ConnConfig.AfterConnect = settle(50*time.Millisecond, nil, always)
+	if _, err := pgx.ConnectConfig(t.Context(), config.ConnConfig); !errors.Is(err, errNoSession) {
+		t.Errorf("connected: %v", err)
 	}
 }
 
