@@ -66,6 +66,7 @@ type app struct {
 
 	undeclared sync.Once // complaint about a proxy that nobody has declared
 	storage    auth.Complaint
+	untold     auth.Complaint // of changes that could not be read
 }
 
 // check says what is missing.
@@ -93,7 +94,8 @@ func New(config Config) (http.Handler, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates), storage: auth.Complaint{Every: complainEvery}}
+	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates)}
+	a.storage.Every, a.untold.Every = complainEvery, complainEvery
 	e, err := a.routes()
 	if err != nil {
 		return nil, err

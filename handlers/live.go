@@ -26,6 +26,9 @@ const (
 	leastBeat = time.Second
 	// pagePace is how long a page is left with what it was told: it takes a while to show all of it, and the next has all that came since.
 	pagePace = 200 * time.Millisecond
+	// catchUp is after how long a stream tries again to tell of a change that could not be read, at first; each time after that in twice as
+	// long, up to a heartbeat.
+	catchUp = time.Second
 	// streamWrite bounds the writing of one event: a reader that is stuck is let go.
 	streamWrite = 10 * time.Second
 )
@@ -83,6 +86,7 @@ type stream struct {
 	known   string // version that the other side knows
 	last    int64  // newest renewal that a program has been told of
 	warning string // that it was told of with it
+	behind  bool   // there may be something to tell that could not be read
 	token   string // renewedVersion of which a program was told the token's state
 }
 
@@ -93,11 +97,22 @@ func (s *stream) run(watch *auth.Watch) {
 	ctx := s.c.Request().Context()
 	beat := time.NewTimer(0)
 	defer beat.Stop()
+	changed, paced := watch.Changed, (<-chan time.Time)(nil)
+	again, wait := (<-chan time.Time)(nil), catchUp
+	tell := func() error {
+		s.behind = false
+		err := s.say(ctx)
+		if again = nil; s.behind {
+			again, wait = time.After(wait), min(2*wait, heartbeat)
+		} else {
+			wait = catchUp
+		}
+		return err
+	}
 	err := s.send(": connected\n\n")
 	if err == nil {
-		err = s.say(ctx)
+		err = tell()
 	}
-	changed, paced := watch.Changed, (<-chan time.Time)(nil)
 	for err == nil {
 		select {
 		case <-ctx.Done():
@@ -107,12 +122,14 @@ func (s *stream) run(watch *auth.Watch) {
 		case <-watch.Ended:
 			err = s.signedOut()
 		case <-changed:
-			err = s.say(ctx)
+			err = tell()
 			if s.pace > 0 {
 				changed, paced = nil, time.After(s.pace)
 			}
 		case <-paced:
 			changed, paced = watch.Changed, nil
+		case <-again:
+			err = tell()
 		case <-beat.C:
 			var next time.Duration
 			next, err = s.beat(ctx)
@@ -139,8 +156,7 @@ func (s *stream) signedOut() error {
 	return errors.Join(s.send("event: signedout\ndata: {}\n\n"), errStreamDone)
 }
 
-// look reads the grant. Without a version there is nothing new to tell: the other side knows it, or it cannot be read now, and
-// the next event, or the page's own asking, brings it up to date.
+// look reads the grant. Without a version there is nothing new to tell: the other side knows it, or it cannot be read now, and is behind.
 func (s *stream) look(ctx context.Context) (view auth.View, version string, err error) {
 	view, err = s.app.Rotator.Look(ctx, s.grant)
 	if errors.Is(err, auth.ErrNotFound) {
@@ -234,9 +250,13 @@ func (s *stream) resume(ctx context.Context) error {
 	return nil
 }
 
+// unread leaves the stream behind.
 func (s *stream) unread(ctx context.Context, err error) error {
+	s.behind = true
 	if ctx.Err() == nil {
-		s.app.Log.WarnContext(ctx, "an open page could not be told of a change", "grant", s.grant, "error", err)
+		s.app.untold.Make(func(times int) {
+			s.app.Log.WarnContext(ctx, "an open page could not be told of a change yet", "grant", s.grant, "times", times, "error", err)
+		})
 	}
 	return nil
 }

@@ -133,3 +133,24 @@ func TestAProgramThatKnowsMoreThanThereIsIsToldOfTheNext(t *testing.T) {
 		t.Errorf("told of %+v", renewals)
 	}
 }
+
+// One read that fails, on a connection that was cut say, is no reason to wait for the next change.
+func TestAnOpenPageIsToldOfWhatCouldNotBeReadAtFirst(t *testing.T) {
+	t.Parallel()
+	_, p := atScripted(t, nil)
+	alice := p.person()
+	alice.do(t, "GET", "/auth/oidc", nil)
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `ALTER TABLE renewals RENAME COLUMN shared TO away`)
+	s := alice.listen(t, "HX-Request", "true")
+	eventually(t, "it cannot be read", func() bool { return strings.Contains(p.log.String(), "could not be told of a change yet") })
+	time.Sleep(time.Second) // after its first look at what other processes did, nothing wakes it
+	execute(t, filepath.Join(p.dir, "keyturn.db"), `ALTER TABLE renewals RENAME COLUMN away TO shared`)
+	time.AfterFunc(missed, s.cancel)
+	e, ok := s.next()
+	for ok && e.event == "alive" {
+		e, ok = s.next()
+	}
+	if !strings.Contains(e.data, `id="token-card"`) {
+		t.Errorf("%+v", e)
+	}
+}
