@@ -68,10 +68,16 @@ func (r *redirect) Error() string { return "see " + r.to }
 // storageRetryAfter is when to ask again while the database does not answer: when it is back, it is at once.
 const storageRetryAfter = 5 * time.Second
 
+// keysetRetryAfter is when to ask again while the keyset does not open what is stored: as often it is looked at with nobody asking.
+const keysetRetryAfter = 10 * time.Second
+
+// codeUnreadable says that what is stored does not open with the present keyset.
+const codeUnreadable = "vault_unreadable"
+
 // storageProblem is shown when the database does not answer.
 func storageProblem(err error) *httpProblem {
 	if errors.Is(err, auth.ErrUnreadable) {
-		return problem(http.StatusServiceUnavailable, "vault_unreadable", "Your sign-in is stored, but it cannot be opened.",
+		return problem(http.StatusServiceUnavailable, codeUnreadable, "Your sign-in is stored, but it cannot be opened.",
 			"Keyturn's operator has to bring back the keyset that sealed it. Nothing is lost.").because(err)
 	}
 	title := "Keyturn cannot reach its database right now."
@@ -135,8 +141,11 @@ func (a *app) failed(err error, c echo.Context) {
 		a.complain(c.Request().Context(), c.Path(), p)
 	}
 	c.Response().Header().Del(echo.HeaderLocation) // of a redirect whose session could not be stored
-	if p.code == auth.CodeStorage {
+	switch p.code {
+	case auth.CodeStorage:
 		retryAfter(c, storageRetryAfter)
+	case codeUnreadable:
+		retryAfter(c, keysetRetryAfter)
 	}
 	path := c.Request().URL.Path
 	forPrograms := isAPI(path) && path != triggerRoute && path != rotationsRoute || path == EventsRoute && !isHTMX(c)
@@ -176,11 +185,15 @@ func (a *app) complain(ctx context.Context, route string, p *httpProblem) {
 	say := func(more ...any) {
 		a.Log.ErrorContext(ctx, "request failed", append([]any{"route", route, "status", p.status, "error", p}, more...)...)
 	}
-	if p.code != auth.CodeStorage {
+	gathered := func(requests int) { say("requests", requests) }
+	switch p.code {
+	case auth.CodeStorage:
+		a.storage.Make(gathered)
+	case codeUnreadable:
+		a.unreadable.Make(gathered)
+	default:
 		say()
-		return
 	}
-	a.storage.Make(func(requests int) { say("requests", requests) })
 }
 
 // apiError is the error object of the API.

@@ -66,6 +66,7 @@ type app struct {
 
 	undeclared sync.Once // complaint about a proxy that nobody has declared
 	storage    auth.Complaint
+	unreadable auth.Complaint // of a keyset that is not the one
 	untold     auth.Complaint // of changes that could not be read
 }
 
@@ -95,7 +96,7 @@ func New(config Config) (http.Handler, error) {
 		return nil, err
 	}
 	a := &app{Config: config, dashboards: keep(keptPages), states: keep(keptStates)}
-	a.storage.Every, a.untold.Every = complainEvery, complainEvery
+	a.storage.Every, a.unreadable.Every, a.untold.Every = complainEvery, complainEvery, complainEvery
 	e, err := a.routes()
 	if err != nil {
 		return nil, err

@@ -11,22 +11,24 @@ import (
 	"time"
 
 	"keyturn/auth"
+	"keyturn/auth/authtest"
 	"keyturn/auth/provider"
 	"keyturn/auth/session"
 )
 
 // away is the sessions of a database that does not answer.
-type away struct{ session.ContextStore }
-
-func (away) FindCtx(context.Context, string) ([]byte, bool, error) {
-	return nil, false, errors.New("away")
+type away struct {
+	session.ContextStore
+	err error
 }
+
+func (a away) FindCtx(context.Context, string) ([]byte, bool, error) { return nil, false, a.err }
 
 // complete is a Config that New takes. What it is made of is empty.
 func complete() Config {
 	return Config{
 		Session: session.Options{
-			Store: session.Complete(away{}), Uses: struct{ auth.Uses }{}, Sealer: struct{ session.Sealer }{}, Lifetime: time.Hour,
+			Store: session.Complete(away{err: errors.New("away")}), Uses: struct{ auth.Uses }{}, Sealer: struct{ session.Sealer }{}, Lifetime: time.Hour,
 			Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		},
 		Providers: &provider.Set{}, Rotator: &auth.Rotator{}, Grants: &auth.Grants{}, Events: &auth.Events{},
@@ -89,6 +91,33 @@ func TestASessionThatCannotBeLoadedIsAnsweredByTheSite(t *testing.T) {
 		site.ServeHTTP(w, r)
 		if w.Code != http.StatusServiceUnavailable || told != w.Code || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s: %d, the meter is told of %d: %s", path, w.Code, told, w.Body)
+		}
+	}
+}
+
+// What fails for everybody is said now and then, of how many requests, and when to ask again.
+func TestWhatFailsForEverybodyDoesNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	for seconds, err := range map[string]error{"5": errors.New("away"), "10": auth.ErrUnreadable} {
+		log := &authtest.Buffer{}
+		config := complete()
+		config.Session.Store = session.Complete(away{err: err})
+		config.Meter, config.Log = metered{told: func(int) {}}, slog.New(slog.NewTextHandler(log, nil))
+		site, failed := New(config)
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		for range 20 {
+			r := httptest.NewRequest(http.MethodGet, "/api/session", nil)
+			r.AddCookie(&http.Cookie{Name: "keyturn_session", Value: "alice"})
+			w := httptest.NewRecorder()
+			site.ServeHTTP(w, r)
+			if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != seconds {
+				t.Fatalf("%v: %d %v", err, w.Code, w.Header())
+			}
+		}
+		if lines := strings.Count(log.String(), "request failed"); lines != 1 {
+			t.Errorf("%v: %d lines in the log", err, lines)
 		}
 	}
 }
