@@ -11,6 +11,7 @@ import (
 
 	"keyturn/auth"
 	"keyturn/auth/provider/scripted"
+	"keyturn/auth/vault/vaulttest"
 )
 
 // mute is a vault that stores the first renewal, and whose answer is lost.
@@ -73,6 +74,43 @@ func TestARenewalThatIsStoredWithoutAnAnswer(t *testing.T) {
 				t.Errorf("%d left in the spool, %v", len(left), err)
 			}
 		})
+	}
+}
+
+// unleasing is a mute vault that gives no lease for a while.
+type unleasing struct {
+	mute
+	leases *atomic.Bool
+}
+
+func (u unleasing) Lease(ctx context.Context, id, owner string, ttl time.Duration) (*auth.Grant, error) {
+	if u.spoke.Load() && !u.leases.Load() {
+		return nil, errDiskFull
+	}
+	return u.Vault.Lease(ctx, id, owner, ttl)
+}
+
+// Nothing is lost of what was stored without an answer, and renewed since by another process.
+func TestARenewalThatIsStoredWithoutAnAnswerAndRenewedSinceIsNotCalledTooLate(t *testing.T) {
+	t.Parallel()
+	leases := &atomic.Bool{}
+	h := newHouse(t, options{vault: func(v auth.Vault) auth.Vault { return unleasing{mute{v, &atomic.Bool{}}, leases} }})
+	h.renew(t)
+	leased, err := h.db.Lease(t.Context(), h.grant.ID, "another", auth.LeaseTTL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, record := vaulttest.Renewed(leased, time.Now())
+	if err := h.db.Replace(t.Context(), "another", next, record); err != nil {
+		t.Fatal(err)
+	}
+	leases.Store(true)
+	waitFor(t, "an empty shelf", func() bool { return h.rotator.Unstored() == 0 })
+	if g := h.stored(t); g.Generation != 3 || g.LeasedAt(time.Now()) {
+		t.Errorf("generation %d, leased until %v", g.Generation, g.LeasedUntil)
+	}
+	if log := h.log.String(); strings.Contains(log, "too late") {
+		t.Errorf("the log: %s", log)
 	}
 }
 

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -168,8 +169,7 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 		r.tooLate(ctx, u.Grant, u.Record)
 		return r.Vault.Release(short, u.Grant.ID, r.owner)
 	case !u.follows(current):
-		r.Log.WarnContext(ctx, "a renewal came too late to be stored", "grant", u.Grant.ID, "generation", u.Grant.Generation)
-		return r.Vault.Release(short, u.Grant.ID, r.owner)
+		return errors.Join(r.overtaken(short, u), r.Vault.Release(short, u.Grant.ID, r.owner))
 	default:
 		if err := r.Vault.Replace(short, r.owner, u.Grant, u.Record); err != nil {
 			return err
@@ -179,6 +179,19 @@ func (r *Rotator) storeLate(ctx context.Context, u Unstored) error {
 	r.settleStored(ctx, u.Grant, u.Record)
 	r.Events.Publish(u.Grant.ID)
 	return nil
+}
+
+// overtaken is what becomes of a renewal that does not follow the grant as it is: it is said to be lost, unless the database had taken it and
+// could not say so before others came.
+func (r *Rotator) overtaken(ctx context.Context, u Unstored) error {
+	list, err := r.Vault.History(ctx, u.Grant.ID, 0, KeptRenewals)
+	stored := slices.ContainsFunc(list, func(other Renewal) bool {
+		return other.At.UnixMicro() == u.Record.At.UnixMicro() && other.NewRefresh == u.Record.NewRefresh
+	})
+	if err == nil && !stored {
+		r.Log.WarnContext(ctx, "a renewal came too late to be stored", "grant", u.Grant.ID, "generation", u.Grant.Generation)
+	}
+	return err
 }
 
 // asStored is a renewal that the database took although its answer was lost, as it is stored. Its lease, which has been taken anew, ends.
