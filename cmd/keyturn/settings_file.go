@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -25,7 +26,7 @@ type configFile struct {
 
 // readConfigFile reads the file and refuses keys that are no settings. where names the setting that named the file.
 func readConfigFile(path, where string, list []setting, env map[string]string) (*configFile, error) {
-	content, err := os.ReadFile(path)
+	content, err := readWithoutWaiting(path)
 	if err != nil {
 		return nil, value{text: path, where: where}.refused(unusableFile(err, ""))
 	}
@@ -66,6 +67,24 @@ func readConfigFile(path, where string, list []setting, env map[string]string) (
 		f.providers = node.Content
 	}
 	return f, nil
+}
+
+// readWithoutWaiting reads a file, or a pipe that somebody writes to. One that nobody has at its other end is not waited for.
+func readWithoutWaiting(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	content, err := io.ReadAll(file)
+	if err == nil && len(content) == 0 && info.Mode()&os.ModeNamedPipe != 0 {
+		err = errors.New("is a pipe that nobody writes to; allowed: the path of a readable file")
+	}
+	return content, err
 }
 
 // malformed is what the YAML parser found, without the words of the file that it may quote: they could be a secret's.
