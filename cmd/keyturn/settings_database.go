@@ -78,19 +78,21 @@ func parseDatabase(text string, showPlain bool) (databaseDSN, error) {
 		}
 		return databaseDSN{Engine: engineSQLite, Path: rest}, nil
 	case "postgres", "postgresql":
-		u, err := url.Parse(text)
-		if err != nil || !strings.HasPrefix(rest, "//") {
-			return databaseDSN{}, errors.New(known + " is not a valid URL (special characters of a password are " +
-				"percent-encoded); " + allowed)
-		}
+		given := postgres.Parameters(auth.Secret(text))
 		for least, name := range []string{"pool_min_conns", "pool_max_conns"} {
-			value := u.Query().Get(name)
-			if n, err := strconv.ParseInt(value, 10, 32); u.Query().Has(name) && (err != nil || int(n) < least) {
+			value := given.Get(name)
+			if n, err := strconv.ParseInt(value, 10, 32); given.Has(name) && (err != nil || int(n) < least) {
 				return databaseDSN{}, fmt.Errorf("%s has %s=%s; allowed: a number of connections, at least %d", known, name, shown(value), least)
 			}
 		}
-		if err := postgres.Check(auth.Secret(text)); err != nil {
-			return databaseDSN{}, fmt.Errorf("%s: %w; allowed: what PostgreSQL takes in a connection URI", known, err)
+		_, notURL := url.Parse(text)
+		unusable := postgres.Check(auth.Secret(text))
+		if notURL != nil && unusable != nil || !strings.HasPrefix(rest, "//") {
+			return databaseDSN{}, errors.New(known + " is not a valid URL (special characters of a password are " +
+				"percent-encoded); " + allowed)
+		}
+		if unusable != nil {
+			return databaseDSN{}, fmt.Errorf("%s: %w; allowed: what PostgreSQL takes in a connection URI", known, unusable)
 		}
 		return databaseDSN{Engine: enginePostgres, URL: auth.Secret(text)}, nil
 	}

@@ -283,6 +283,8 @@ func TestWrongValuesAreNamedInOneLine(t *testing.T) {
 			`password are percent-encoded); ` + databases},
 		{"--database=postgres://u:hush@h/d?pool_max_conns=0", `--database (KEYTURN_DATABASE): "postgres://…" has pool_max_conns="0"; ` +
 			"allowed: a number of connections, at least 1"},
+		{"--database=postgres://u:hush@[::1],[::2]/d?pool_max_conns=0", `--database (KEYTURN_DATABASE): "postgres://…" has pool_max_conns="0"; ` +
+			"allowed: a number of connections, at least 1"},
 		{"--database=postgres://u:hush@h/d?pool_min_conns=some", `--database (KEYTURN_DATABASE): "postgres://…" has pool_min_conns="some"; ` +
 			"allowed: a number of connections, at least 0"},
 		{"--database=postgres://u:hush@h/d?sslmode=some&password=hush", `--database (KEYTURN_DATABASE): "postgres://…": the URL has a ` +
@@ -369,6 +371,7 @@ func TestAcceptedForms(t *testing.T) {
 		{"--database=sqlite:///var/lib/k.db", "database", "sqlite:/var/lib/k.db"},
 		{"--database=postgres://u:hush@db:5432/k?sslmode=require", "database", "postgres://…@db:5432/k?…"},
 		{"--database=postgresql://db/k", "database", "postgresql://db/k"},
+		{"--database=postgres://u:hush@[::1]:5432,[::1]:5433/k?pool_max_conns=3", "database", "postgres://…@[::1]:5432,[::1]:5433/k?…"},
 	} {
 		if got := mustParse(t, []string{c.arg}, nil).lookup(c.name); got != c.want {
 			t.Errorf("%s: got %q, want %q", c.arg, got, c.want)

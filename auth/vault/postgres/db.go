@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,13 +142,12 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, errors.New("the URL cannot be used")
 	}
-	if u, err := url.Parse(text.Reveal()); err == nil {
-		if !u.Query().Has("pool_max_conns") {
-			config.MaxConns = connections
-		}
-		if !u.Query().Has("pool_min_conns") {
-			config.MinConns = config.MaxConns
-		}
+	given := Parameters(text)
+	if !given.Has("pool_max_conns") {
+		config.MaxConns = connections
+	}
+	if !given.Has("pool_min_conns") {
+		config.MinConns = config.MaxConns
 	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = dialWait
@@ -164,6 +164,13 @@ func configure(text auth.Secret) (*pgxpool.Config, error) {
 func Check(text auth.Secret) error {
 	_, err := configure(text)
 	return err
+}
+
+// Parameters are those of a URL, which need not be one to net/url: several hosts are none to it with IPv6 addresses among them.
+func Parameters(text auth.Secret) url.Values {
+	_, query, _ := strings.Cut(text.Reveal(), "?")
+	given, _ := url.ParseQuery(query) // the driver says what is wrong with it
+	return given
 }
 
 // partAtFault names what the URL could be used without.

@@ -142,6 +142,17 @@ func TestSettingsOfASession(t *testing.T) {
 	}
 }
 
+// Several hosts are no URL to net/url with IPv6 addresses among them.
+func TestTheSizeOfThePoolBySeveralHosts(t *testing.T) {
+	t.Parallel()
+	for parameters, most := range map[string]int32{"": connections, "?pool_max_conns=3": 3} {
+		config, err := configure(auth.Secret("postgres://u@[::1]:5432,[::1]:5433/k" + parameters))
+		if err != nil || config.MaxConns != most || config.MinConns != most || len(config.ConnConfig.Fallbacks) == 0 {
+			t.Errorf("%q: %+v, %v", parameters, config, err)
+		}
+	}
+}
+
 // What an operator sets for everybody, or for whoever uses the database by hand, makes nothing fail at random. How long a migration may wait
 // is the operator's to say.
 func TestSettingsOfARole(t *testing.T) {
