@@ -65,13 +65,6 @@ type lane struct {
 	wantedAt time.Time          // when there was no place for an automatic call that might have begun
 }
 
-// failing is the latest failure of a grant.
-type failing struct {
-	at     time.Time
-	ill    bool      // others were served meanwhile, or it was so already
-	waitTo time.Time // as its provider asked
-}
-
 // turn is somebody who waits in a lane, or is about to.
 type turn struct {
 	grant   string               // its id
@@ -357,15 +350,6 @@ func (l *lane) restsFor(grant string, left time.Duration) bool {
 
 // probes says whether a rest that several have made necessary lets somebody through; l.mu is held.
 func (l *lane) probes() bool { return !l.limited && l.now().Sub(l.failedAt) >= probeGap }
-
-// fails says whether a grant's latest call failed lately; l.mu is held.
-func (l *lane) fails(grant string) bool {
-	latest, is := l.failing[grant]
-	return is && l.now().Sub(latest.at) <= failingFor
-}
-
-// ill says whether a grant fails by itself; l.mu is held.
-func (l *lane) ill(grant string) bool { return l.fails(grant) && l.failing[grant].ill }
 
 // crowded says whether a grant is ill and automatic calls for such have all the places that there are for them; l.mu is held.
 func (l *lane) crowded(grant string) bool { return l.ailments >= max(1, l.most/4) && l.ill(grant) }

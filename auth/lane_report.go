@@ -103,6 +103,22 @@ func limits(refusal *ProviderError) bool {
 	return refusal.RetryAfter > 0 && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable)
 }
 
+// failing is the latest failure of a grant.
+type failing struct {
+	at     time.Time
+	ill    bool      // others were served meanwhile, or it was so already
+	waitTo time.Time // as its provider asked
+}
+
+// fails says whether a grant's latest call failed lately; l.mu is held.
+func (l *lane) fails(grant string) bool {
+	latest, is := l.failing[grant]
+	return is && l.now().Sub(latest.at) <= failingFor
+}
+
+// ill says whether a grant fails by itself; l.mu is held.
+func (l *lane) ill(grant string) bool { return l.fails(grant) && l.failing[grant].ill }
+
 // noteFailing remembers that a grant fails now; l.mu is held.
 func (l *lane) noteFailing(grant string, latest failing) {
 	if len(l.failing) >= mostFailing {
