@@ -19,6 +19,16 @@ type oneConn struct {
 	closed chan struct{}
 }
 
+// connected is a listener and the other side of its connection.
+func connected(t *testing.T) (near net.Conn, listener oneConn) {
+	t.Helper()
+	near, far := net.Pipe()
+	t.Cleanup(func() { _ = near.Close() })
+	listener = oneConn{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
+	listener.conns <- far
+	return near, listener
+}
+
 func (l oneConn) Accept() (net.Conn, error) {
 	select {
 	case conn := <-l.conns:
@@ -34,10 +44,7 @@ func (l oneConn) Close() error { close(l.closed); return nil }
 func TestASilentConnectionIsClosedSoon(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		near, far := net.Pipe()
-		defer near.Close()
-		listener := oneConn{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
-		listener.conns <- far
+		_, listener := connected(t)
 		door := doorOf(newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler)), listener)
 		go func() { _ = door.server.Serve(door) }()
 		synctest.Wait()
@@ -65,10 +72,7 @@ func TestAConnectionThatComesToNothingIsClosedSoon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				near, far := net.Pipe()
-				defer near.Close()
-				listener := oneConn{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
-				listener.conns <- far
+				near, listener := connected(t)
 				server := publicServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					_, _ = io.Copy(io.Discard, r.Body)
 					_, _ = w.Write(make([]byte, 1<<20))
