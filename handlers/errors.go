@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -41,8 +42,8 @@ func (p *httpProblem) action(url, label string) *httpProblem {
 // again is where the same can be asked for again of which the problem says that it may be; "" if it cannot. What a provider has answered
 // with serves once, and stands in no link.
 func (p *httpProblem) again(r *http.Request) string {
-	query := r.URL.Query()
-	if p.code != auth.CodeStorage && p.code != codeTooMany || r.Method != http.MethodGet || query.Has("code") || query.Has("state") {
+	answered := path.Base(r.URL.Path) == path.Base(callbackRoute) // whatever it is called that a provider answers with
+	if p.code != auth.CodeStorage && p.code != codeTooMany || r.Method != http.MethodGet || answered {
 		return ""
 	}
 	return localPath(r.URL.RequestURI())

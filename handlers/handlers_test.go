@@ -83,6 +83,7 @@ func TestASessionThatCannotBeLoadedIsAnsweredByTheSite(t *testing.T) {
 		"/dashboard": `href="/dashboard">Try again</a>`, "/api/session": `{"error":{"code":"` + auth.CodeStorage,
 		"/auth/dev?return_to=%2F%22&x=%22":   `href="/auth/dev?return_to=%2F%22&amp;x=%22">Try again</a>`,
 		"/auth/dev/callback?code=c&state=s":  `href="/">To the start page</a>`,
+		"/auth/x/callback?oauth_verifier=v":  `href="/">To the start page</a>`,
 		"//evil.example/auth/dev?return_to=": `href="/">To the start page</a>`,
 	} {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
